@@ -1,0 +1,135 @@
+"""The vocabulary: words in id order with their counts, and the file that keeps them.
+
+Ids are given by falling count, words of equal count in code-point order, so that the same counts always make
+the same ids. The file is `vocabulary.tsv`: a header `word<TAB>count`, then a line a word, in id order; tab,
+newline, carriage return and backslash inside a word are escaped as in C.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from skiplight.errors import DataError
+
+_ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
+
+
+class Vocabulary:
+    """Words and counts in id order.
+
+    Args:
+        words: the words, a sequence of str or an Arrow string array, [V], all different.
+        counts: how often each occurs in the training text, int64 [V]; a list or array.
+
+    >>> vocabulary = Vocabulary.from_counts(["b", "a", "rare"], [3, 5, 1], min_count=2)
+    >>> list(vocabulary), vocabulary.counts.tolist(), vocabulary.get("b"), vocabulary.get("rare")
+    (['a', 'b'], [5, 3], 1, None)
+    """
+
+    def __init__(self, words: Sequence[str] | pa.Array, counts: Sequence[int] | np.ndarray) -> None:
+        array = words if isinstance(words, pa.Array) else pa.array(words, pa.string())
+        self.array = array.cast(pa.string())
+        self.counts = np.asarray(counts, dtype=np.int64)
+        if len(self.array) != len(self.counts):
+            raise ValueError(f"{len(self.array)} words but {len(self.counts)} counts")
+
+    @classmethod
+    def from_counts(
+        cls,
+        words: Sequence[str] | pa.Array,
+        counts: Sequence[int] | np.ndarray,
+        min_count: int = 1,
+        max_size: int | None = None,
+    ) -> Vocabulary:
+        """Orders words by falling count, drops those rarer than `min_count`, keeps the `max_size` most frequent."""
+        table = pa.table({"word": pa.array(words, pa.string()) if not isinstance(words, pa.Array) else words})
+        table = table.append_column("count", pa.array(np.asarray(counts, dtype=np.int64)))
+        table = table.filter(pc.field("count") >= min_count)
+        table = table.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, max_size)
+        return cls(table["word"].combine_chunks(), table["count"].to_numpy())
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.words)
+
+    def __contains__(self, word: str) -> bool:
+        return word in self._ids
+
+    @functools.cached_property
+    def words(self) -> list[str]:
+        """The words as Python strings, in id order."""
+        return self.array.to_pylist()
+
+    @functools.cached_property
+    def _ids(self) -> dict[str, int]:
+        return {word: index for index, word in enumerate(self.words)}
+
+    def get(self, word: str) -> int | None:
+        """The id of `word`, or None where it is not in the vocabulary."""
+        return self._ids.get(word)
+
+    def encode(self, words: pa.Array) -> np.ndarray:
+        """The ids of an Arrow array of words, int32 [n]; -1 where a word is not in the vocabulary."""
+        return pc.fill_null(pc.index_in(words, value_set=self.array), -1).to_numpy(zero_copy_only=False)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Writes `vocabulary.tsv`; the file appears whole or not at all."""
+        words = self.array
+        for character, escape in _ESCAPES:
+            words = pc.replace_substring(words, character, escape)
+        lines = pc.binary_join_element_wise(words, pa.array(self.counts).cast(pa.string()), "\t")
+        temporary = Path(f"{path}.tmp-{os.getpid()}")
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            file.write("word\tcount\n")
+            file.writelines(f"{line}\n" for line in lines.to_pylist())
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
+        """Reads `vocabulary.tsv`.
+
+        Raises:
+            DataError: the file is missing, or a line (named by number) is not a word, a tab and a count.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise DataError(f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv") from None
+        except UnicodeDecodeError as error:
+            raise DataError(f"{path} is not a vocabulary file: not UTF-8 at byte {error.start}") from None
+        lines = text.split("\n")
+        if lines[0] != "word\tcount":
+            raise DataError(f"{path} is not a vocabulary file: its first line is not `word<TAB>count`")
+        words, counts = [], []
+        for number, line in enumerate(lines[1:], start=2):
+            if not line:
+                continue
+            word, tab, count = line.partition("\t")
+            if not tab or not count.isdecimal():
+                raise DataError(f"{path}, line {number}: expected a word, a tab and a count, got {line!r}")
+            words.append(_unescape(word))
+            counts.append(int(count))
+        if len(set(words)) != len(words):
+            raise DataError(f"{path}: a word stands there twice")
+        return cls(words, counts)
+
+
+def _unescape(word: str) -> str:
+    if "\\" not in word:
+        return word
+    plain = {escape[1]: character for character, escape in _ESCAPES}
+    out, characters = [], iter(word)
+    for character in characters:
+        out.append(plain.get(next(characters, ""), "") if character == "\\" else character)
+    return "".join(out)

@@ -1,0 +1,21 @@
+"""The errors that a user can cause, each with a message that names the option, the value and the remedy."""
+
+
+class SkiplightError(Exception):
+    """Base of all errors that are the input's fault, not the code's; the command line prints them without a traceback."""
+
+
+class ConfigError(SkiplightError):
+    """An option is unknown, out of range, or cannot be combined with another."""
+
+
+class DataError(SkiplightError):
+    """A text, vocabulary or token store cannot be read, or holds nothing to train on."""
+
+
+class RunError(SkiplightError):
+    """A run folder exists already, is missing, or is damaged."""
+
+
+class EvaluationError(SkiplightError):
+    """An evaluation set cannot be read, or has nothing in common with the vocabulary."""

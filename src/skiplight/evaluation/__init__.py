@@ -1,0 +1,1 @@
+"""How good vectors are: similarity, analogy, neighbours, held-out likelihood."""

@@ -1,0 +1,1 @@
+"""Which windows and negatives a position of the text gives: draws, subsampling, windows, the noise distribution."""
