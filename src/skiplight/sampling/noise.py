@@ -1,0 +1,70 @@
+"""The noise distribution P_n(w) ∝ count(w)^α, drawn from in constant time by Walker's alias method.
+
+α = 0 is uniform, 1 the unigram distribution, 0.75 the choice of Mikolov et al. (2013), "Distributed representations of
+words and phrases and their compositionality"; item vectors can be best at negative α (Caselles-Dupré et al. 2018,
+"Word2vec applied to recommendation"). The alias method (Walker 1977, in Vose's linear-time form of 1991) cuts the V
+probabilities into V equal columns of at most two words each: one random word picks the column, another the word in it.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skiplight.sampling.draws import below
+
+
+class NoiseDistribution:
+    """P_n(w) ∝ count(w)^exponent over the ids 0..V-1.
+
+    Args:
+        counts: int64 [V], each at least 1.
+        exponent: α, any finite number.
+
+    Attributes:
+        probabilities: float64 [V], summing to 1.
+        threshold: uint32 [V], of each column the share (in 2^-32) that belongs to its own word.
+        alias: int32 [V], the word that has the rest of the column.
+
+    >>> NoiseDistribution(np.array([8, 1, 1]), exponent=1.0).probabilities.tolist()
+    [0.8, 0.1, 0.1]
+    >>> NoiseDistribution(np.array([8, 1]), exponent=0.0).probabilities.tolist()
+    [0.5, 0.5]
+    """
+
+    def __init__(self, counts: np.ndarray, exponent: float) -> None:
+        counts = np.asarray(counts)
+        if len(counts) == 0 or counts.min() < 1:
+            raise ValueError("a noise distribution needs words that occur: every count must be at least 1")
+        # Scaled by the largest before the exponential, so that no exponent overflows.
+        logits = exponent * np.log(counts.astype(np.float64))
+        weights = np.exp(logits - logits.max())
+        self.exponent = exponent
+        self.probabilities = weights / weights.sum()
+        self.threshold, self.alias = _alias_table(self.probabilities)
+
+    def __len__(self) -> int:
+        return len(self.probabilities)
+
+    def drawn_probabilities(self) -> np.ndarray:
+        """What the integer tables give exactly, float64 [V]: equal to `probabilities` but for roundings of 2^-32."""
+        own = self.threshold.astype(np.float64) / 2.0**32
+        drawn = own + np.bincount(self.alias, weights=1.0 - own, minlength=len(self))
+        return drawn / len(self)
+
+
+def _alias_table(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Vose's construction: columns below the mean are filled up from words above it."""
+    size = len(probabilities)
+    share = (probabilities * size).tolist()
+    alias = list(range(size))
+    small = [word for word in range(size) if share[word] < 1.0]
+    large = [word for word in range(size) if share[word] >= 1.0]
+    own = [1.0] * size
+    while small and large:
+        column, giver = small.pop(), large[-1]
+        own[column], alias[column] = share[column], giver
+        share[giver] -= 1.0 - share[column]
+        if share[giver] < 1.0:
+            small.append(large.pop())
+    # What is left differs from 1 by rounding only and keeps its column: alias[w] = w.
+    return below(np.array(own)), np.array(alias, dtype=np.int32)

@@ -1,0 +1,241 @@
+"""Skip-gram windows with their negatives: what a block of tokens becomes.
+
+The order of the steps is word2vec.c's. Tokens are dropped by subsampling first, so that the windows of those that stay
+reach further; each token that stays is the centre of a window of 1 to W kept neighbours on either side, W drawn
+uniformly; a window never leaves its segment. word2vec's own orientation: each context word is an *input* that predicts
+the centre, the *target*. Every window gets K negatives, shared by its pairs or drawn for each pair.
+
+`WindowSampler` makes the same integers on every device; on the CPU by compiled loops (`windows_numba.py`), elsewhere by
+the tensor operations of this file, which are the reference.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skiplight.sampling.draws import ATTEMPTS, Purpose, mix64
+from skiplight.sampling.draws_torch import draw, draw_negative
+from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.subsampling import keep_thresholds
+
+Shared = Literal["window", "pair"]
+Exclude = Literal["none", "target", "window"]
+
+
+@dataclasses.dataclass
+class Block:
+    """A run of whole segments, the unit that a loader delivers.
+
+    Attributes:
+        ids: int32 [tokens], word ids.
+        segments: int64 [s + 1], where each segment begins in `ids`, and the end.
+        document: int64 [s], the key of each segment's document.
+        start: int64 [s], the offset of each segment in its document, in in-vocabulary tokens.
+        epoch, index: which block of which epoch this is.
+        tokens: how many tokens the step consumes over all ranks; by default, those of this block.
+    """
+
+    ids: Tensor
+    segments: Tensor
+    document: Tensor
+    start: Tensor
+    epoch: int = 0
+    index: int = 0
+    tokens: int = -1
+
+    def __post_init__(self) -> None:
+        if self.tokens < 0:
+            self.tokens = len(self.ids)
+
+    @classmethod
+    def of(cls, documents: list[list[int]], epoch: int = 0) -> Block:
+        """A block of short documents given as lists of ids, for tests and for use as a library."""
+        lengths = [0] + [len(document) for document in documents]
+        return cls(
+            ids=torch.tensor([word for document in documents for word in document], dtype=torch.int32),
+            segments=torch.tensor(lengths).cumsum(0),
+            document=torch.arange(len(documents)),
+            start=torch.zeros(len(documents), dtype=torch.int64),
+            epoch=epoch,
+        )
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Block:
+        """The same block with its tensors on `device`."""
+        names = ("ids", "segments", "document", "start")
+        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
+        return dataclasses.replace(self, **moved)
+
+
+@dataclasses.dataclass
+class Windows:
+    """The windows of a block, of those that have a context at all.
+
+    Attributes:
+        inputs: int32 [pairs], the context words.
+        offsets: int64 [windows + 1], where the pairs of each window begin, and the end.
+        target: int32 [windows], the centres.
+        negatives: int32 [windows, K] (shared by the window) or [pairs, K].
+        mask: bool, shaped like `negatives`; False where a slot has no negative and does not count.
+        tokens: how many tokens of text these windows stand for.
+    """
+
+    inputs: Tensor
+    offsets: Tensor
+    target: Tensor
+    negatives: Tensor
+    mask: Tensor
+    tokens: int = 0
+
+    @property
+    def pairs(self) -> int:
+        """The number of (context word, centre) pairs."""
+        return len(self.inputs)
+
+    @property
+    def shared(self) -> bool:
+        """Whether a row of negatives belongs to a window, rather than to a pair."""
+        return len(self.negatives) == len(self.target)  # where both are as many, every window has one pair
+
+    def window_of_pair(self) -> Tensor:
+        """int64 [pairs], the window that each pair belongs to."""
+        sizes = self.offsets.diff()
+        return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+
+
+class WindowSampler:
+    """Turns blocks into windows with negatives; a pure function of the seed and of what the block says.
+
+    Args:
+        counts: int64 [V], how often each word occurs in the training text.
+        seed: 0 <= seed < 2^32.
+        window: W, the largest half-width.
+        subsample: the threshold t of subsampling; 0 keeps every token.
+        exponent: α of the noise distribution.
+        negatives: K.
+        shared: "window" gives the pairs of a window the same negatives, "pair" each its own.
+        exclude: what a negative may not be: "none" nothing, "target" the centre, "window" any word of the window. An
+            excluded draw is repeated up to 16 times, then masked.
+
+    >>> sampler = WindowSampler(np.array([3, 2, 1]), window=1, subsample=0, negatives=2, exclude="target")
+    >>> windows = sampler(Block.of([[0, 1, 2]]))
+    >>> windows.target.tolist(), windows.inputs.tolist(), windows.offsets.tolist()
+    ([0, 1, 2], [1, 0, 2, 1], [0, 1, 3, 4])
+    >>> windows.negatives.shape, bool((windows.negatives == windows.target[:, None]).any())
+    (torch.Size([3, 2]), False)
+    """
+
+    def __init__(
+        self,
+        counts: np.ndarray,
+        *,
+        seed: int = 0,
+        window: int = 5,
+        subsample: float = 1e-3,
+        exponent: float = 0.75,
+        negatives: int = 5,
+        shared: Shared = "window",
+        exclude: Exclude = "target",
+    ) -> None:
+        self.seed, self.window, self.negatives = seed, window, negatives
+        self.shared, self.exclude = shared, exclude
+        self.noise = NoiseDistribution(counts, exponent)
+        self.keep = keep_thresholds(counts, subsample)
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def __call__(self, block: Block) -> Windows:
+        """The windows of `block`, on its device."""
+        if block.ids.device.type == "cpu":
+            from skiplight.sampling.windows_numba import sample
+
+            return sample(self, block)
+        return self.reference(block)
+
+    def reference(self, block: Block) -> Windows:
+        """The same windows by tensor operations alone."""
+        key, device = (self.seed, block.epoch), block.ids.device
+        keep, threshold, alias = self._tables(device)
+
+        segment_of = torch.repeat_interleave(torch.arange(len(block.start), device=device), block.segments.diff())
+        begin = torch.from_numpy(mix64(block.document.cpu().numpy()).view(np.int64)).to(device) + block.start
+        place = (begin - block.segments[:-1])[segment_of] + torch.arange(len(block.ids), device=device)
+
+        # Subsampling, then windows over what is left.
+        words = draw(key, place, Purpose.TOKEN)
+        kept = (words[0] <= keep[block.ids]).nonzero().squeeze(1)
+        ids, place, segment_of = block.ids[kept], place[kept], segment_of[kept]
+        half = 1 + (words[1][kept] * self.window >> 32)
+        ends = torch.bincount(segment_of, minlength=len(block.start)).cumsum(0)
+        last = ends[segment_of] - 1
+        first = last + 1 - torch.bincount(segment_of, minlength=len(block.start))[segment_of]
+        index = torch.arange(len(ids), device=device)
+        left, right = torch.minimum(half, index - first), torch.minimum(half, last - index)
+
+        centres = (left + right > 0).nonzero().squeeze(1)
+        left, size = left[centres], (left + right)[centres]
+        offsets = torch.cat([size.new_zeros(1), size.cumsum(0)])
+        window_of = torch.repeat_interleave(torch.arange(len(centres), device=device), size)
+        step = torch.arange(len(window_of), device=device) - offsets[window_of] - left[window_of]
+        distance = step + (step >= 0)  # the centre itself is passed over
+        windows = Windows(
+            inputs=ids[centres[window_of] + distance],
+            offsets=offsets,
+            target=ids[centres],
+            negatives=ids.new_empty(0),
+            mask=ids.new_empty(0, dtype=torch.bool),
+            tokens=block.tokens,
+        )
+
+        k = torch.arange(self.negatives, device=device)
+        if self.shared == "pair":
+            zigzag = 2 * (distance.abs() - 1) + (distance > 0)
+            self._draw_negatives(windows, key, place[centres][window_of], zigzag[:, None] * self.negatives + k)
+        else:
+            self._draw_negatives(windows, key, place[centres], k.expand(len(centres), -1))
+        return windows
+
+    def _draw_negatives(self, windows: Windows, key: tuple[int, int], place: Tensor, n: Tensor) -> None:
+        """Fills in `negatives` and `mask`, drawing again what is excluded. place: int64 [rows], n: int64 [rows, K]."""
+        _, threshold, alias = self._tables(n.device)
+        forbidden = self._forbidden(windows)
+        row = torch.arange(len(n), device=n.device)[:, None].expand_as(n).reshape(-1)
+        slot, pending = n.reshape(-1), torch.arange(n.numel(), device=n.device)
+        negatives = torch.zeros(n.numel(), dtype=torch.int32, device=n.device)
+        for attempt in range(ATTEMPTS):
+            a, b = draw_negative(key, place[row[pending]], slot[pending], attempt)
+            column = a * len(self.noise) >> 32
+            word = torch.where(b < threshold[column], column.int(), alias[column])
+            negatives[pending] = word
+            excluded = (word[:, None] == forbidden[row[pending]]).any(1) if forbidden is not None else word < 0
+            pending = pending[excluded]
+            if len(pending) == 0:
+                break
+        mask = torch.ones_like(negatives, dtype=torch.bool)
+        mask[pending] = False
+        windows.negatives, windows.mask = negatives.view_as(n), mask.view_as(n)
+
+    def _forbidden(self, windows: Windows) -> Tensor | None:
+        """int32 [rows, n], the words that the negatives of each row may not be; -1 pads."""
+        target = windows.target[:, None]
+        if self.exclude == "none":
+            return None
+        if self.exclude == "window":
+            window_of = windows.window_of_pair()
+            context = target.new_full((len(target), 2 * self.window), -1)
+            context[window_of, torch.arange(windows.pairs, device=target.device) - windows.offsets[window_of]] = (
+                windows.inputs
+            )
+            target = torch.cat([target, context], dim=1)
+        return target[windows.window_of_pair()] if self.shared == "pair" else target
+
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+        """keep, threshold (int64 [V], for comparison with words) and alias (int32 [V]) on `device`."""
+        if device not in self._on_device:
+            host = (self.keep.astype(np.int64), self.noise.threshold.astype(np.int64), self.noise.alias)
+            keep, threshold, alias = (torch.from_numpy(table).to(device) for table in host)
+            self._on_device[device] = (keep, threshold, alias)
+        return self._on_device[device]

@@ -1,0 +1,119 @@
+"""`WindowSampler` on the CPU: the windows of a block by two compiled loops, one to measure and one to fill."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+
+from skiplight.compiled import kernel
+from skiplight.sampling.draws import ATTEMPTS
+from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_words
+
+if TYPE_CHECKING:
+    from skiplight.sampling.windows import Block, Windows, WindowSampler
+
+EXCLUDE = {"none": 0, "target": 1, "window": 2}
+
+
+@kernel()
+def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half, place, ends):
+    """Subsamples every segment: ids, half-widths and places of what is kept, and where each segment ends in them."""
+    n = 0
+    for s in range(len(start)):
+        begin = mix64(document[s]) + np.uint64(start[s])
+        for i in range(segments[s], segments[s + 1]):
+            here = begin + np.uint64(i - segments[s])
+            w0, w1, w2, w3 = token_words(here, 0, seed, epoch)
+            if w0 <= np.uint64(keep[ids[i]]):
+                kept[n] = ids[i]
+                half[n] = 1 + scaled(w1, window)
+                place[n] = here
+                n += 1
+        ends[s] = n
+    return n
+
+
+@kernel()
+def _measure(half, ends):
+    """How many windows and pairs the kept tokens give."""
+    windows, pairs, first = 0, 0, 0
+    for last in ends:
+        for c in range(first, last):
+            size = min(half[c], c - first) + min(half[c], last - 1 - c)
+            windows += size > 0
+            pairs += size
+        first = last
+    return windows, pairs
+
+
+@kernel()
+def _fill(
+    kept, half, place, ends, seed, epoch, threshold, alias, exclude, per_pair,
+    inputs, offsets, target, negatives, mask,
+):  # fmt: skip
+    """Writes the windows and draws their negatives."""
+    window, pair, first = 0, 0, 0
+    offsets[0] = 0
+    k_count = negatives.shape[1]
+    for last in ends:
+        for c in range(first, last):
+            left = max(c - half[c], first)
+            right = min(c + half[c], last - 1)
+            if left == right:
+                continue
+            target[window] = kept[c]
+            row = pair if per_pair else window
+            for i in range(left, right + 1):
+                if i != c:
+                    inputs[pair] = kept[i]
+                    pair += 1
+            for r in range(right - left if per_pair else 1):
+                distance = left + r - c
+                distance += distance >= 0
+                zigzag = 2 * (abs(distance) - 1) + (distance > 0) if per_pair else 0
+                for k in range(k_count):
+                    mask[row + r, k] = False
+                    for attempt in range(ATTEMPTS):
+                        n = zigzag * k_count + k
+                        word = draw_negative(place[c], n, attempt, seed, epoch, threshold, alias)
+                        negatives[row + r, k] = word
+                        excluded = exclude > 0 and word == kept[c]
+                        if exclude == 2:
+                            for i in range(left, right + 1):
+                                excluded |= word == kept[i]
+                        if not excluded:
+                            mask[row + r, k] = True
+                            break
+            window += 1
+            offsets[window] = pair
+        first = last
+
+
+def sample(sampler: WindowSampler, block: Block) -> Windows:
+    """The windows of a block on the CPU, equal to `WindowSampler.reference`'s."""
+    from skiplight.sampling.windows import Windows
+
+    ids, segments = block.ids.numpy(), block.segments.numpy()
+    seed, epoch = np.uint64(sampler.seed), np.uint64(block.epoch)
+    kept, half = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
+    place, ends = np.empty(len(ids), np.uint64), np.empty(len(block.start), np.int64)
+    n = _keep(
+        ids, segments, block.document.numpy(), block.start.numpy(), seed, epoch,
+        sampler.window, sampler.keep, kept, half, place, ends,
+    )  # fmt: skip
+    kept, half, place = kept[:n], half[:n], place[:n]
+    windows, pairs = _measure(half, ends)
+
+    per_pair = sampler.shared == "pair"
+    rows = pairs if per_pair else windows
+    inputs, target = np.empty(pairs, np.int32), np.empty(windows, np.int32)
+    offsets = np.empty(windows + 1, np.int64)
+    negatives, mask = np.empty((rows, sampler.negatives), np.int32), np.empty((rows, sampler.negatives), np.bool_)
+    _fill(
+        kept, half, place, ends, seed, epoch, sampler.noise.threshold, sampler.noise.alias,
+        EXCLUDE[sampler.exclude], per_pair, inputs, offsets, target, negatives, mask,
+    )  # fmt: skip
+    arrays = (torch.from_numpy(array) for array in (inputs, offsets, target, negatives, mask))
+    return Windows(*arrays, tokens=block.tokens)
