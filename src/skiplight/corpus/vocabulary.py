@@ -48,7 +48,7 @@ class Vocabulary:
         min_count: int = 1,
         max_size: int | None = None,
     ) -> Vocabulary:
-        """Orders words by falling count, drops those rarer than `min_count`, keeps the `max_size` most frequent."""
+        """Orders words by falling count, drops those rarer than `min_count`, keeps the first `max_size`."""
         table = pa.table({"word": pa.array(words, pa.string()) if not isinstance(words, pa.Array) else words})
         table = table.append_column("count", pa.array(np.asarray(counts, dtype=np.int64)))
         table = table.filter(pc.field("count") >= min_count)
@@ -105,7 +105,9 @@ class Vocabulary:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise DataError(f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv") from None
+            raise DataError(
+                f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv"
+            ) from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not a vocabulary file: not UTF-8 at byte {error.start}") from None
         lines = text.split("\n")

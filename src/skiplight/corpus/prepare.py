@@ -1,0 +1,151 @@
+"""`prepare`: from a source to a token store, or to a stream of tokens with a vocabulary."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from skiplight.corpus.build import NumberedFile, once, write_manifest, write_tokens
+from skiplight.corpus.counting import WordCounts, default_threads
+from skiplight.corpus.encoding import Numbered, number
+from skiplight.corpus.segments import RunCutter
+from skiplight.corpus.sources import Source
+from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, read_manifest
+from skiplight.corpus.stream import TokenStream
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.errors import DataError
+
+log = logging.getLogger(__name__)
+
+Progress = Callable[[str, int], None]
+
+
+def prepare(
+    source: Source,
+    *,
+    normalise: str,
+    min_count: int,
+    stores: Path,
+    max_size: int | None = None,
+    vocabulary: Path | None = None,
+    heldout: float = 0.01,
+    streaming: bool = False,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> TokenStore | TokenStream:
+    """Opens the token store of a text, and builds it first where there is none.
+
+    Args:
+        source: the text.
+        normalise: `text8`, `unicode` or `none`; sequences of tokens are taken as they are.
+        min_count: words that occur less often are left out of the vocabulary.
+        stores: folder of all stores; this text's is in a folder in it, named by a fingerprint.
+        max_size: keep only so many of the most frequent words.
+        vocabulary: a `vocabulary.tsv` to take as it is, instead of counting.
+        heldout: fraction of the text to keep for evaluation.
+        streaming: store no tokens, only the vocabulary, and encode the text again each time it is read.
+        threads: to encode with; by default the cores of this process.
+        progress: is told the stage, `vocabulary` or `encode`, and the raw words done so far.
+
+    Raises:
+        DataError: the text cannot be read or is empty, there are under two words, or the disk is full.
+    """
+    if source.sequences:
+        normalise = "none"
+    threads = threads or default_threads()
+    given = Vocabulary.load(vocabulary) if vocabulary else None
+    if given is not None:
+        _check_vocabulary(given, f"vocabulary.path={vocabulary}: give one that has more")
+    words: dict[str, Any] = {"min_count": min_count, "max_size": max_size}
+    if given is not None:
+        words = {"given": hashlib.blake2b(Path(vocabulary or "").read_bytes(), digest_size=16).hexdigest()}
+    options = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words, "heldout": heldout}
+    options["stored"] = not streaming
+    fingerprint = hashlib.blake2b(
+        json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16
+    ).hexdigest()
+    folder = Path(stores) / fingerprint
+    report = progress or (lambda stage, done: None)
+
+    def make(temporary: Path) -> None:
+        begin = time.perf_counter()
+        log.info("preparing %s", source.describe)
+        cutter = RunCutter()
+        counts = WordCounts()
+        file = None if streaming else NumberedFile(temporary / "numbered.arrow")
+        raw = 0
+        for batch in number(source.documents(), normalise, threads, cutter):
+            if given is None:
+                counts.add(batch.words, batch.train_counts(heldout))
+            if file:
+                file.write(batch)
+            raw += len(batch.ids)
+            report("vocabulary", raw)
+        if not raw:
+            raise DataError(
+                f"{source.loader.option}: {source.describe} is empty: there is not one word in it"
+            )
+        found = given
+        if found is None:
+            table = counts.table()
+            found = Vocabulary.from_counts(
+                table["word"].combine_chunks(), table["count"].to_numpy(), min_count, max_size
+            )
+            _check_vocabulary(
+                found, f"vocabulary.min_count={min_count}: lower it, or give more text than {raw} words"
+            )
+        counted = time.perf_counter()
+        manifest: dict[str, Any] = {
+            "fingerprint": fingerprint,
+            "text": source.describe,
+            "options": options,
+            "documents": cutter.documents,
+            "raw_tokens": raw,
+            "pruned": counts.pruned,
+        }
+        if file:
+            file.close()
+            manifest["tokens"] = write_tokens(temporary, _reported(file.read(), report), found, heldout)
+            file.path.unlink()
+        else:
+            found.save(temporary / VOCABULARY)
+            manifest["tokens"] = None
+        manifest["seconds"] = {
+            "vocabulary": round(counted - begin, 3),
+            "encode": round(time.perf_counter() - counted, 3),
+        }
+        write_manifest(temporary, manifest)
+        log.info("%d documents, %d words, vocabulary of %d", cutter.documents, raw, len(found))
+
+    if not streaming:
+        store = once(folder, make, TokenStore)
+        log.info(
+            "token store %s: %d tokens, %d held out", store.path, store.train.tokens, store.heldout.tokens
+        )
+        return store
+    if given is not None:
+        return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
+    manifest = once(folder, make, read_manifest)
+    counted = Vocabulary.load(folder / VOCABULARY)
+    return TokenStream(
+        source, normalise, counted, heldout, fingerprint, threads=threads, seconds=manifest["seconds"]
+    )
+
+
+def _reported(batches: Iterator[Numbered], report: Progress) -> Iterator[Numbered]:
+    done = 0
+    for batch in batches:
+        yield batch
+        done += len(batch.ids)
+        report("encode", done)
+
+
+def _check_vocabulary(vocabulary: Vocabulary, remedy: str) -> None:
+    if len(vocabulary) < 2:
+        size = {0: "no word", 1: "one word"}[len(vocabulary)]
+        raise DataError(f"the vocabulary has {size}, and two are the least to train on: {remedy}")
