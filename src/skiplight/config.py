@@ -187,6 +187,25 @@ def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, data
             yield f"{prefix}{field.name}", field
 
 
+def describe_options() -> Iterator[tuple[str, str, str, str]]:
+    """Every option's name, default, range and help, as text."""
+    defaults = dataclasses.asdict(Config())
+    for name, field in options():
+        value: Any = defaults
+        for part in name.split("."):
+            value = value[part]
+        limits = field.metadata
+        if limits["choices"]:
+            allowed = " | ".join(limits["choices"])
+        elif limits["above"] is not None:
+            allowed = f"> {limits['above']:g}"
+        else:
+            allowed = " ".join(
+                f"{sign} {limits[end]:g}" for end, sign in (("low", ">="), ("high", "<=")) if limits[end] is not None
+            )
+        yield name, "" if value is None else str(value), allowed, limits["help"]
+
+
 def check_names(keys: Sequence[str]) -> None:
     """Refuses dotted option names that do not exist, with the nearest that do.
 

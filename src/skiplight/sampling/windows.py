@@ -81,7 +81,7 @@ class Windows:
         target: int32 [windows], the centres.
         negatives: int32 [windows, K] (shared by the window) or [pairs, K].
         mask: bool, shaped like `negatives`; False where a slot has no negative and does not count.
-        tokens: how many tokens of text these windows stand for.
+        block: the block that they are the windows of.
     """
 
     inputs: Tensor
@@ -89,7 +89,7 @@ class Windows:
     target: Tensor
     negatives: Tensor
     mask: Tensor
-    tokens: int = 0
+    block: Block
 
     @property
     def pairs(self) -> int:
@@ -187,7 +187,7 @@ class WindowSampler:
             target=ids[centres],
             negatives=ids.new_empty(0),
             mask=ids.new_empty(0, dtype=torch.bool),
-            tokens=block.tokens,
+            block=block,
         )
 
         k = torch.arange(self.negatives, device=device)

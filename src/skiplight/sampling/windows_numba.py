@@ -116,4 +116,4 @@ def sample(sampler: WindowSampler, block: Block) -> Windows:
         EXCLUDE[sampler.exclude], per_pair, inputs, offsets, target, negatives, mask,
     )  # fmt: skip
     arrays = (torch.from_numpy(array) for array in (inputs, offsets, target, negatives, mask))
-    return Windows(*arrays, tokens=block.tokens)
+    return Windows(*arrays, block=block)

@@ -1,0 +1,163 @@
+"""The command line: `skiplight VERB ...`, each verb a few lines over the library."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from skiplight import __version__
+from skiplight.errors import ConfigError, SkiplightError
+
+log = logging.getLogger(__name__)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb; 0 if it went well, 2 where the input was at fault."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"skiplight {__version__}")
+        return 0
+    verb = VERBS.get(arguments[0])
+    _configure_logging()
+    try:
+        if verb is None:
+            raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
+        return verb(arguments[1:]) or 0
+    except SkiplightError as error:
+        print(f"skiplight: error: {error}", file=sys.stderr)
+        return 2
+
+
+def _usage() -> str:
+    lines = [f"skiplight {__version__}: skip-gram embeddings with negative sampling", "", "usage: skiplight VERB ...", ""]
+    lines += [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
+    return "\n".join([*lines, "", "`skiplight VERB --help` says more."])
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.getLogger("skiplight").setLevel(logging.INFO)
+    # Lightning tells what hardware it has not found, and advertises: errors only.
+    for name in ("lightning.pytorch", "lightning.fabric"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def train(arguments: list[str]) -> int:
+    """Train a new run: `skiplight train data=files data.path=text.txt model.dim=100`."""
+    if {"-h", "--help"} & set(arguments):
+        _print_options()
+        return 0
+    from skiplight.composition import compose
+    from skiplight.runs import default_run_dir
+
+    config = compose(arguments)
+    from skiplight import training
+
+    run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
+    _report(training.train(config, run_dir), run_dir)
+    return 0
+
+
+def resume(arguments: list[str]) -> int:
+    """Go on with a run that was stopped or killed: `skiplight resume RUN`."""
+    parser = argparse.ArgumentParser("skiplight resume", description=resume.__doc__)
+    parser.add_argument("run", type=Path, help="folder of the run")
+    run = parser.parse_args(arguments).run
+    from skiplight import training
+
+    _report(training.resume(run), run)
+    return 0
+
+
+def neighbors(arguments: list[str]) -> int:
+    """The words nearest to given ones: `skiplight neighbors RUN paris music`."""
+    parser = argparse.ArgumentParser("skiplight neighbors", description=neighbors.__doc__)
+    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("word", nargs="+")
+    parser.add_argument("-k", type=int, default=10, help="how many neighbours (10)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+    from skiplight.evaluation.neighbors import neighbors as nearest
+    from skiplight.vectors import WordVectors
+
+    vectors = WordVectors.load(options.run)
+    found = {word: nearest(vectors, word, options.k) for word in options.word}
+    if options.json:
+        print(json.dumps(found, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(*found)
+    for row in zip(*found.values(), strict=True):
+        table.add_row(*(f"{word} {cosine:.3f}" for word, cosine in row))
+    Console().print(table)
+    return 0
+
+
+def export(arguments: list[str]) -> int:
+    """Write vectors for other programs: `skiplight export RUN --format word2vec-binary --output vectors.bin`."""
+    from skiplight.export import FORMATS
+    from skiplight.export import export as write
+
+    parser = argparse.ArgumentParser("skiplight export", description=export.__doc__)
+    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("--format", required=True, choices=list(FORMATS))
+    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--escape", action="store_true", help="escape white space in words, where the format has none")
+    options = parser.parse_args(arguments)
+    from skiplight.vectors import WordVectors
+
+    write(WordVectors.load(options.run), options.output, options.format, escape=options.escape)
+    print(options.output)
+    return 0
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "resume": resume,
+    "neighbors": neighbors,
+    "export": export,
+}
+
+
+def _print_options() -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    from skiplight.config import conf_dir, describe_options
+
+    console = Console()
+    console.print("usage: skiplight train [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
+    for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
+        console.print(f"  {group.name}= {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}")
+    table = Table("option", "default", "range", "", box=None, pad_edge=False)
+    for row in describe_options():
+        table.add_row(*row)
+    console.print()
+    console.print(table)
+
+
+def _report(summary: dict, run_dir: Path) -> None:
+    """What came of a run, in a few lines on the screen."""
+    print(
+        f"{summary['tokens']:,} tokens in {summary['seconds']['train']:.1f} s of training "
+        f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"
+    )
+    for name, result in summary["evaluation"].items():
+        if "score" in result:
+            print(f"{name}: {result['score']:.3f} ({result['oov']:.1%} out of vocabulary)")
+        else:
+            print(f"{name}: {result['error']}")
+    print(f"run: {run_dir}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,44 @@
+"""Composes a run's options from conf/ and the overrides of a command line, by Hydra."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.config_store import ConfigStore
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from omegaconf.errors import OmegaConfBaseException
+
+from skiplight.config import Config, check_names, conf_dir, from_mapping
+from skiplight.errors import ConfigError
+
+
+def compose(overrides: Sequence[str]) -> Config:
+    """The checked options that conf/ and these Hydra overrides give.
+
+    Raises:
+        ConfigError: an override cannot be parsed, or names an option or a value that there is not.
+    """
+    _check_overrides(overrides)
+    ConfigStore.instance().store(name="schema", node=Config)
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(conf_dir()), version_base="1.3"):
+            composed = hydra_compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        reason = error.__cause__ or error
+        raise ConfigError(" ".join(str(reason).split())) from None
+    return from_mapping(composed)
+
+
+def _check_overrides(overrides: Sequence[str]) -> None:
+    groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
+    try:
+        parsed = OverridesParser.create().parse_overrides(list(overrides))
+    except HydraException as error:
+        raise ConfigError(f"{str(error).splitlines()[0]} (options are given as name=value)") from None
+    names = (override.key_or_group for override in parsed)
+    check_names([name for name in names if name not in groups and not name.startswith("hydra")])

@@ -1,0 +1,51 @@
+"""What an engine is: the way an objective moves the tables, a step at a time."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.windows import Block, Windows
+
+
+@dataclasses.dataclass
+class StepResult:
+    """What a step did.
+
+    Attributes:
+        loss_sum: the loss summed over all pairs, as it was before the step; accumulated in float64.
+        pairs: the number of pairs.
+        loss: the same sum with a graph, where the tables move only when the optimiser steps; None where they have moved.
+    """
+
+    loss_sum: Tensor | float
+    pairs: int
+    loss: Tensor | None = None
+
+
+class Engine(abc.ABC):
+    """Moves the tables under an objective.
+
+    Args:
+        objective: the scoring rule.
+        tables: what is trained; on their device before the first step.
+        optimizer: the optimiser that Lightning steps.
+    """
+
+    name: ClassVar[str]
+    takes_blocks: ClassVar[bool]
+    """Whether a step takes a block of tokens and draws its windows itself, rather than taking windows."""
+    block_tokens: ClassVar[int]
+    """How many tokens a step should consume, where the user does not say."""
+
+    def __init__(self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer) -> None:
+        self.objective, self.tables, self.optimizer = objective, tables, optimizer
+
+    @abc.abstractmethod
+    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
+        """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""

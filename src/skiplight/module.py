@@ -1,0 +1,127 @@
+"""`SkipGramModule`: the two tables, an objective and the engine that moves them, as a LightningModule.
+
+Optimisation stays automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users expect.
+An engine that has already moved the tables in `training_step` leaves nothing to the backward pass, which then does nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from skiplight.engines.autograd import AutogradEngine, optimizer_class
+from skiplight.engines.base import Engine
+from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.windows import Block, Windows
+
+FINAL_LR = 1e-4
+"""The share of the learning rate that is left at the end, as in word2vec.c."""
+
+
+def learning_rate(lr: float, tokens: int, total: int) -> float:
+    """The learning rate after `tokens` of `total`: falls linearly to `FINAL_LR` of where it began.
+
+    >>> learning_rate(0.1, 50, 100)
+    0.05
+    """
+    return lr * max(1 - tokens / total, FINAL_LR)
+
+
+class SkipGramModule(lightning.LightningModule):
+    """Trains two tables under an objective.
+
+    Args:
+        tables: the input and output vectors.
+        objective: the scoring rule.
+        optimizer: name of a class of torch.optim.
+        lr: learning rate at the beginning.
+        total_tokens: tokens of the whole run, over which the learning rate falls.
+        engine: the class of the engine.
+
+    Attributes:
+        tokens: tokens consumed so far, over all ranks.
+        loss_sum, pairs: float64 [] and int, the loss and the pairs of this process since the last `take_loss`.
+    """
+
+    def __init__(
+        self,
+        tables: Tables,
+        objective: Objective,
+        *,
+        optimizer: str = "sgd",
+        lr: float = 0.025,
+        total_tokens: int,
+        engine: type[Engine] = AutogradEngine,
+    ) -> None:
+        super().__init__()
+        self.tables, self.objective = tables, objective
+        self.optimizer, self.lr, self.total_tokens = optimizer, lr, total_tokens
+        self.engine_class = engine
+        self.tokens = 0
+        self.loss_sum = torch.zeros((), dtype=torch.float64)
+        self.pairs = 0
+        self._engine: Engine | None = None
+        self._block: Block | None = None
+
+    @property
+    def engine(self) -> Engine:
+        """The engine; made with the optimiser, when training begins."""
+        if self._engine is None:
+            raise RuntimeError("the engine is made when training begins")
+        return self._engine
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        optimizer = optimizer_class(self.optimizer)(self.tables.parameters(), lr=self.lr)  # type: ignore[call-arg]
+        self._engine = self.engine_class(self.objective, self.tables, optimizer)
+        return optimizer
+
+    def lr_at(self, tokens: int) -> float:
+        """The learning rate when `tokens` tokens of the run have been consumed."""
+        return learning_rate(self.lr, tokens, self.total_tokens)
+
+    def training_step(self, batch: Block | Windows, batch_idx: int) -> Tensor:
+        self._block = batch.block if isinstance(batch, Windows) else batch
+        lrs = self.lr_at(self.tokens), self.lr_at(self.tokens + self._block.tokens)
+        result = self.engine.step(batch, *lrs)
+        self.loss_sum += result.loss_sum
+        self.pairs += result.pairs
+        return result.loss if result.loss is not None else torch.as_tensor(result.loss_sum)
+
+    def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
+        if loss.requires_grad:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        # The tables have moved: from here on the block counts as consumed, for whoever saves the state.
+        assert self._block is not None
+        self.tokens += self._block.tokens
+        datamodule = getattr(self.trainer, "datamodule", None)
+        if datamodule is not None:
+            datamodule.consumed(self._block)
+
+    def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        if self.tokens >= self.total_tokens:
+            self.trainer.should_stop = True
+
+    def on_train_epoch_end(self) -> None:
+        if not self.trainer.should_stop:
+            self.trainer.datamodule.end_epoch()  # type: ignore[attr-defined]
+
+    def take_loss(self) -> tuple[float, int]:
+        """The summed loss and the number of pairs since the last call, which it sets back to zero."""
+        loss, pairs = float(self.loss_sum), self.pairs
+        self.loss_sum.zero_()
+        self.pairs = 0
+        return loss, pairs
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": float(self.loss_sum), "pairs": self.pairs}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["skiplight"]
+        self.tokens, self.pairs = state["tokens"], state["pairs"]
+        self.loss_sum.fill_(state["loss_sum"])

@@ -1,0 +1,119 @@
+"""A run's folder: where everything of a run lies, and how it comes to be."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from skiplight import config as schema
+from skiplight.config import Config
+from skiplight.errors import RunError
+from skiplight.files import replacing
+
+PACKAGES = ("skiplight", "torch", "lightning", "numba", "numpy", "pyarrow", "datasets", "hydra-core", "gensim")
+
+
+class RunFolder:
+    """The paths of a run.
+
+    Args:
+        path: the folder, which need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.metrics = self.path / "metrics.jsonl"
+        self.summary = self.path / "summary.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.vectors = self.path / "vectors"
+
+    def refuse_existing(self) -> None:
+        """Runs are never overwritten.
+
+        Raises:
+            RunError: the folder exists.
+        """
+        if self.path.exists():
+            raise RunError(
+                f"`run_dir={self.path}` exists already: choose another, or `skiplight resume {self.path}` to go on with it"
+            )
+
+    def create(self, config: Config) -> None:
+        """Makes the folder, with the resolved config and what the run runs on.
+
+        Raises:
+            RunError: it exists, or cannot be written to.
+        """
+        self.refuse_existing()
+        try:
+            with replacing(self.path) as folder:
+                (folder / self.checkpoints.name).mkdir(parents=True)
+                schema.save(config, folder / self.config_file.name)
+                (folder / "environment.json").write_text(json.dumps(environment(config.seed), indent=2), encoding="utf-8")
+        except OSError as error:
+            raise RunError(f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder") from None
+
+    def config(self) -> Config:
+        """The options of an existing run.
+
+        Raises:
+            RunError: there is no run here.
+        """
+        if not self.config_file.exists():
+            raise RunError(f"{self.path} is not a run: it has no config.yaml")
+        return schema.load(self.config_file)
+
+    def clean(self) -> None:
+        """Removes what a killed process left half-written."""
+        for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json, which marks the run as finished."""
+        with replacing(self.summary) as temporary:
+            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+
+
+def default_run_dir(config: Config) -> Path:
+    """runs/<time>-<data>, with a number behind it where that exists."""
+    name = config.data.source if config.data.name is None else config.data.name.replace("/", "-")
+    first = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
+    path, number = first, 2
+    while path.exists():
+        path, number = Path(f"{first}-{number}"), number + 1
+    return path
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, hardware, git commit of the working folder, and the seed."""
+    import torch
+
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    git = shutil.which("git")
+    commit = None
+    if git:
+        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = done.stdout.strip() or None
+    return {
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git_commit": commit,
+        "seed": seed,
+    }

@@ -1,0 +1,115 @@
+"""What a run writes down while it trains: counts of tokens, pairs, loss and seconds, and the lines of metrics.jsonl."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from skiplight.files import replacing
+from skiplight.module import SkipGramModule
+
+RECORDS = 500
+"""About so many lines are written over a whole run."""
+
+
+class Tracking(lightning.Callback):
+    """Writes a line of metrics about every 1/500 of the run.
+
+    Args:
+        path: metrics.jsonl; an object a line: step, tokens, seconds, lr, words_per_second and what was measured.
+
+    Attributes:
+        loss: mean loss of a pair over the last line's stretch; nan before the first.
+        pairs: pairs trained on so far, over all resumptions.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.loss, self.pairs = float("nan"), 0
+        self._seconds, self._since = 0.0, time.perf_counter()
+        self._written = (0, 0.0)  # tokens and seconds at the last line
+        self._next = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, without what was `paused`, over all resumptions."""
+        return self._seconds + time.perf_counter() - self._since
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """What is done meanwhile does not count as training."""
+        self._seconds = self.seconds
+        try:
+            yield
+        finally:
+            self._since = time.perf_counter()
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        cut_back(self.path, pl_module.tokens)
+        self._since = time.perf_counter()
+        self._written = (pl_module.tokens, self._seconds)
+        self._next = pl_module.tokens + pl_module.total_tokens // RECORDS
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if pl_module.tokens >= self._next:
+            self._next = pl_module.tokens + pl_module.total_tokens // RECORDS
+            self._write_loss(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if pl_module.pairs:
+            self._write_loss(trainer, pl_module)
+        self._seconds, self._since = self.seconds, time.perf_counter()
+
+    def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+        loss, pairs = module.take_loss()
+        if pairs == 0:
+            return
+        self.loss, self.pairs = loss / pairs, self.pairs + pairs
+        tokens, seconds = self._written
+        self._written = (module.tokens, self.seconds)
+        speed = (module.tokens - tokens) / max(self._written[1] - seconds, 1e-9)
+        self.write(trainer, module, {"train/loss": self.loss, "lr": module.lr_at(module.tokens), "words_per_second": speed})
+
+    def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
+        """Appends a line with `metrics` and where in the run they were measured."""
+        line = {"step": trainer.global_step, "tokens": module.tokens, "seconds": round(self.seconds, 4)} | metrics
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds, "pairs": self.pairs}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
+
+
+def cut_back(path: Path, tokens: int) -> None:
+    """Drops the lines of metrics.jsonl from beyond `tokens`, and a last one that a killed process left half-written."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        try:
+            if json.loads(line)["tokens"] <= tokens:
+                kept.append(line + "\n")
+        except ValueError:
+            continue
+    with replacing(path) as temporary:
+        temporary.write_text("".join(kept), encoding="utf-8")
+
+
+def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
+    """The lines of a metrics.jsonl."""
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
