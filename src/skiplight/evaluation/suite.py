@@ -1,0 +1,66 @@
+"""Every evaluation set on one pair of tables, as `summary.json` keeps it.
+
+A training must not die of an evaluation: a set that cannot be evaluated is warned of once, and the reason
+stands where its score would.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import os
+import warnings
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from skiplight.errors import EvaluationError
+from skiplight.evaluation.analogy import AnalogyResult
+from skiplight.evaluation.analogy import analogy as score_analogy
+from skiplight.evaluation.sets import set_name
+from skiplight.evaluation.similarity import SimilarityResult
+from skiplight.evaluation.similarity import similarity as score_similarity
+from skiplight.vectors import WordVectors
+
+Sources = Iterable[str | os.PathLike[str]]
+
+
+def evaluate(
+    vectors: WordVectors,
+    similarity: Sources = ("wordsim353", "simlex999"),
+    analogy: Sources = ("google",),
+    restrict_vocabulary: int = 30_000,
+) -> dict[str, dict[str, Any]]:
+    """Scores vectors on sets of word pairs and of analogy questions.
+
+    Args:
+        vectors: the vectors; analogies are solved on the device where they lie.
+        similarity: built-in sets or files of word pairs.
+        analogy: built-in sets or files of analogy questions.
+        restrict_vocabulary: analogies are restricted to the so many most frequent words. Similarity keeps
+            gensim's 300,000: it ranks nothing but the pairs themselves.
+
+    Returns:
+        For each set, by name (a file's stem, or its whole path where the stem is taken), the fields of its
+        SimilarityResult or AnalogyResult, or `{"error": why not}`.
+    """
+    kinds: list[tuple[Sources, Callable[[str | os.PathLike[str]], SimilarityResult | AnalogyResult]]] = [
+        (similarity, lambda source: score_similarity(vectors, source)),
+        (analogy, lambda source: score_analogy(vectors, source, restrict_vocabulary)),
+    ]
+    results: dict[str, dict[str, Any]] = {}
+    for sources, score in kinds:
+        for source in sources:
+            name = set_name(source)
+            name = str(source) if name in results else name
+            try:
+                results[name] = dataclasses.asdict(score(source))
+            except EvaluationError as error:
+                _warn_once(f"evaluation of {name} left out: {error}")
+                results[name] = {"error": str(error)}
+    return results
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    # Python's own "once for a line" starts anew whenever a library touches the filters: at every evaluation.
+    warnings.warn(message, stacklevel=3)

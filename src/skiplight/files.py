@@ -1,0 +1,45 @@
+"""Files that appear whole or not at all: written under another name, flushed to the disk, then renamed.
+
+A training that is killed, or a disk that fills up, thus leaves the old file (or none), never half a file that
+looks like a whole one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Yields a path beside `path` to write a file or folder at; after the block it takes `path`'s place.
+
+    The temporary name ends as `path` does, so that writers which go by the suffix (`.gz`) work. If the block
+    raises, what it wrote is removed and `path` is as it was. A folder cannot take the place of a full one.
+
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with replacing(Path(folder, "a.txt")) as temporary:
+    ...         _ = temporary.write_text("whole")
+    ...     os.listdir(folder)
+    ['a.txt']
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    try:
+        yield temporary
+        for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
+            if file.is_file():
+                with file.open("rb+") as stream:
+                    os.fsync(stream.fileno())
+        temporary.replace(path)
+    except BaseException:
+        if temporary.is_dir():
+            shutil.rmtree(temporary)
+        else:
+            temporary.unlink(missing_ok=True)
+        raise
