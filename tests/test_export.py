@@ -21,9 +21,7 @@ from skiplight.vectors import WordVectors
 
 @pytest.fixture(scope="module")
 def keyed() -> KeyedVectors:
-    return Word2Vec(
-        [*common_texts, ["naïve", "東京", "human"]], min_count=1, vector_size=20, workers=1, seed=1
-    ).wv
+    return Word2Vec([*common_texts, ["naïve", "東京", "human"]], min_count=1, vector_size=20, workers=1, seed=1).wv
 
 
 @pytest.fixture
@@ -115,9 +113,7 @@ def test_projector_holds_a_row_a_word(tmp_path):
     (tmp_path / "projector").mkdir()
     export(vectors, tmp_path / "projector", "projector")
     with (tmp_path / "projector" / "tensors.tsv").open() as file:
-        rows = [
-            list(map(np.float32, row)) for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        ]
+        rows = [list(map(np.float32, row)) for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
     assert torch.equal(torch.tensor(np.array(rows)), vectors.input)
     metadata = (tmp_path / "projector" / "metadata.tsv").read_text(encoding="utf-8")
     assert metadata == 'word\tcount\nnew york\t4\nquo"te\t3\ntab\\t\t2\n東京\t1\n'
@@ -135,9 +131,7 @@ def test_a_word_with_white_space_is_named_or_escaped(tmp_path, word, format):
     assert not list(tmp_path.iterdir())
     export(vectors, tmp_path / "v", format, escape=True)
     back = KeyedVectors.load_word2vec_format(str(tmp_path / "v"), binary=format == "word2vec-binary")
-    assert [name.encode("latin-1").decode("unicode_escape") for name in back.index_to_key] == [
-        *vectors.vocabulary
-    ]
+    assert [name.encode("latin-1").decode("unicode_escape") for name in back.index_to_key] == [*vectors.vocabulary]
     assert np.array_equal(back.vectors, np.eye(3))
 
 

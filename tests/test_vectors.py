@@ -79,9 +79,7 @@ def test_any_words_come_back(tmp_path_factory, words):
 
 
 def test_unit_vectors_have_length_one_and_zeros_stay():
-    vectors = WordVectors(
-        Vocabulary(["a", "b", "c"], [3, 2, 1]), torch.tensor([[3.0, 4], [0, 0], [1e-10, 0]])
-    )
+    vectors = WordVectors(Vocabulary(["a", "b", "c"], [3, 2, 1]), torch.tensor([[3.0, 4], [0, 0], [1e-10, 0]]))
     assert vectors.unit().tolist() == [
         [pytest.approx(0.6), pytest.approx(0.8)],
         [0, 0],

@@ -53,9 +53,7 @@ def export(vectors: WordVectors, path: str | os.PathLike[str], format: str, esca
     if path.is_dir() and not (format in _FOLDERS and not any(path.iterdir())):
         raise RunError(f"{path} is a folder that exists already: give --output another path, or remove it")
     if path.is_file() and format in _FOLDERS:
-        raise RunError(
-            f"{path} is a file, and {format} makes a folder: give --output another path, or remove it"
-        )
+        raise RunError(f"{path} is a file, and {format} makes a folder: give --output another path, or remove it")
     try:
         if format == "keyedvectors":
             _write_keyedvectors(vectors, path)
@@ -71,9 +69,7 @@ def export(vectors: WordVectors, path: str | os.PathLike[str], format: str, esca
                         str(temporary), binary=format == "word2vec-binary"
                     )
     except OSError as error:
-        raise RunError(
-            f"cannot write {path}: {error.strerror or error}; give --output another path"
-        ) from error
+        raise RunError(f"cannot write {path}: {error.strerror or error}; give --output another path") from error
 
 
 def escaped_words(words: Sequence[str], escape: bool) -> list[str]:
@@ -132,9 +128,7 @@ def _write_projector(vectors: WordVectors, folder: Path) -> None:
     folder.mkdir()
     plain = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     columns = [pa.array(column) for column in vectors.input.cpu().T.contiguous().numpy()]
-    csv.write_csv(
-        pa.table(columns, names=[str(i) for i in range(vectors.dim)]), folder / "tensors.tsv", plain
-    )
+    csv.write_csv(pa.table(columns, names=[str(i) for i in range(vectors.dim)]), folder / "tensors.tsv", plain)
     # The projector takes the first of several columns as label and wants their names: vocabulary.tsv is that.
     vectors.vocabulary.save(folder / "metadata.tsv")
     (folder / "projector_config.pbtxt").write_text(_PROJECTOR, encoding="utf-8")

@@ -49,9 +49,7 @@ class WordVectors:
     ) -> None:
         for name, table in (("input", input), ("output", output)):
             if table is not None and (table.ndim != 2 or len(table) != len(vocabulary)):
-                raise ValueError(
-                    f"{name} is {list(table.shape)}, but the vocabulary has {len(vocabulary)} words"
-                )
+                raise ValueError(f"{name} is {list(table.shape)}, but the vocabulary has {len(vocabulary)} words")
         if output is not None and output.shape != input.shape:
             raise ValueError(f"input is {list(input.shape)}, but output is {list(output.shape)}")
         self.vocabulary = vocabulary
@@ -127,16 +125,12 @@ class WordVectors:
                 metadata, names = tensors.metadata() or {}, set(tensors.keys())
                 tables = {name: tensors.get_tensor(name) for name in ("input", "output") if name in names}
         except (SafetensorError, OSError) as error:
-            raise RunError(
-                f"cannot read {file}: {error}; copy it again from its run, or train again"
-            ) from None
+            raise RunError(f"cannot read {file}: {error}; copy it again from its run, or train again") from None
         version = metadata.get("skiplight_format_version", "")
         if not version.isdecimal() or "input" not in tables:
             raise RunError(f"{file} was not written by skiplight: give a run folder or its vectors/ folder")
         if int(version) > FORMAT_VERSION:
-            raise RunError(
-                f"{file} is of format {version}, this skiplight reads up to {FORMAT_VERSION}: upgrade it"
-            )
+            raise RunError(f"{file} is of format {version}, this skiplight reads up to {FORMAT_VERSION}: upgrade it")
         card = folder / _CARD
         try:
             return cls(vocabulary, **tables, card=card.read_text(encoding="utf-8") if card.exists() else None)

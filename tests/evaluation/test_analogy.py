@@ -21,9 +21,7 @@ def assert_as_gensim(keyed: KeyedVectors, vectors: WordVectors, file: str, restr
     score, sections = keyed.evaluate_word_analogies(file, restrict_vocab=restrict)
     result = analogy(vectors, file, restrict)
     assert result.score == pytest.approx(score, abs=1e-4)
-    theirs = {
-        s["section"]: (len(s["correct"]), len(s["correct"]) + len(s["incorrect"])) for s in sections[:-1]
-    }
+    theirs = {s["section"]: (len(s["correct"]), len(s["correct"]) + len(s["incorrect"])) for s in sections[:-1]}
     assert result.sections == theirs
     asked = sum(total for _, total in theirs.values())
     assert result.questions == asked
@@ -112,6 +110,4 @@ def test_malformed_lines_missing_sections_and_no_covered_question_are_errors(tmp
 def test_diverged_vectors_are_an_error():
     words = Vocabulary(["a", "b", "c", "d"], [4, 3, 2, 1])
     with pytest.raises(EvaluationError, match="diverged"):
-        analogy(
-            WordVectors(words, torch.full((4, 2), torch.inf)), Questions("set", {"s": [("A", "B", "C", "D")]})
-        )
+        analogy(WordVectors(words, torch.full((4, 2), torch.inf)), Questions("set", {"s": [("A", "B", "C", "D")]}))

@@ -84,9 +84,7 @@ def test_a_file_may_have_comments_a_header_spaces_in_words_and_windows_line_ends
 
 def test_malformed_lines_are_named_by_number(tmp_path):
     text = "a b 1\n\nonly two\nb c 2\nx y nan\na b c 3\na\t\t1\n"
-    with pytest.raises(
-        EvaluationError, match=r"line 3: 'only two'; line 5: 'x y nan'; line 6: .*; and 1 more"
-    ):
+    with pytest.raises(EvaluationError, match=r"line 3: 'only two'; line 5: 'x y nan'; line 6: .*; and 1 more"):
         read_pairs(write(tmp_path, text))
 
 

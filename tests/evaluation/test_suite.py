@@ -16,9 +16,7 @@ from skiplight.evaluation.suite import evaluate
 
 def test_every_set_is_reported_by_its_name(trained, tmp_path):
     (tmp_path / "mine.tsv").write_text("police\tman\t3\nthe\tyear\t1\nnew\tday\t2\n")
-    results = evaluate(
-        trained.ours, ["wordsim353", tmp_path / "mine.tsv"], ["google"], restrict_vocabulary=1_000
-    )
+    results = evaluate(trained.ours, ["wordsim353", tmp_path / "mine.tsv"], ["google"], restrict_vocabulary=1_000)
     assert list(results) == ["wordsim353", "mine", "google"]
     assert results["wordsim353"]["score"] == similarity(trained.ours, "wordsim353").score
     assert results["google"]["oov"] == analogy(trained.ours, "google", 1_000).oov

@@ -77,9 +77,7 @@ def read_questions(source: str | os.PathLike[str]) -> Questions:
             section = sections.setdefault(line.lstrip(":").strip(), [])
         elif line.strip():
             if section is None:
-                raise EvaluationError(
-                    f"{path}, line {number}: a question before any section; add a line `: name`"
-                )
+                raise EvaluationError(f"{path}, line {number}: a question before any section; add a line `: name`")
             match line.upper().split():
                 case [a, b, c, answer]:
                     section.append((a, b, c, answer))
@@ -111,9 +109,7 @@ def analogy(
     folded = case_folded(vectors.vocabulary, restrict_vocabulary)
     ids, asked, sizes = folded.ids, [], []
     for section in questions.sections.values():
-        covered = [
-            [ids[word] for word in question] for question in section if all(map(ids.__contains__, question))
-        ]
+        covered = [[ids[word] for word in question] for question in section if all(map(ids.__contains__, question))]
         asked += covered
         sizes.append(len(covered))
     if not asked:
@@ -124,9 +120,7 @@ def analogy(
         )
     unit = vectors.unit()[:restrict_vocabulary].to(device or vectors.input.device)
     if not unit.isfinite().all():
-        raise EvaluationError(
-            f"{questions.name}: vectors are not finite, training has diverged; lower optim.lr"
-        )
+        raise EvaluationError(f"{questions.name}: vectors are not finite, training has diverged; lower optim.lr")
     right = _right(unit, torch.tensor(asked), folded)
     correct = [int(part.sum()) for part in right.split(sizes)]
     return AnalogyResult(

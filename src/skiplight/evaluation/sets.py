@@ -76,16 +76,12 @@ def malformed(path: Path, expected: str, lines: list[tuple[int, str]]) -> Evalua
     """The error for lines, each with its number, that are not what was expected."""
     shown = "; ".join(f"line {number}: {line!r}" for number, line in lines[:3])
     more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
-    return EvaluationError(
-        f"{path}: expected {expected} on each line, got {shown}{more}; correct or remove them"
-    )
+    return EvaluationError(f"{path}: expected {expected} on each line, got {shown}{more}; correct or remove them")
 
 
 def _gensim_data() -> Path:
     # Found, not imported: importing gensim costs a second or more, and these are only text files.
     spec = importlib.util.find_spec("gensim")
     if spec is None or not spec.submodule_search_locations:
-        raise EvaluationError(
-            "the built-in evaluation sets are files of gensim, which is missing: install gensim"
-        )
+        raise EvaluationError("the built-in evaluation sets are files of gensim, which is missing: install gensim")
     return Path(spec.submodule_search_locations[0], "test", "test_data")
