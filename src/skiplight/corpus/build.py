@@ -24,7 +24,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.encoding import Indexer, LookedUp, Numbered
+from skiplight.corpus.encoding import Indexer, Numbered
 from skiplight.corpus.segments import Cuts, Runs
 from skiplight.corpus.store import FORMAT, MANIFEST, VOCABULARY, checksum
 from skiplight.corpus.vocabulary import Vocabulary
@@ -85,10 +85,7 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes `manifest.json` with the format version and the size and checksum of all files of the folder."""
-    files = {
-        path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)}
-        for path in sorted(folder.iterdir())
-    }
+    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)} for path in sorted(folder.iterdir())}
     text = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -103,10 +100,7 @@ class NumberedFile:
 
     def write(self, batch: Numbered) -> None:
         values = (batch.words, batch.ids, batch.runs.document, batch.runs.run, batch.runs.raw)
-        columns = [
-            pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), pa.array(value))
-            for value in values
-        ]
+        columns = [pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), pa.array(value)) for value in values]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_NUMBERED))
 
     def close(self) -> None:
@@ -124,14 +118,11 @@ class NumberedFile:
                 yield Numbered(words, ids, Runs(document, run, raw))
 
 
-def write_tokens(
-    folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float
-) -> dict[str, int]:
+def write_tokens(folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float) -> dict[str, int]:
     """Writes the token and segment files and the vocabulary; returns the number of tokens of each split."""
     indexer = Indexer(vocabulary, heldout)
     train, aside = _SplitWriter(folder, ""), _SplitWriter(folder, "heldout-")
-    for batch in batches:
-        found: LookedUp = indexer.index(batch)
+    for found in indexer.index(batches):
         train.write(found.train, found.train_cuts)
         aside.write(found.heldout, found.heldout_cuts)
     vocabulary.save(folder / VOCABULARY)
@@ -147,8 +138,7 @@ class _SplitWriter:
     def __init__(self, folder: Path, prefix: str) -> None:
         self._folder, self._prefix = folder, prefix
         self._files = {
-            name: (folder / f"{prefix}{name}.raw").open("wb")
-            for name in ("ids", "document", "start", "begin")
+            name: (folder / f"{prefix}{name}.raw").open("wb") for name in ("ids", "document", "start", "begin")
         }
         self._tokens = 0
 

@@ -1,8 +1,7 @@
 """Encoding text in a small thread pool, and counting its words in bounded memory.
 
-`encode_all` is the one way through which text becomes numbered words, for counting, storing and streaming:
-batches of a few MB go to a few threads (Arrow and numpy release the GIL) and come back in order, a bounded
-number ahead.
+`ordered_map` gives batches of a few MB to a few threads (Arrow and numpy release the GIL) and takes the results
+back in order, a bounded number ahead.
 
 `WordCounts` adds up the batches' counts. When there are too many different words it drops the rarest, as
 word2vec does; what is kept may then have been missed before it was first kept, by no more than the threshold

@@ -1,7 +1,7 @@
 """From documents to ids, batch by batch: the one way that building a store and streaming share.
 
 `number` normalises and numbers the words of each batch with the batch's own dictionary, in a thread pool, and
-cuts the documents into runs. `look_up` turns such a batch into ids of a vocabulary, without the words that
+cuts the documents into runs. `Indexer` turns such batches into ids of a vocabulary, without the words that
 are not in it.
 """
 
@@ -18,6 +18,9 @@ from skiplight.corpus.documents import Documents, batches
 from skiplight.corpus.normalise import encode
 from skiplight.corpus.segments import Cuts, RunCutter, Runs, SegmentCutter, held_out
 from skiplight.corpus.vocabulary import Vocabulary
+
+_WORDS_A_BATCH = 50_000
+_MAX_GROUP = 32
 
 
 @dataclass
@@ -51,9 +54,7 @@ class LookedUp:
     heldout_cuts: Cuts
 
 
-def number(
-    documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter
-) -> Iterator[Numbered]:
+def number(documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter) -> Iterator[Numbered]:
     """Numbers the words of all documents, in order; `cutter` is told of all and counts them."""
 
     def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:
@@ -72,10 +73,30 @@ class Indexer:
         self._heldout = heldout
         self._cutter = SegmentCutter()
 
-    def index(self, batch: Numbered) -> LookedUp:
+    def index(self, batches: Iterable[Numbered]) -> Iterator[LookedUp]:
+        """The tokens and segments of each batch, in order."""
+        # Arrow hashes the vocabulary anew at each look-up, which for a large one costs more than encoding a
+        # batch: look the dictionaries of several batches up together.
+        group: list[Numbered] = []
+        size = min(1 + len(self._vocabulary) // _WORDS_A_BATCH, _MAX_GROUP)
+        for batch in batches:
+            group.append(batch)
+            if len(group) == size:
+                yield from self._index(group)
+                group = []
+        if group:
+            yield from self._index(group)
+
+    def _index(self, group: list[Numbered]) -> Iterator[LookedUp]:
+        table = self._vocabulary.encode(pa.concat_arrays([batch.words for batch in group]))
+        ends = np.cumsum([len(batch.words) for batch in group])
+        for batch, end in zip(group, ends, strict=True):
+            yield self._cut(batch, table[end - len(batch.words) : end])
+
+    def _cut(self, batch: Numbered, table: np.ndarray) -> LookedUp:
         runs = batch.runs
         held = held_out(runs.document, runs.run, self._heldout)
-        ids = self._vocabulary.encode(batch.words)[batch.ids] if len(batch.ids) else batch.ids
+        ids = table[batch.ids]
         known = ids >= 0
         tokens = np.zeros(0, dtype=np.int64)
         if len(runs.raw):  # no run is empty, as `reduceat` needs it

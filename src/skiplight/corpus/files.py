@@ -49,14 +49,14 @@ def _find(path: str) -> list[str]:
         visible = [
             file
             for file in Path(path).resolve().rglob("*")
-            if file.is_file()
-            and not any(part.startswith(".") for part in file.relative_to(Path(path).resolve()).parts)
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(Path(path).resolve()).parts)
         ]
         files = sorted(str(file) for file in visible if _suffix(str(file)) in KINDS)
         if not files:
             raise DataError(
                 f"data.path={path}: no {', '.join(KINDS)} file in this folder (it has"
-                f" {_tally(map(str, visible))}); for text in files of another name give a pattern, such as '{path}/*'"
+                f" {_tally(map(str, visible))}); for text in files of another name give a pattern, such as"
+                f" '{path}/*'"
             )
         return files
     if os.path.exists(path):
@@ -135,9 +135,7 @@ def _remote_version(url: str) -> str:
     for name in ("ETag", "etag", "Content-MD5", "Digest", "sha256", "md5Hash"):
         if info.get(name):
             return f"{name} {info[name]}"
-    changed = next(
-        (info[name] for name in ("Last-Modified", "LastModified", "mtime") if info.get(name)), None
-    )
+    changed = next((info[name] for name in ("Last-Modified", "LastModified", "mtime") if info.get(name)), None)
     if changed is None or info.get("size") is None:
         raise DataError(f"data.path={url}: the server does not say which version this is; download it first")
     return f"{changed} {info['size']}"

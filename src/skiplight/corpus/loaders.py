@@ -67,9 +67,7 @@ class FilesLoader:
         except Exception as error:
             raise DataError(f"data.path: cannot be read as {self.kind} ({_message(error)})") from error
         if dataset.num_shards != len(self.files):
-            raise DataError(
-                f"data.path: {len(self.files)} files make {dataset.num_shards} shards; is one named twice?"
-            )
+            raise DataError(f"data.path: {len(self.files)} files make {dataset.num_shards} shards; is one named twice?")
         return dataset
 
     def shard_name(self, shard: int) -> str:
@@ -110,12 +108,8 @@ class HubLoader:
             ) from error
         except OSError as error:
             if key not in known:
-                raise DataError(
-                    f"data.name={self.name}: the Hub cannot be reached ({_message(error)})"
-                ) from error
-            log.warning(
-                "the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key]
-            )
+                raise DataError(f"data.name={self.name}: the Hub cannot be reached ({_message(error)})") from error
+            log.warning("the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key])
             sha = known[key]
         if known.get(key) != sha:
             cache.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ became of every occurrence: `encode`, twice as fast as normalising the running t
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -29,8 +30,16 @@ Normaliser = Literal["text8", "unicode", "none"]
 NORMALISERS: tuple[str, ...] = get_args(Normaliser)
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
-# Keeps a-z, turns every other byte into a space. As many bytes come out as go in, so offsets stay valid.
-_LETTERS = bytes(byte if ord("a") <= byte <= ord("z") else ord(" ") for byte in range(256))
+
+
+def _byte_table(kept: bytes) -> bytes:
+    """For `bytes.translate`: lower-cases ASCII and turns every byte but the kept ones into a space."""
+    lower = bytes(range(256)).lower()
+    return bytes(byte if byte in kept else ord(" ") for byte in lower)
+
+
+_LETTERS = _byte_table(string.ascii_lowercase.encode())
+_LETTERS_AND_DIGITS = _byte_table((string.ascii_lowercase + string.digits).encode())
 _JOINERS = "\\x{200c}\\x{200d}"
 
 
@@ -115,21 +124,31 @@ def encode(texts: pa.Array, normalise: str) -> Encoded:
 
 
 def _text8(texts: pa.Array) -> pa.Array:
-    texts = pc.replace_substring_regex(pc.utf8_normalize(texts, "NFKD"), r"\p{Mn}+", "")
-    texts = pc.ascii_lower(texts)
+    foreign = pc.invert(pc.string_is_ascii(texts))
+    folded = pc.utf8_normalize(texts.filter(foreign), "NFKD")
+    texts = pc.replace_with_mask(texts, foreign, pc.replace_substring_regex(folded, r"\p{Mn}+", ""))
+    digits = pc.match_substring_regex(texts, "[0-9]")
+    spelled = texts.filter(digits)
     for digit, name in enumerate(_DIGITS):
-        texts = pc.replace_substring(texts, str(digit), f" {name} ")
-    _, offsets, data = texts.buffers()
-    letters = pa.py_buffer((data.to_pybytes() if data else b"").translate(_LETTERS))
-    return pa.StringArray.from_buffers(len(texts), offsets, letters, offset=texts.offset)
+        spelled = pc.replace_substring(spelled, str(digit), f" {name} ")
+    return _translate(pc.replace_with_mask(texts, digits, spelled), _LETTERS)
 
 
 def _unicode(texts: pa.Array) -> pa.Array:
-    texts = pc.utf8_lower(pc.utf8_normalize(texts, "NFKC"))
-    texts = pc.replace_substring_regex(texts, rf"[^\p{{L}}\p{{M}}\p{{N}}{_JOINERS}]+", " ")
+    foreign = pc.invert(pc.string_is_ascii(texts))
+    rest = pc.utf8_lower(pc.utf8_normalize(texts.filter(foreign), "NFKC"))
+    rest = pc.replace_substring_regex(rest, rf"[^\p{{L}}\p{{M}}\p{{N}}{_JOINERS}]+", " ")
     # A mark or joiner without a letter before it is what is left of an emoji, not a word.
-    texts = pc.replace_substring_regex(texts, rf"(^| )[\p{{M}}{_JOINERS}]+", " ")
-    return pc.replace_substring_regex(texts, rf"[{_JOINERS}]+( |$)", " ")
+    rest = pc.replace_substring_regex(rest, rf"(^| )[\p{{M}}{_JOINERS}]+", " ")
+    rest = pc.replace_substring_regex(rest, rf"[{_JOINERS}]+( |$)", " ")
+    return pc.replace_with_mask(_translate(texts, _LETTERS_AND_DIGITS), foreign, rest)
+
+
+def _translate(texts: pa.Array, table: bytes) -> pa.Array:
+    """Replaces every byte by the table's, and those of characters beyond ASCII by as many spaces."""
+    _, offsets, data = texts.buffers()
+    translated = pa.py_buffer((data.to_pybytes() if data else b"").translate(table))
+    return pa.StringArray.from_buffers(len(texts), offsets, translated, offset=texts.offset)
 
 
 def _cumulative(values: np.ndarray) -> np.ndarray:

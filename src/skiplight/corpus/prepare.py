@@ -66,9 +66,7 @@ def prepare(
         words = {"given": hashlib.blake2b(Path(vocabulary or "").read_bytes(), digest_size=16).hexdigest()}
     options = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words, "heldout": heldout}
     options["stored"] = not streaming
-    fingerprint = hashlib.blake2b(
-        json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16
-    ).hexdigest()
+    fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
     folder = Path(stores) / fingerprint
     report = progress or (lambda stage, done: None)
 
@@ -87,18 +85,14 @@ def prepare(
             raw += len(batch.ids)
             report("vocabulary", raw)
         if not raw:
-            raise DataError(
-                f"{source.loader.option}: {source.describe} is empty: there is not one word in it"
-            )
+            raise DataError(f"{source.loader.option}: {source.describe} is empty: there is not one word in it")
         found = given
         if found is None:
             table = counts.table()
             found = Vocabulary.from_counts(
                 table["word"].combine_chunks(), table["count"].to_numpy(), min_count, max_size
             )
-            _check_vocabulary(
-                found, f"vocabulary.min_count={min_count}: lower it, or give more text than {raw} words"
-            )
+            _check_vocabulary(found, f"vocabulary.min_count={min_count}: lower it, or give more text than {raw} words")
         counted = time.perf_counter()
         manifest: dict[str, Any] = {
             "fingerprint": fingerprint,
@@ -124,16 +118,23 @@ def prepare(
 
     if not streaming:
         store = once(folder, make, TokenStore)
-        log.info(
-            "token store %s: %d tokens, %d held out", store.path, store.train.tokens, store.heldout.tokens
-        )
+        log.info("token store %s: %d tokens, %d held out", store.path, store.train.tokens, store.heldout.tokens)
         return store
     if given is not None:
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
     manifest = once(folder, make, read_manifest)
     counted = Vocabulary.load(folder / VOCABULARY)
+    # Once words were pruned, some counts are too low, and their sum is no length to plan an epoch by.
+    tokens = None if manifest["pruned"] else int(counted.counts.sum())
     return TokenStream(
-        source, normalise, counted, heldout, fingerprint, threads=threads, seconds=manifest["seconds"]
+        source,
+        normalise,
+        counted,
+        heldout,
+        fingerprint,
+        tokens=tokens,
+        threads=threads,
+        seconds=manifest["seconds"],
     )
 
 

@@ -143,9 +143,7 @@ class SegmentCutter:
 _NO_CUTS = Cuts(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
 
 
-def _cut(
-    document: np.ndarray, offset: np.ndarray, in_run: np.ndarray, tokens: np.ndarray, chosen: np.ndarray
-) -> Cuts:
+def _cut(document: np.ndarray, offset: np.ndarray, in_run: np.ndarray, tokens: np.ndarray, chosen: np.ndarray) -> Cuts:
     document, offset, in_run, tokens = document[chosen], offset[chosen], in_run[chosen], tokens[chosen]
     position = np.cumsum(tokens) - tokens
     # Segments begin at the multiples of SEGMENT_TOKENS in [in_run, in_run + tokens).
@@ -153,9 +151,7 @@ def _cut(
     count = -(-(in_run + tokens) // SEGMENT_TOKENS) - first
     index = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     ahead = (np.repeat(first, count) + index) * SEGMENT_TOKENS - np.repeat(in_run, count)
-    return Cuts(
-        np.repeat(document, count), np.repeat(offset, count) + ahead, np.repeat(position, count) + ahead
-    )
+    return Cuts(np.repeat(document, count), np.repeat(offset, count) + ahead, np.repeat(position, count) + ahead)
 
 
 def _join_pieces(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -62,9 +62,7 @@ class Source:
         Raises:
             DataError: the shard cannot be read, or is not what its name says.
         """
-        dataset = self._dataset.shard(num_shards=self.shards, index=shard, contiguous=True).with_format(
-            "arrow"
-        )
+        dataset = self._dataset.shard(num_shards=self.shards, index=shard, contiguous=True).with_format("arrow")
         name = self.loader.shard_name(shard)
         try:
             for keys, texts in self._rows(dataset, start_row):
@@ -156,18 +154,14 @@ def open_source(
     unit: Document = document  # type: ignore[assignment]
     if source == "hub":
         if not name:
-            raise DataError(
-                "data.name is missing: data=hub needs the name of a data set, such as data.name=user/repo"
-            )
+            raise DataError("data.name is missing: data=hub needs the name of a data set, such as data.name=user/repo")
         hub = HubLoader(name, config, split, revision).resolved(cache)
         key = _hash("hub", *hub.identity(cache), column, unit)
         described = "/".join(filter(None, (name, config, split)))
         return Source(hub, key, f"{described} (column {column})", column, unit)
     sequences = source == "sequences"
     if source == "vital":
-        found = [
-            str(vital.fetch(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))
-        ]
+        found = [str(vital.fetch(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))]
         column = "text"
         described = vital.CREDIT
     elif path is None:
@@ -177,9 +171,7 @@ def open_source(
         described = found[0] if len(found) == 1 else f"{len(found)} files, {found[0]} to {found[-1]}"
     kind = file_lists.kind(found)
     column = "text" if kind == "text" else column
-    key = _hash(
-        "sequences" if sequences else "files", kind, column, unit, *file_lists.fingerprint(found, cache)
-    )
+    key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.fingerprint(found, cache))
     return Source(FilesLoader(kind, tuple(found)), key, described, column, unit, sequences)
 
 
@@ -200,9 +192,7 @@ def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> No
     inner = found.value_type if listed else found
     text = pa.types.is_string(inner) or pa.types.is_large_string(inner)
     if listed and not sequences:
-        raise DataError(
-            f"data.column={column} has lists ({found}), not text: train on tokens with data=sequences"
-        )
+        raise DataError(f"data.column={column} has lists ({found}), not text: train on tokens with data=sequences")
     if not text and not (listed and pa.types.is_integer(inner)):
         wanted = "text, or lists of strings or integers" if sequences else "text"
         raise DataError(f"data.column={column} has {found}, not {wanted}; the columns are {', '.join(names)}")

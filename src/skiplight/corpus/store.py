@@ -55,8 +55,7 @@ class TokenSplit:
         self.tokens = len(self._ids)
         if self.tokens != (int(self.end[-1]) if len(self.end) else 0):
             raise DataError(
-                f"{folder / f'{prefix}segments.arrow'} does not fit its tokens: delete {folder}, it is made"
-                " again"
+                f"{folder / f'{prefix}segments.arrow'} does not fit its tokens: delete {folder}, it is made again"
             )
 
     def ids(self, begin: int, stop: int) -> np.ndarray:
@@ -134,8 +133,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         raise DataError(f"{folder / MANIFEST} is damaged: delete {folder}, it is made again") from None
     if version > FORMAT:
         raise DataError(
-            f"{folder} was written by a newer skiplight (format {version}, this one reads {FORMAT}): update, or"
-            " give `data.store` another folder"
+            f"{folder} was written by a newer skiplight (format {version}, this one reads {FORMAT}): update"
+            " it, or give `data.store` another folder"
         )
     return manifest
 

@@ -81,9 +81,7 @@ class TokenStream:
         """The held-out segments; the whole text is read for them."""
         return self._segments(range(self.shards) if shards is None else shards, None, "heldout")
 
-    def _segments(
-        self, shards: Sequence[int], after: tuple[int, int] | None, split: str
-    ) -> Iterator[SegmentBatch]:
+    def _segments(self, shards: Sequence[int], after: tuple[int, int] | None, split: str) -> Iterator[SegmentBatch]:
         shards = list(shards)
         row = 0
         if after is not None:
@@ -93,8 +91,8 @@ class TokenStream:
             shards = shards[shards.index(shard) :]
         indexer = Indexer(self.vocabulary, self.held)
         waiting = _Waiting()
-        for batch in number(self._read(shards, row), self.normalise, self.threads, RunCutter()):
-            found = indexer.index(batch)
+        batches = number(self._read(shards, row), self.normalise, self.threads, RunCutter())
+        for found in indexer.index(batches):
             if split == "train":
                 complete = waiting.add(found.train, found.train_cuts)
             else:
@@ -140,8 +138,6 @@ def _following(batch: SegmentBatch, after: tuple[int, int] | None) -> Iterator[S
         skip = int(np.sum((batch.document == after[0]) & (batch.start <= after[1])))
         if skip:
             cut = int(batch.end[skip - 1])
-            batch = SegmentBatch(
-                batch.ids[cut:], batch.document[skip:], batch.start[skip:], batch.end[skip:] - cut
-            )
+            batch = SegmentBatch(batch.ids[cut:], batch.document[skip:], batch.start[skip:], batch.end[skip:] - cut)
     if len(batch.document):
         yield batch

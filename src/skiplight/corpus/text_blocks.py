@@ -33,9 +33,7 @@ class TextBlocks(datasets.ArrowBasedBuilder):
         dl_manager.download_config.extract_on_the_fly = True
         extracted = dl_manager.extract(dl_manager.download(self.config.data_files))
         return [
-            datasets.SplitGenerator(
-                name=split, gen_kwargs={"files": [dl_manager.iter_files(file) for file in files]}
-            )
+            datasets.SplitGenerator(name=split, gen_kwargs={"files": [dl_manager.iter_files(file) for file in files]})
             for split, files in extracted.items()
         ]
 

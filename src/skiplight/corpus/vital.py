@@ -48,9 +48,7 @@ def fetch(cache: Path, wheel: Path | None = None) -> Path:
         temporary = Path(folder) / target.name
         with temporary.open("w", encoding="utf-8", newline="\n") as file:
             for title, article in articles.items():
-                file.write(
-                    json.dumps({"title": title, "text": article["extract"]}, ensure_ascii=False) + "\n"
-                )
+                file.write(json.dumps({"title": title, "text": article["extract"]}, ensure_ascii=False) + "\n")
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
@@ -78,7 +76,5 @@ def _check(wheel: Path) -> Path:
     except OSError as error:
         raise DataError(f"data.path={wheel}: cannot be read ({error.strerror})") from None
     if digest != SHA256:
-        raise DataError(
-            f"data.path={wheel} is not the wheel of {REQUIREMENT}: its SHA-256 is {digest}, not {SHA256}"
-        )
+        raise DataError(f"data.path={wheel} is not the wheel of {REQUIREMENT}: its SHA-256 is {digest}, not {SHA256}")
     return wheel

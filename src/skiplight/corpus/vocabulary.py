@@ -105,9 +105,7 @@ class Vocabulary:
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
-            raise DataError(
-                f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv"
-            ) from None
+            raise DataError(f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not a vocabulary file: not UTF-8 at byte {error.start}") from None
         lines = text.split("\n")
