@@ -1,8 +1,8 @@
 """Checkpoints: folders that appear whole or not at all, made between two steps, from which a run goes on exactly.
 
-A checkpoint holds `tables-0.safetensors` (the two tables), `state.pt` (everything else, plain types and tensors only, read
-with `weights_only=True`) and `manifest.json` (format version, sizes and checksums). No path is in it: a run folder can be
-moved.
+A checkpoint holds `tables-0.safetensors` (the two tables), `state.pt` (everything else, plain types and tensors only,
+read with `weights_only=True`) and `manifest.json` (format version, sizes and checksums). No path is in it: a run
+folder can be moved.
 """
 
 from __future__ import annotations

@@ -36,7 +36,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _usage() -> str:
-    lines = [f"skiplight {__version__}: skip-gram embeddings with negative sampling", "", "usage: skiplight VERB ...", ""]
+    lines = [
+        f"skiplight {__version__}: skip-gram embeddings with negative sampling",
+        "",
+        "usage: skiplight VERB ...",
+        "",
+    ]
     lines += [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
     return "\n".join([*lines, "", "`skiplight VERB --help` says more."])
 

@@ -18,7 +18,7 @@ import numba
 
 
 def cache_folder() -> Path:
-    """Where skiplight keeps what it can make again: $SKIPLIGHT_CACHE, else $XDG_CACHE_HOME/skiplight, ~/.cache/skiplight."""
+    """Where skiplight keeps what it can make again: $SKIPLIGHT_CACHE, else skiplight in $XDG_CACHE_HOME or ~/.cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
     return Path(os.environ.get("SKIPLIGHT_CACHE") or default)
 
@@ -36,12 +36,12 @@ def kernel(**options: Any) -> Callable[[Callable], Callable]:
     """`numba.njit(nogil=True, **options)`, cached in the folder of these sources."""
 
     def compile_later(function: Callable) -> Callable:
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = _kernel_cache()
+        before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+        numba.config.CACHE_DIR = _kernel_cache()  # type: ignore[attr-defined]
         try:
             return numba.njit(nogil=True, cache=True, **options)(function)
         finally:
-            numba.config.CACHE_DIR = before
+            numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
 
     return compile_later
 

@@ -1,7 +1,7 @@
 """Every option there is: its type, default, range and one line of help; what is not here is refused.
 
-The dataclasses below are the schema that Hydra composes against (conf/ overrides their defaults, group by group) and that
-a run's config.yaml is read back into. Numbers of text are counted in in-vocabulary tokens before subsampling.
+The dataclasses below are the schema that Hydra composes against (conf/ overrides their defaults, group by group) and
+that a run's config.yaml is read back into. Numbers of text are counted in in-vocabulary tokens before subsampling.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class DataConfig:
     column: str = option("text", "column that holds the text (or the tokens, for sequences)")
     streaming: bool = option(False, "encode the text as it comes instead of storing its tokens")
     document: str = option("document", "what one document is", choices=["document", "paragraph", "line"])
-    normalise: str = option("text8", "text8: a-z only; unicode: letters, marks, digits", choices=["text8", "unicode", "none"])
+    normalise: str = option(
+        "text8", "text8: a-z only; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
+    )
     store: str | None = option(None, "folder of the token stores; default: the user's cache")
     heldout: float = option(0.01, "share of the text that is kept out of training, for evaluation", low=0, high=0.5)
     tokens: int | None = option(None, "tokens of an epoch, for a stream whose size is not known", low=1)
@@ -104,7 +106,9 @@ class ObjectiveConfig:
 class EngineConfig:
     """How the objective moves the tables."""
 
-    name: str = option("auto", "auto picks the fastest that can do what is asked, and says so", choices=["auto", "autograd"])
+    name: str = option(
+        "auto", "auto picks the fastest that can do what is asked, and says so", choices=["auto", "autograd"]
+    )
 
 
 @dataclasses.dataclass
@@ -135,7 +139,8 @@ class EvaluationConfig:
 
     every: int | None = option(None, "tokens between evaluations; default: at the end only", low=1)
     similarity: list[str] = option(
-        ["wordsim353", "simlex999"], "word similarity sets: wordsim353, simlex999, or files (word, word, score)"
+        ["wordsim353", "simlex999"],
+        "word similarity sets: wordsim353, simlex999, or files (word, word, score)",
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
     words: list[str] = option([], "words whose neighbours are shown")
@@ -146,7 +151,7 @@ class EvaluationConfig:
 class CheckpointConfig:
     """When the state is saved, and how much of it stays."""
 
-    every: float = option(600.0, "seconds between checkpoints; one is also saved at the end of each epoch", above=0)
+    every: float = option(60.0, "seconds between checkpoints", above=0)
     keep: int = option(1, "so many of the newest stay", low=1)
 
 
@@ -182,7 +187,7 @@ def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, data
     types = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         if dataclasses.is_dataclass(types[field.name]):
-            yield from options(types[field.name], f"{prefix}{field.name}.")  # type: ignore[arg-type]
+            yield from options(types[field.name], f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field
 

@@ -1,9 +1,10 @@
 """`SkipGramDataModule`: blocks of a text's tokens, in an order that is a function, shared out by rank, resumable.
 
-A text is a `TokenStore` or a `TokenStream`; its segments are cut into blocks on a grid of `block_tokens`: a block holds the
-segments that end within its cell. Stored blocks come in an order drawn anew each epoch; a stream is read shard by shard,
-its shards in such an order. Nothing is shuffled in a buffer, so the place in an epoch is a few integers, and they are the
-data module's state: that of the last block *consumed*, never what a loader has fetched ahead.
+A text is a `TokenStore` or a `TokenStream`; its segments are cut into blocks on a grid of `block_tokens`: a block
+holds the segments that end within its cell. Stored blocks come in an order drawn anew each epoch; a stream is read
+shard by shard, its shards in such an order. Nothing is shuffled in a buffer, so the place in an epoch is a few
+integers, and they are the data module's state: that of the last block *consumed*, never what a loader has fetched
+ahead.
 """
 
 from __future__ import annotations
@@ -97,7 +98,8 @@ class StreamedBlocks:
             after = (cursor.document, cursor.start)
             order = order[order.index(cursor.document >> 40) :]
         index, total = cursor.index, cursor.tokens
-        pending = SegmentBatch(*(np.empty(0, np.int32), *(np.empty(0, np.int64) for _ in range(3))))
+        none = np.empty(0, np.int64)
+        pending = SegmentBatch(none.astype(np.int32), none, none, none)
         for batch in self.stream.segments(order, after=after):
             pending = _concatenate(pending, batch)
             # All cells but the last are complete.
@@ -257,9 +259,11 @@ class SkipGramDataModule(lightning.LightningDataModule):
         if state["version"] > 1:
             raise RunError("the checkpoint's data state is of a newer version: upgrade skiplight")
         if state["text"] != self.text.fingerprint:
-            raise RunError("the text is not the one that the run began with: its content, vocabulary or options changed")
+            raise RunError(
+                "the text is not the one that the run began with: its content, vocabulary or options changed"
+            )
         if state["block_tokens"] != self.block_tokens:
             raise RunError(
-                f"the run began with data.block_tokens={state['block_tokens']}, not {self.block_tokens}: keep it on resuming"
+                f"the run began with data.block_tokens={state['block_tokens']}, not {self.block_tokens}: keep it"
             )
         self.cursor = Cursor(*state["cursor"])

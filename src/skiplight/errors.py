@@ -2,7 +2,7 @@
 
 
 class SkiplightError(Exception):
-    """Base of all errors that are the input's fault, not the code's; the command line prints them without a traceback."""
+    """Base of all errors that are the input's fault, not the code's; the command line prints no traceback."""
 
 
 class ConfigError(SkiplightError):

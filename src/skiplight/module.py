@@ -1,7 +1,8 @@
 """`SkipGramModule`: the two tables, an objective and the engine that moves them, as a LightningModule.
 
-Optimisation stays automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users expect.
-An engine that has already moved the tables in `training_step` leaves nothing to the backward pass, which then does nothing.
+Optimisation stays automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users
+expect. An engine that has already moved the tables in `training_step` leaves nothing to the backward pass, which then
+does nothing.
 """
 
 from __future__ import annotations
@@ -119,7 +120,11 @@ class SkipGramModule(lightning.LightningModule):
         return loss, pairs
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": float(self.loss_sum), "pairs": self.pairs}
+        checkpoint["skiplight"] = {
+            "tokens": self.tokens,
+            "loss_sum": float(self.loss_sum),
+            "pairs": self.pairs,
+        }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = checkpoint["skiplight"]

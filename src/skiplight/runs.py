@@ -17,7 +17,17 @@ from skiplight.config import Config
 from skiplight.errors import RunError
 from skiplight.files import replacing
 
-PACKAGES = ("skiplight", "torch", "lightning", "numba", "numpy", "pyarrow", "datasets", "hydra-core", "gensim")
+PACKAGES = (
+    "skiplight",
+    "torch",
+    "lightning",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "datasets",
+    "hydra-core",
+    "gensim",
+)
 
 
 class RunFolder:
@@ -43,7 +53,7 @@ class RunFolder:
         """
         if self.path.exists():
             raise RunError(
-                f"`run_dir={self.path}` exists already: choose another, or `skiplight resume {self.path}` to go on with it"
+                f"`run_dir={self.path}` exists already: choose another, or go on with `skiplight resume {self.path}`"
             )
 
     def create(self, config: Config) -> None:
@@ -57,7 +67,9 @@ class RunFolder:
             with replacing(self.path) as folder:
                 (folder / self.checkpoints.name).mkdir(parents=True)
                 schema.save(config, folder / self.config_file.name)
-                (folder / "environment.json").write_text(json.dumps(environment(config.seed), indent=2), encoding="utf-8")
+                (folder / "environment.json").write_text(
+                    json.dumps(environment(config.seed), indent=2), encoding="utf-8"
+                )
         except OSError as error:
             raise RunError(f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder") from None
 

@@ -80,11 +80,19 @@ class Tracking(lightning.Callback):
         tokens, seconds = self._written
         self._written = (module.tokens, self.seconds)
         speed = (module.tokens - tokens) / max(self._written[1] - seconds, 1e-9)
-        self.write(trainer, module, {"train/loss": self.loss, "lr": module.lr_at(module.tokens), "words_per_second": speed})
+        self.write(
+            trainer,
+            module,
+            {"train/loss": self.loss, "lr": module.lr_at(module.tokens), "words_per_second": speed},
+        )
 
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
         """Appends a line with `metrics` and where in the run they were measured."""
-        line = {"step": trainer.global_step, "tokens": module.tokens, "seconds": round(self.seconds, 4)} | metrics
+        line = {
+            "step": trainer.global_step,
+            "tokens": module.tokens,
+            "seconds": round(self.seconds, 4),
+        } | metrics
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 

@@ -92,7 +92,9 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         DataError: the text cannot be read, or holds nothing to train on.
     """
     if config.trainer.devices * config.trainer.num_nodes > 1:
-        raise ConfigError("training on several devices is not supported yet: leave `trainer.devices` and `num_nodes` at 1")
+        raise ConfigError(
+            "training on several devices is not supported yet: leave `trainer.devices` and `num_nodes` at 1"
+        )
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     engine = choose(config.engine.name)
@@ -106,15 +108,20 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         subsample=config.sampling.subsample,
         exponent=config.noise.exponent,
         negatives=config.noise.negatives,
-        shared=config.noise.shared,
-        exclude=config.noise.exclude,
+        shared=config.noise.shared,  # type: ignore[arg-type]
+        exclude=config.noise.exclude,  # type: ignore[arg-type]
     )
     tokens = _tokens_of_epoch(config, text)
     total = config.trainer.max_tokens or tokens * config.trainer.max_epochs
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
         block_tokens = max(1, min(engine.block_tokens, total // STEPS))
-        log.info("data.block_tokens=%d, chosen for the %s engine and %s tokens", block_tokens, engine.name, f"{total:,}")
+        log.info(
+            "data.block_tokens=%d, chosen for the %s engine and %s tokens",
+            block_tokens,
+            engine.name,
+            f"{total:,}",
+        )
     data = SkipGramDataModule(
         text,
         sampler,
@@ -184,7 +191,7 @@ def _fit(
     trainer = lightning.Trainer(
         accelerator=config.trainer.accelerator,
         devices=1,
-        precision=config.trainer.precision,
+        precision=config.trainer.precision,  # type: ignore[arg-type]
         max_epochs=math.ceil(module.total_tokens / data.tokens),
         callbacks=[tracking, TokenProgress(tracking), saving],
         plugins=[FolderCheckpointIO()],
@@ -195,8 +202,9 @@ def _fit(
         default_root_dir=run.path,
     )
     with warnings.catch_warnings():
-        # Both are answered by the data module, whose loader begins where its cursor stands.
+        # All are answered by the data module, whose loader begins where its cursor stands.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
+        warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
         warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     if stop.signal is not None:

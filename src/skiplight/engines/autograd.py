@@ -1,8 +1,8 @@
 """The reference engine: the objective's loss in plain PyTorch, its gradient by autograd, any optimiser.
 
-A step is one update from the summed gradient of all its windows. That sum is what limits the block: a row is stable while
-lr·n·σ(1-σ)·λ < 2 for n summed gradients, so a block holds some thousand tokens, not more. Gradients of the tables are
-sparse (touched rows only) where the optimiser takes them.
+A step is one update from the summed gradient of all its windows. That sum is what limits the block: a row is stable
+while lr·n·σ(1-σ)·λ < 2 for n summed gradients, so a block holds some thousand tokens, not more. Gradients of the
+tables are sparse (touched rows only) where the optimiser takes them.
 """
 
 from __future__ import annotations

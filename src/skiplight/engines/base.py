@@ -20,7 +20,8 @@ class StepResult:
     Attributes:
         loss_sum: the loss summed over all pairs, as it was before the step; accumulated in float64.
         pairs: the number of pairs.
-        loss: the same sum with a graph, where the tables move only when the optimiser steps; None where they have moved.
+        loss: the same sum with a graph, where the tables move only when the optimiser steps; None where they have
+        moved.
     """
 
     loss_sum: Tensor | float

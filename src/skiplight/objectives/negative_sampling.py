@@ -5,9 +5,9 @@ For an observed pair of an input word i and an output word o, and K noise words 
     loss = -log σ(u_o·v_i) - Σ_k log σ(-u_k·v_i).
 
 It is minimised where u_o·v_i = log p(o|i) - log(K·P_n(o)) (Levy and Goldberg 2014, "Neural word embedding as implicit
-matrix factorization"), exactly so when the noise may also draw the target. The likelihood of the model is therefore that
-of softmax(u_o·v_i + log P_n(o)); without the correction it looks falsely bad. Where the target is excluded from the
-noise, the correction is approximate.
+matrix factorization"), exactly so when the noise may also draw the target. The likelihood of the model is therefore
+that of softmax(u_o·v_i + log P_n(o)); without the correction it looks falsely bad. Where the target is excluded from
+the noise, the correction is approximate.
 """
 
 from __future__ import annotations
@@ -55,8 +55,8 @@ class NegativeSampling(Objective):
 def _window_scores(tables: Tables, windows: Windows, inputs: Tensor) -> tuple[Tensor, Tensor]:
     """Scores of the target [pairs] and of the window's negatives [pairs, K].
 
-    All K + 1 output rows of a window meet all its context rows in one small matrix product, so that an output row is read
-    once a window and not once a pair; contexts are padded to the longest for it.
+    All K + 1 output rows of a window meet all its context rows in one small matrix product, so that an output row is
+    read once a window and not once a pair; contexts are padded to the longest for it.
     """
     window = windows.window_of_pair()
     place = torch.arange(windows.pairs, device=window.device) - windows.offsets[window]

@@ -68,7 +68,7 @@ def noise_word(a, b, threshold, alias):
 def draw_negative(place, n, attempt, seed, epoch, threshold, alias):
     """Negative n at a place, one attempt, int32."""
     if n == 0:
-        w0, w1, a, b = token_words(place, attempt, seed, epoch)
+        _, _, a, b = token_words(place, attempt, seed, epoch)
         return noise_word(a, b, threshold, alias)
     w0, w1, w2, w3 = noise_words(place, (n - 1) >> 1, attempt, seed, epoch)
     if n & 1 == 1:

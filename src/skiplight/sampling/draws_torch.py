@@ -1,7 +1,7 @@
 """The draws of `draws.py` as tensor operations, for any device.
 
-torch has no unsigned 64-bit arithmetic to rely on, so 32-bit words live in int64 tensors: a product of two of them wraps
-around, but its upper and lower halves are right once they are masked.
+torch has no unsigned 64-bit arithmetic to rely on, so 32-bit words live in int64 tensors: a product of two of them
+wraps around, but its upper and lower halves are right once they are masked.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def philox(counter: tuple[Tensor | int, ...], key: tuple[int, int]) -> Words:
     """Philox4x32-10.
 
     Args:
-        counter: four int64 tensors (or ints) of 32-bit words that broadcast together.
+        counter: four int64 tensors or ints, 32-bit words that broadcast together.
         key: two 32-bit words.
 
     Returns:
@@ -28,7 +28,7 @@ def philox(counter: tuple[Tensor | int, ...], key: tuple[int, int]) -> Words:
     >>> [f"{int(w):08x}" for w in philox((torch.tensor(0), 0, 0, 0), (0, 0))]
     ['6627e8d5', 'e169c58d', 'bc57ac4c', '9b00dbd8']
     """
-    a, b, c, d = counter
+    a, b, c, d = (torch.as_tensor(word) for word in counter)
     k0, k1 = key
     for _ in range(10):
         product0, product1 = a * MULTIPLIERS[0], c * MULTIPLIERS[1]
@@ -39,12 +39,10 @@ def philox(counter: tuple[Tensor | int, ...], key: tuple[int, int]) -> Words:
             product0 & _WORD,
         )
         k0, k1 = (k0 + WEYL[0]) & _WORD, (k1 + WEYL[1]) & _WORD
-    return a, b, c, d  # type: ignore[return-value]
+    return a, b, c, d
 
 
-def draw(
-    key: tuple[int, int], place: Tensor, purpose: Purpose, slot: Tensor | int = 0, attempt: int = 0
-) -> Words:
+def draw(key: tuple[int, int], place: Tensor, purpose: Purpose, slot: Tensor | int = 0, attempt: int = 0) -> Words:
     """The four words of the call (purpose, slot, attempt) at each place, int64 like `place` and `slot` together."""
     return philox((place & _WORD, (place >> 32) & _WORD, (int(purpose) << 24) | slot, attempt), key)
 

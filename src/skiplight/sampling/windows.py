@@ -158,7 +158,7 @@ class WindowSampler:
     def reference(self, block: Block) -> Windows:
         """The same windows by tensor operations alone."""
         key, device = (self.seed, block.epoch), block.ids.device
-        keep, threshold, alias = self._tables(device)
+        keep, _, _ = self._tables(device)
 
         segment_of = torch.repeat_interleave(torch.arange(len(block.start), device=device), block.segments.diff())
         begin = torch.from_numpy(mix64(block.document.cpu().numpy()).view(np.int64)).to(device) + block.start

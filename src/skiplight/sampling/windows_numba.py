@@ -25,7 +25,7 @@ def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half,
         begin = mix64(document[s]) + np.uint64(start[s])
         for i in range(segments[s], segments[s + 1]):
             here = begin + np.uint64(i - segments[s])
-            w0, w1, w2, w3 = token_words(here, 0, seed, epoch)
+            w0, w1, _, _ = token_words(here, 0, seed, epoch)
             if w0 <= np.uint64(keep[ids[i]]):
                 kept[n] = ids[i]
                 half[n] = 1 + scaled(w1, window)
@@ -110,10 +110,19 @@ def sample(sampler: WindowSampler, block: Block) -> Windows:
     rows = pairs if per_pair else windows
     inputs, target = np.empty(pairs, np.int32), np.empty(windows, np.int32)
     offsets = np.empty(windows + 1, np.int64)
-    negatives, mask = np.empty((rows, sampler.negatives), np.int32), np.empty((rows, sampler.negatives), np.bool_)
+    negatives, mask = (
+        np.empty((rows, sampler.negatives), np.int32),
+        np.empty((rows, sampler.negatives), np.bool_),
+    )
     _fill(
         kept, half, place, ends, seed, epoch, sampler.noise.threshold, sampler.noise.alias,
         EXCLUDE[sampler.exclude], per_pair, inputs, offsets, target, negatives, mask,
     )  # fmt: skip
-    arrays = (torch.from_numpy(array) for array in (inputs, offsets, target, negatives, mask))
-    return Windows(*arrays, block=block)
+    return Windows(
+        inputs=torch.from_numpy(inputs),
+        offsets=torch.from_numpy(offsets),
+        target=torch.from_numpy(target),
+        negatives=torch.from_numpy(negatives),
+        mask=torch.from_numpy(mask),
+        block=block,
+    )

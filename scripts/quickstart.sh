@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# From nothing to word vectors: installs into .venv, fetches 0.9 M words of Wikipedia, trains, shows what came out.
+# Arguments are passed on to the training: ./scripts/quickstart.sh model.dim=200
+source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
+
+run="runs/quickstart-$(date +%Y%m%d-%H%M%S)"
+.venv/bin/skiplight train experiment=quickstart run_dir="$run" "$@"
+.venv/bin/skiplight neighbors "$run" paris music physics
+.venv/bin/skiplight export "$run" --format word2vec-binary --output "$run/vectors.bin"
+echo "more neighbours: .venv/bin/skiplight neighbors $run WORD"
