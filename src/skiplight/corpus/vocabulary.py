@@ -108,26 +108,31 @@ class Vocabulary:
             raise DataError(f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not a vocabulary file: not UTF-8 at byte {error.start}") from None
-        lines = text.split("\n")
-        if lines[0] != "word\tcount":
+        header, _, body = text.removesuffix("\n").partition("\n")
+        if header != "word\tcount":
             raise DataError(f"{path} is not a vocabulary file: its first line is not `word<TAB>count`")
-        words, counts = [], []
-        for number, line in enumerate(lines[1:], start=2):
-            if not line:
-                continue
-            word, tab, count = line.partition("\t")
-            if not tab or not count.isdecimal():
-                raise DataError(f"{path}, line {number}: expected a word, a tab and a count, got {line!r}")
-            words.append(_unescape(word))
-            counts.append(int(count))
-        if len(set(words)) != len(words):
-            raise DataError(f"{path}: a word stands there twice")
-        return cls(words, counts)
+        lines = pc.split_pattern(pa.array([body] if body else [], pa.large_string()), "\n").flatten()
+        rows = pc.extract_regex(lines, r"^(?P<word>[^\t]*)\t(?P<count>[0-9]{1,18})$")
+        if rows.null_count:
+            wrong = pc.index(rows.is_valid(), False).as_py()
+            raise DataError(
+                f"{path}, line {wrong + 2}: expected a word, a tab and a count, got {lines[wrong].as_py()!r}"
+            )
+        words = _unescape(rows.field("word"))
+        found = pc.value_counts(words)
+        if len(found) < len(words):
+            twice = found.filter(pc.greater(found.field("counts"), 1))[0]["values"]
+            raise DataError(f"{path}: {twice.as_py()!r} stands there twice")
+        return cls(words, rows.field("count").cast(pa.int64()).to_numpy())
 
 
-def _unescape(word: str) -> str:
-    if "\\" not in word:
-        return word
+def _unescape(words: pa.Array) -> pa.Array:
+    escaped = pc.match_substring(words, "\\")
+    plain = [_unescape_word(word) for word in words.filter(escaped).to_pylist()]
+    return pc.replace_with_mask(words, escaped, pa.array(plain, words.type))
+
+
+def _unescape_word(word: str) -> str:
     plain = {escape[1]: character for character, escape in _ESCAPES}
     out, characters = [], iter(word)
     for character in characters:

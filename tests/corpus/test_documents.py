@@ -1,0 +1,147 @@
+"""Cutting text into pieces, runs and segments never shows in what comes out."""
+
+import numpy as np
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from skiplight.corpus.documents import Documents, batches, pieces
+from skiplight.corpus.rows import split_blocks, split_rows
+from skiplight.corpus.segments import (
+    RUN_TOKENS,
+    SEGMENT_TOKENS,
+    RunCutter,
+    Runs,
+    SegmentCutter,
+    held_out,
+)
+from skiplight.corpus.text_blocks import read_blocks
+
+TEXTS = st.lists(st.text("aé字 \n\t", max_size=40), max_size=8)
+
+
+@given(TEXTS, st.integers(1, 20), st.booleans(), st.integers(0, 3))
+def test_pieces_joined_are_the_texts(texts: list[str], limit: int, wide: bool, skip: int) -> None:
+    array = pa.array(texts, pa.large_string() if wide else pa.string()).slice(skip)
+    keys = np.arange(len(array)) * 7
+    joined: dict[int, str] = {}
+    words: dict[int, list[str]] = {}
+    for part in pieces(keys, array, limit):
+        assert part.texts.type == pa.string()
+        for key, text in zip(part.keys.tolist(), part.texts.to_pylist(), strict=True):
+            joined[key] = joined.get(key, "") + text
+            words.setdefault(key, []).extend(text.split())
+    assert list(joined.values()) == array.to_pylist()
+    assert list(words.values()) == [text.split() for text in array.to_pylist()]  # no word is cut
+
+
+def test_pieces_are_no_longer_than_they_must_be() -> None:
+    text = " ".join(["word"] * 10_000)
+    parts = list(pieces(np.array([3]), pa.array([text]), 1000))
+    assert max(part.texts.nbytes for part in parts) < 1100
+    assert {key for part in parts for key in part.keys.tolist()} == {3}
+
+
+@given(TEXTS, st.integers(1, 50))
+def test_batches_keep_order(texts: list[str], limit: int) -> None:
+    single = [Documents(np.array([i]), pa.array([text])) for i, text in enumerate(texts)]
+    joined = list(batches(iter(single), limit))
+    assert [text for part in joined for text in part.texts.to_pylist()] == texts
+    assert [key for part in joined for key in part.keys.tolist()] == list(range(len(texts)))
+
+
+class Reader:
+    """A binary file that returns less than it is asked for, as a connection does."""
+
+    def __init__(self, data: bytes, most: int) -> None:
+        self.data, self.most = data, most
+
+    def read(self, size: int) -> bytes:
+        size = min(size, self.most)
+        head, self.data = self.data[:size], self.data[size:]
+        return head
+
+
+@given(st.text("ab字 \n\r", max_size=80), st.integers(4, 30), st.integers(1, 30))
+def test_documents_of_a_text_file_do_not_depend_on_its_blocks(text: str, size: int, most: int) -> None:
+    blocks = list(read_blocks(Reader(text.encode(), most), "file", size))
+    assert "".join(blocks) == text
+    for unit in ("document", "line", "paragraph"):
+        found: dict[int, str] = {}
+        row = 0
+        for block in blocks:
+            rows, texts, row = split_blocks(pa.array([block]), unit, row)
+            for key, piece in zip(rows.tolist(), texts.to_pylist(), strict=True):
+                found[key] = found.get(key, "") + piece
+        _, whole, _ = split_rows(pa.array([text]), unit, 0)
+        words = [value.split() for value in found.values()]
+        assert list(found) == list(range(len(found)))
+        assert (words or [[]]) == [document.split() for document in whole.to_pylist()]
+
+
+LENGTHS = st.sampled_from([0, 1, 999, 1000, 1001, 2500, 9_999, 10_000, 10_001, 25_000])
+
+
+@settings(deadline=None)
+@given(st.lists(LENGTHS, max_size=6), st.integers(0, 2**32 - 1))
+def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> None:
+    """Documents cut into random pieces in random batches, against a loop over runs and segments."""
+    random = np.random.default_rng(seed)
+    known = [random.random(n) < 0.8 for n in lengths]
+    expected: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}  # (document, start, tokens)
+    for document, flags in enumerate(known):
+        offset = 0
+        for run in range(-(-len(flags) // RUN_TOKENS)):
+            held = bool(held_out(np.array([document]), np.array([run]), 0.4)[0])
+            left = int(flags[run * RUN_TOKENS : (run + 1) * RUN_TOKENS].sum())
+            while left:
+                size = min(left, SEGMENT_TOKENS)
+                expected[held].append((document, offset, size))
+                offset, left = offset + size, left - size
+
+    cut = [(document, piece) for document, flags in enumerate(known) for piece in cut_up(flags, random)]
+    run_cutter, segment_cutter = RunCutter(), SegmentCutter()
+    begins: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}  # (document, start, begin)
+    totals = {False: 0, True: 0}
+    while cut:
+        size = int(random.integers(0, 4))
+        batch, cut = cut[:size], cut[size:]
+        runs = run_cutter.cut(
+            np.array([document for document, _ in batch], dtype=np.int64),
+            np.array([len(piece) for _, piece in batch], dtype=np.int64),
+        )
+        flags = np.concatenate([piece for _, piece in batch]) if batch else np.zeros(0, dtype=bool)
+        tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(runs.raw))[:-1]], dtype=np.int64)
+        held = held_out(runs.document, runs.run, 0.4)
+        for split, cuts in zip((False, True), segment_cutter.cut(runs, tokens, held), strict=True):
+            columns = zip(
+                cuts.document.tolist(), cuts.start.tolist(), (cuts.begin + totals[split]).tolist(), strict=True
+            )
+            begins[split] += columns
+            totals[split] += int(tokens[held == split].sum())
+    for split in (False, True):
+        ends = [begin for _, _, begin in [*begins[split], (0, 0, totals[split])]][1:]
+        found = [(d, s, end - begin) for (d, s, begin), end in zip(begins[split], ends, strict=True)]
+        assert found == expected[split]
+    assert run_cutter.documents == len(lengths)
+
+
+def cut_up(flags: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
+    return np.split(flags, np.sort(random.integers(0, len(flags) + 1, random.integers(0, 4))))
+
+
+def test_nothing_is_cut_from_nothing() -> None:
+    nothing = np.zeros(0, dtype=np.int64)
+    runs = RunCutter().cut(nothing, nothing)
+    assert len(runs.raw) == 0
+    train, held = SegmentCutter().cut(Runs(nothing, nothing, nothing), nothing, nothing.astype(bool))
+    assert len(train.begin) == len(held.begin) == 0
+
+
+def test_held_out_text_is_the_wanted_share_and_grows_with_it() -> None:
+    document, run = np.divmod(np.arange(200_000), 3)
+    tenth, half = held_out(document, run, 0.1), held_out(document, run, 0.5)
+    assert abs(tenth.mean() - 0.1) < 0.003
+    assert abs(half.mean() - 0.5) < 0.005
+    assert half[tenth].all()
+    assert not held_out(document, run, 0.0).any()
