@@ -65,7 +65,7 @@ class SkipGramModule(lightning.LightningModule):
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs = 0
         self._engine: Engine | None = None
-        self._block: Block | None = None
+        self._batch: Block | Windows | None = None
 
     @property
     def engine(self) -> Engine:
@@ -84,9 +84,9 @@ class SkipGramModule(lightning.LightningModule):
         return learning_rate(self.lr, tokens, self.total_tokens)
 
     def training_step(self, batch: Block | Windows, batch_idx: int) -> Tensor:
-        self._block = batch.block if isinstance(batch, Windows) else batch
-        lrs = self.lr_at(self.tokens), self.lr_at(self.tokens + self._block.tokens)
-        result = self.engine.step(batch, *lrs)
+        self._batch = batch
+        after = self.tokens + _block_of(batch).tokens
+        result = self.engine.step(batch, self.lr_at(self.tokens), self.lr_at(after))
         self.loss_sum += result.loss_sum
         self.pairs += result.pairs
         return result.loss if result.loss is not None else torch.as_tensor(result.loss_sum)
@@ -95,14 +95,19 @@ class SkipGramModule(lightning.LightningModule):
         if loss.requires_grad:
             super().backward(loss, *args, **kwargs)
 
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self._batch is not None:
+            self.engine.stabilise(self._batch)
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
         # The tables have moved: from here on the block counts as consumed, for whoever saves the state.
-        assert self._block is not None
-        self.tokens += self._block.tokens
+        assert self._batch is not None
+        block = _block_of(self._batch)
+        self.tokens += block.tokens
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:
-            datamodule.consumed(self._block)
+            datamodule.consumed(block)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self.tokens >= self.total_tokens:
@@ -130,3 +135,7 @@ class SkipGramModule(lightning.LightningModule):
         state = checkpoint["skiplight"]
         self.tokens, self.pairs = state["tokens"], state["pairs"]
         self.loss_sum.fill_(state["loss_sum"])
+
+
+def _block_of(batch: Block | Windows) -> Block:
+    return batch.block if isinstance(batch, Windows) else batch

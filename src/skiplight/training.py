@@ -249,7 +249,7 @@ def _finish(
         "tokens": module.tokens,
         "epochs": module.tokens / data.tokens,
         "seconds": {
-            **{part: round(text.seconds[part], 3) for part in ("vocabulary", "encode")},
+            **{part: round(text.seconds.get(part, 0.0), 3) for part in ("vocabulary", "encode")},
             "train": round(seconds, 3),
             "evaluate": round(evaluating, 3),
             "total": round(time.perf_counter() - begin, 3),

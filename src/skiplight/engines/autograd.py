@@ -1,8 +1,10 @@
 """The reference engine: the objective's loss in plain PyTorch, its gradient by autograd, any optimiser.
 
-A step is one update from the summed gradient of all its windows. That sum is what limits the block: a row is stable
-while lr·n·σ(1-σ)·λ < 2 for n summed gradients, so a block holds some thousand tokens, not more. Gradients of the
-tables are sparse (touched rows only) where the optimiser takes them.
+A step is one update from the gradients of all its windows, summed. Where one row meets many windows of a block (frequent
+words, and small vocabularies), that sum is too long a step: it is stable only while lr·n·σ(1-σ)·λ < 2 for n summed
+gradients, λ being the squared length of the vectors on the other side. So, with plain SGD, a row's sum counts for at
+most 4/lr gradients (`stabilise`), which bounds lr·n·σ(1-σ) by 1 whatever the block; adaptive optimisers do as much by
+themselves. Gradients of the tables are sparse (touched rows only) where the optimiser takes them.
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ import inspect
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from skiplight.engines.base import Engine, StepResult
 from skiplight.errors import ConfigError
@@ -61,3 +64,32 @@ class AutogradEngine(Engine):
             group["lr"] = (lr_begin + lr_end) / 2
         loss = self.objective.loss(self.tables, batch)
         return StepResult(loss.sum.detach(), loss.pairs, loss.sum)
+
+    def stabilise(self, batch: Block | Windows) -> None:
+        if not isinstance(self.optimizer, torch.optim.SGD) or not isinstance(batch, Windows) or batch.pairs == 0:
+            return
+        most = 4 / self.optimizer.param_groups[0]["lr"]
+        inputs, outputs = gradients_per_row(batch, len(self.tables.output.weight))
+        for table, summed in ((self.tables.input, inputs), (self.tables.output, outputs)):
+            gradient = table.weight.grad
+            if gradient is None or summed.max() <= most:
+                continue
+            scale = (most / summed).clamp(max=1.0).to(table.weight.dtype)
+            if gradient.is_sparse:
+                gradient._values().mul_(scale[gradient._indices()[0]][:, None])
+            else:
+                gradient.mul_(scale[:, None])
+
+
+def gradients_per_row(windows: Windows, rows: int) -> tuple[Tensor, Tensor]:
+    """How many gradients a step sums in each row of the input and of the output table, float64 [rows] each.
+
+    An input vector gets one from each of the K + 1 words that it is scored with, an output vector one from each pair.
+    """
+    terms = 1 + windows.negatives.shape[1]
+    inputs = torch.bincount(windows.inputs, minlength=rows).double() * terms
+    sizes = windows.offsets.diff().double()
+    outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
+    per_row = sizes if windows.shared else sizes.new_ones(windows.pairs)
+    weights = (per_row[:, None] * windows.mask).flatten()
+    return inputs, outputs + torch.bincount(windows.negatives.flatten(), weights=weights, minlength=rows)

@@ -50,3 +50,6 @@ class Engine(abc.ABC):
     @abc.abstractmethod
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""
+
+    def stabilise(self, batch: Block | Windows) -> None:
+        """Called between the backward pass and the optimiser's step: may shorten steps that would diverge."""

@@ -1,0 +1,182 @@
+"""Trainings end to end, in their own processes: what they leave, and that none is lost when they die."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from skiplight.vectors import WordVectors
+from tests.runs import command, kill_when, metrics, newest_step, skiplight, train_command
+from tests.texts import write_texts
+
+EPOCHS = "trainer.max_epochs=3"
+OFTEN = ["checkpoint.every=0.02", "checkpoint.keep=2"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("training")
+
+
+@pytest.fixture(scope="module")
+def texts(folder: Path) -> Path:
+    return write_texts(folder / "texts", files=4, documents=100, words=500)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(folder: Path, texts: Path) -> Path:
+    run = folder / "undisturbed"
+    done = skiplight(train_command(texts, folder, run, EPOCHS))
+    assert done.returncode == 0, done.stderr
+    return run
+
+
+def tables(run: Path) -> tuple[torch.Tensor, torch.Tensor]:
+    vectors = WordVectors.load(run)
+    assert vectors.output is not None
+    return vectors.input, vectors.output
+
+
+def equal(left: Path, right: Path) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(tables(left), tables(right), strict=True))
+
+
+def test_a_run_leaves_what_the_readme_says(undisturbed: Path) -> None:
+    summary = json.loads((undisturbed / "summary.json").read_text())
+    assert summary["engine"] in ("autograd", "fused")
+    assert summary["tokens"] == pytest.approx(3 * 200_000, rel=0.1)
+    assert summary["epochs"] == 3
+    assert 0 < summary["loss"] < 5
+    assert set(summary["seconds"]) == {"vocabulary", "encode", "train", "evaluate", "total"}
+    config = yaml.safe_load((undisturbed / "config.yaml").read_text())
+    assert config["model"]["dim"] == 16
+    environment = json.loads((undisturbed / "environment.json").read_text())
+    assert environment["packages"]["torch"] == torch.__version__
+
+    lines = metrics(undisturbed)
+    losses = [line["train/loss"] for line in lines if "train/loss" in line]
+    assert losses[-1] < losses[0]
+    assert lines[-1]["tokens"] == summary["tokens"]
+    steps = [line["step"] for line in lines if "train/loss" in line]
+    assert steps == sorted(set(steps))
+
+
+def test_the_same_seed_gives_the_same_tables_and_another_does_not(folder: Path, texts: Path, undisturbed: Path) -> None:
+    for name, seed, same in (("again", 0, True), ("other", 1, False)):
+        run = folder / name
+        assert skiplight(train_command(texts, folder, run, EPOCHS, f"seed={seed}")).returncode == 0
+        assert equal(run, undisturbed) is same
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_killed_twice_it_ends_as_if_undisturbed(folder: Path, texts: Path, undisturbed: Path, workers: int) -> None:
+    run = folder / f"killed-{workers}"
+    steps = metrics(undisturbed)[-1]["step"] // 3
+    first = train_command(texts, folder, run, EPOCHS, *OFTEN, f"data.workers={workers}")
+    kill_when(first, lambda: newest_step(run) > 0)
+    assert newest_step(run) < steps, "killed in the first epoch"
+    assert not (run / "summary.json").exists()
+    # A folder that was moved goes on as well.
+    moved = folder / f"moved-{workers}"
+    shutil.move(run, moved)
+    kill_when(command("resume", str(moved)), lambda: newest_step(moved) > steps)
+    assert newest_step(moved) < 3 * steps
+    done = skiplight(command("resume", str(moved)))
+    assert done.returncode == 0, done.stderr
+    assert equal(moved, undisturbed)
+    ours, expected = ([line for line in metrics(r) if "train/loss" in line] for r in (moved, undisturbed))
+    assert len({line["step"] for line in ours}) == len(ours)
+    assert (ours[-1]["step"], ours[-1]["tokens"]) == (expected[-1]["step"], expected[-1]["tokens"])
+    summary = json.loads((moved / "summary.json").read_text())
+    assert summary["tokens"] == json.loads((undisturbed / "summary.json").read_text())["tokens"]
+
+
+def test_a_streamed_run_is_resumed_exactly(folder: Path, texts: Path) -> None:
+    whole, killed = folder / "streamed", folder / "streamed-killed"
+    options = [EPOCHS, "data.streaming=true", "data.workers=1"]
+    assert skiplight(train_command(texts, folder, whole, *options)).returncode == 0
+    kill_when(train_command(texts, folder, killed, *options, *OFTEN), lambda: newest_step(killed) > 250)
+    assert skiplight(command("resume", str(killed))).returncode == 0
+    assert equal(whole, killed)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(
+    folder: Path, texts: Path, undisturbed: Path, number: int, code: int
+) -> None:
+    run = folder / f"signal-{number}"
+    arguments = train_command(texts, folder, run, EPOCHS, "checkpoint.every=1000")
+    returned, said = kill_when(arguments, lambda: (run / "metrics.jsonl").exists(), number)
+    assert returned == code
+    assert f"skiplight resume {run}" in said
+    assert newest_step(run) > 0
+    assert skiplight(command("resume", str(run))).returncode == 0
+    assert equal(run, undisturbed)
+
+
+def test_only_so_many_checkpoints_stay_and_a_damaged_one_is_refused(folder: Path, texts: Path) -> None:
+    run = folder / "checkpoints"
+    kill_when(train_command(texts, folder, run, EPOCHS, *OFTEN), lambda: newest_step(run) > 30)
+    kept = sorted((run / "checkpoints").glob("step-*"))
+    assert 1 <= len(kept) <= 3  # one more than `keep` between a rename and a removal
+    state = kept[-1] / "tables-0.safetensors"
+    data = bytearray(state.read_bytes())
+    data[-1] ^= 1
+    state.write_bytes(data)
+    done = skiplight(command("resume", str(run)))
+    assert done.returncode == 2
+    assert str(state) in done.stderr
+
+
+def test_max_tokens_ends_a_run_early(folder: Path, texts: Path) -> None:
+    run = folder / "max-tokens"
+    assert skiplight(train_command(texts, folder, run, "trainer.max_tokens=50000")).returncode == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert 50_000 <= summary["tokens"] < 52_000
+
+
+@pytest.mark.parametrize("optimizer", ["adagrad", "sparse_adam", "adam"])
+def test_any_optimizer_by_name(folder: Path, texts: Path, optimizer: str) -> None:
+    run = folder / optimizer
+    options = [f"optim.name={optimizer}", "trainer.max_tokens=40000", "optim.lr=0.01", "engine=autograd"]
+    done = skiplight(train_command(texts, folder, run, *options))
+    assert done.returncode == 0, done.stderr
+    losses = [line["train/loss"] for line in metrics(run) if "train/loss" in line]
+    assert losses[-1] < losses[0]
+
+
+BAD = {
+    "unknown option": (["noise.negativ=5"], "did you mean `noise.negatives`"),
+    "no negatives": (["noise.negatives=0"], "`noise.negatives=0` is out of range: it must be at least 1"),
+    "no dimension": (["model.dim=0"], "`model.dim=0` is out of range"),
+    "unknown optimizer": (["optim.name=sgdd"], "`optim.name=sgdd`"),
+    "several devices": (["trainer.devices=2"], "trainer.devices"),
+    "vocabulary under two words": (["vocabulary.min_count=1000000"], "vocabulary.min_count"),
+    "no such file": (["data.path=/nowhere/at/all.txt"], "/nowhere/at/all.txt"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_an_error_and_leaves_no_run(folder: Path, texts: Path, case: str) -> None:
+    options, message = BAD[case]
+    run = folder / "bad"
+    done = skiplight(train_command(texts, folder, run, *options))
+    assert done.returncode == 2
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not run.exists()
+
+
+def test_an_existing_run_is_not_overwritten(folder: Path, texts: Path, undisturbed: Path) -> None:
+    done = skiplight(train_command(texts, folder, undisturbed, EPOCHS))
+    assert done.returncode == 2
+    assert f"`run_dir={undisturbed}` exists already" in done.stderr
+    done = skiplight(command("resume", str(undisturbed)))
+    assert done.returncode == 2
+    assert "finished already" in done.stderr
