@@ -27,9 +27,13 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "skiplight.cli", *arguments]
 
 
-def train_command(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
+def train_arguments(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
     data = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", f"run_dir={run}"]
-    return command("train", *data, *SMALL, *options)
+    return ["train", *data, *SMALL, *options]
+
+
+def train_command(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
+    return command(*train_arguments(texts, folder, run, *options))
 
 
 def skiplight(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:

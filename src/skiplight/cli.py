@@ -8,6 +8,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import ModuleType
 
 from skiplight import __version__
 from skiplight.errors import ConfigError, SkiplightError
@@ -47,11 +48,17 @@ def _usage() -> str:
 
 
 def _configure_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("skiplight").setLevel(logging.INFO)
-    # Lightning tells what hardware it has not found, and advertises: errors only.
-    for name in ("lightning.pytorch", "lightning.fabric"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+def _training() -> ModuleType:
+    """The training module, whose import costs seconds; Lightning says only what it warns of."""
+    from skiplight import training
+
+    # Lightning sets its level when it is imported, and would tell what hardware it has not found.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    return training
 
 
 def train(arguments: list[str]) -> int:
@@ -63,10 +70,8 @@ def train(arguments: list[str]) -> int:
     from skiplight.runs import default_run_dir
 
     config = compose(arguments)
-    from skiplight import training
-
     run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
-    _report(training.train(config, run_dir), run_dir)
+    _report(_training().train(config, run_dir), run_dir)
     return 0
 
 
@@ -75,9 +80,7 @@ def resume(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("skiplight resume", description=resume.__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
     run = parser.parse_args(arguments).run
-    from skiplight import training
-
-    _report(training.resume(run), run)
+    _report(_training().resume(run), run)
     return 0
 
 

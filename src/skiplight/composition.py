@@ -36,9 +36,14 @@ def compose(overrides: Sequence[str]) -> Config:
 
 def _check_overrides(overrides: Sequence[str]) -> None:
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        raise ConfigError(f"{str(error).splitlines()[0]} (options are given as name=value)") from None
-    names = (override.key_or_group for override in parsed)
-    check_names([name for name in names if name not in groups and not name.startswith("hydra")])
+    parser = OverridesParser.create()
+    for override in overrides:
+        try:
+            name = parser.parse_override(override).key_or_group
+        except HydraException:
+            raise ConfigError(
+                f"`{override}` cannot be read: options are given as name=value, and a value with special characters is "
+                "quoted for Hydra as well as for the shell, as in \"data.path='texts/ü*.txt'\""
+            ) from None
+        if name not in groups and not name.startswith("hydra"):
+            check_names([name])

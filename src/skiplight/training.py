@@ -202,9 +202,10 @@ def _fit(
         default_root_dir=run.path,
     )
     with warnings.catch_warnings():
-        # All are answered by the data module, whose loader begins where its cursor stands.
+        # The first, second and last are answered by the data module, whose loader begins where its cursor stands.
         warnings.filterwarnings("ignore", ".*does not have many workers.*")
         warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
+        warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
         warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
         trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
     if stop.signal is not None:

@@ -1,0 +1,57 @@
+"""The wheel carries its configs, and trains in an empty folder far from any checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+from skiplight.config import conf_dir
+from tests.texts import write_texts
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    done = subprocess.run(build, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+    return site
+
+
+def test_a_checkout_reads_its_own_conf() -> None:
+    assert conf_dir() == ROOT / "conf"
+
+
+def test_the_wheel_has_all_of_conf(installed: Path) -> None:
+    ours = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
+    packaged = installed / "skiplight" / "conf"
+    assert {path.relative_to(packaged) for path in packaged.rglob("*.yaml")} == ours
+
+
+def test_the_wheel_trains_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", files=1, documents=20)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    options = ["vocabulary.min_count=1", "trainer.max_epochs=1", "model.dim=8", f"data.store={tmp_path / 'stores'}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "skiplight.cli", "train", "data=files", f"data.path='{texts}'", *options],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=empty,
+        env=os.environ | {"PYTHONPATH": str(installed)},
+    )
+    assert done.returncode == 0, done.stderr
+    (run,) = (empty / "runs").iterdir()
+    assert (run / "vectors" / "vectors.safetensors").exists()
