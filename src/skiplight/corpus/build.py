@@ -59,8 +59,9 @@ def once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T])
             if not folder.exists():
                 _make(folder, make)
     except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
         raise DataError(
-            f"data.store={folder.parent}: cannot be written ({error.strerror or error}); free some space,"
+            f"data.store={folder.parent}: cannot be written ({reason}); free some space,"
             " or give `data.store` a folder on another disk"
         ) from error
     return load(folder)

@@ -20,6 +20,7 @@ from skiplight.errors import DataError
 log = logging.getLogger(__name__)
 
 _REVISIONS = "hub-revisions.json"
+_PARQUET_ROWS = 1000
 
 
 class Loader(Protocol):
@@ -153,8 +154,10 @@ def _stream(builder: Any, split: str, column: str) -> Any:
     if not names or column not in names:
         return dataset
     if isinstance(builder, Parquet):
-        # Parquet need not read the other columns at all.
+        # Parquet need not read the other columns at all. The default batch is the first row group, which fails
+        # where that is empty.
         builder.config.columns = [column]
+        builder.config.batch_size = _PARQUET_ROWS
         return builder.as_streaming_dataset(split=split)
     return dataset.select_columns([column])
 

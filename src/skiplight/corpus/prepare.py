@@ -89,6 +89,8 @@ def prepare(
         found = given
         if found is None:
             table = counts.table()
+            if not table.num_rows:
+                raise DataError(f"data.heldout={heldout}: all {raw} words of this text are held out; give 0")
             found = Vocabulary.from_counts(
                 table["word"].combine_chunks(), table["count"].to_numpy(), min_count, max_size
             )
@@ -105,6 +107,8 @@ def prepare(
         if file:
             file.close()
             manifest["tokens"] = write_tokens(temporary, _reported(file.read(), report), found, heldout)
+            if not manifest["tokens"]["train"]:
+                raise DataError(f"vocabulary.path={vocabulary}: it has none of the words of {source.describe}")
             file.path.unlink()
         else:
             found.save(temporary / VOCABULARY)

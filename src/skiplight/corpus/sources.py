@@ -86,7 +86,12 @@ class Source:
     @functools.cached_property
     def _dataset(self) -> Any:
         dataset = self.loader.load(self.column)
-        _check_column(dataset, self.column, self.loader.option, self.sequences)
+        try:
+            _check_column(dataset, self.column, self.loader.option, self.sequences)
+        except DataError:
+            raise
+        except Exception as error:
+            raise DataError(f"{self.loader.option}: {self.describe} cannot be read ({_first_line(error)})") from error
         return dataset
 
     @functools.cached_property
@@ -180,14 +185,17 @@ def _hash(*parts: str | None) -> str:
 
 
 def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> None:
-    names = dataset.column_names
-    if names is None:
-        raise DataError(f"{option}: there is nothing in it")
+    if dataset.features is not None:
+        schema = dataset.features.arrow_schema
+    else:  # JSON that is one list; only reading it tells
+        table = next(dataset.with_format("arrow").iter(batch_size=1), None)
+        if table is None:
+            raise DataError(f"{option}: there is nothing in it")
+        schema = table.schema
+    names = schema.names
     if column not in names:
         raise DataError(f"data.column={column}: there is no such column; there are {', '.join(names)}")
-    if dataset.features is None:
-        return
-    found = dataset.features.arrow_schema.field(column).type
+    found = schema.field(column).type
     listed = pa.types.is_list(found) or pa.types.is_large_list(found)
     inner = found.value_type if listed else found
     text = pa.types.is_string(inner) or pa.types.is_large_string(inner)

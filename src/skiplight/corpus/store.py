@@ -128,7 +128,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = int(manifest["format"])
     except FileNotFoundError:
-        raise DataError(f"{folder} is not a token store: it has no {MANIFEST}") from None
+        raise DataError(
+            f"{folder} is not a token store, it has no {MANIFEST}: if it was one, delete it, it is made again"
+        ) from None
     except (ValueError, KeyError, TypeError):
         raise DataError(f"{folder / MANIFEST} is damaged: delete {folder}, it is made again") from None
     if version > FORMAT:
