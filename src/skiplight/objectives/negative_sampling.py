@@ -36,15 +36,9 @@ class NegativeSampling(Objective):
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
             return Loss(tables.input.weight.new_zeros(()), 0)
-        inputs = tables.input(windows.inputs)
-        if windows.shared:
-            score, negative = _window_scores(tables, windows, inputs)
-            mask = windows.mask[windows.window_of_pair()]
-        else:
-            score = (inputs * tables.output(windows.target)[windows.window_of_pair()]).sum(-1)
-            negative = torch.einsum("pd,pkd->pk", inputs, tables.output(windows.negatives))
-            mask = windows.mask
-        loss = -F.logsigmoid(score).sum() - (F.logsigmoid(-negative) * mask).sum()
+        score = _by_window if windows.shared else _by_pair
+        positive, negative, mask = score(tables, windows)
+        loss = -F.logsigmoid(positive).sum() - (F.logsigmoid(-negative) * mask).sum()
         return Loss(loss, windows.pairs)
 
     def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
@@ -52,17 +46,25 @@ class NegativeSampling(Objective):
         return torch.log_softmax(scores + self.log_noise.to(scores.device), dim=-1)
 
 
-def _window_scores(tables: Tables, windows: Windows, inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores of the target [pairs] and of the window's negatives [pairs, K].
+def _by_pair(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of the target [pairs] and of each pair's own negatives [pairs, K], and the negatives' mask."""
+    inputs = tables.input(windows.inputs)
+    positive = (inputs * tables.output(windows.target)[windows.window_of_pair()]).sum(-1)
+    return positive, torch.einsum("pd,pkd->pk", inputs, tables.output(windows.negatives)), windows.mask
+
+
+def _by_window(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of the target [pairs] and of the window's negatives [windows, K, context], and the negatives' mask.
 
     All K + 1 output rows of a window meet all its context rows in one small matrix product, so that an output row is
-    read once a window and not once a pair; contexts are padded to the longest for it.
+    read once a window and not once a pair. Contexts are padded to the longest by the pairs that follow: rows that the
+    block touches anyway, with a gradient of zero.
     """
-    window = windows.window_of_pair()
-    place = torch.arange(windows.pairs, device=window.device) - windows.offsets[window]
-    context = int(windows.offsets.diff().max())
-    padded = inputs.new_zeros(len(windows.target), context, inputs.shape[1])
-    padded = padded.index_put((window, place), inputs)
+    sizes = windows.offsets.diff()
+    slot = torch.arange(int(sizes.max()), device=sizes.device)
+    used = slot < sizes[:, None]
+    pair = (windows.offsets[:-1, None] + slot).clamp_(max=windows.pairs - 1)
+    context = tables.input(windows.inputs[pair])
     outputs = tables.output(torch.cat([windows.target[:, None], windows.negatives], dim=1))
-    scores = torch.bmm(padded, outputs.transpose(1, 2))[window, place]
-    return scores[:, 0], scores[:, 1:]
+    scores = torch.bmm(outputs, context.transpose(1, 2))
+    return scores[:, 0][used], scores[:, 1:], windows.mask[:, :, None] & used[:, None]
