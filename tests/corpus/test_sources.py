@@ -5,7 +5,10 @@ import gzip
 import http.server
 import json
 import lzma
+import os
 import pickle
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -172,6 +175,29 @@ def test_a_local_data_set_by_name(tmp_path: Path) -> None:
         open_source("hub", config="nope", **options).shards  # noqa: B018
     with pytest.raises(DataError, match=r"data\.name"):
         open_source("hub", cache=tmp_path)
+
+
+def test_without_the_hub_the_last_commit_is_taken_or_the_remedy_named(tmp_path: Path, server: str) -> None:
+    script = """
+import sys
+from pathlib import Path
+from skiplight.corpus import open_source
+from skiplight.errors import DataError
+try:
+    print(open_source("hub", name="user/repo", cache=Path(sys.argv[1])).loader.revision)
+except DataError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", script, str(tmp_path)]
+
+    def run(endpoint: str = "http://127.0.0.1:9") -> str:
+        environment = {**os.environ, "HF_ENDPOINT": endpoint}
+        return subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+
+    assert run().startswith("data.name=user/repo: the Hub cannot be reached")
+    (tmp_path / "hub-revisions.json").write_text(json.dumps({"user/repo@main": "c" * 40}))
+    assert run() == "c" * 40 + "\n"
+    assert "the Hub does not have it" in run(server)
 
 
 def test_a_local_data_set_of_text_and_lists(tmp_path: Path) -> None:

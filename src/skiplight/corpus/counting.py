@@ -95,9 +95,11 @@ class WordCounts:
 
     def _consolidate(self) -> None:
         if self._waiting:
-            table = pa.concat_tables([self._merged, *self._waiting])
-            grouped = table.group_by("word", use_threads=False).aggregate([("count", "sum")])
-            self._merged = pa.table({"word": grouped["word"], "count": grouped["count_sum"]})
+            table = pa.concat_tables([self._merged, *self._waiting]).combine_chunks()
+            words = pc.dictionary_encode(table["word"]).combine_chunks()
+            # float64 sums are exact below 2**53, more words than there are.
+            sums = np.bincount(words.indices.to_numpy(), table["count"].to_numpy(), len(words.dictionary))
+            self._merged = self._table(words.dictionary, sums.astype(np.int64))
             self._waiting, self._waiting_rows = [], 0
         if self._merged.num_rows > self.max_distinct:
             self._prune()

@@ -102,14 +102,19 @@ class HubLoader:
         key = f"{self.name}@{self.revision or 'main'}"
         try:
             sha = huggingface_hub.HfApi().dataset_info(self.name, revision=self.revision).sha
-        except (HfHubHTTPError, ValueError) as error:
-            raise DataError(
-                f"data.name={self.name}, data.revision={self.revision or 'main'}: the Hub does not have it"
-                f" or does not show it ({_message(error)}); for a private one log in with `hf auth login`"
-            ) from error
-        except OSError as error:
+        except Exception as error:
+            # Whatever is not the Hub's own answer is the way to it: each HTTP library has errors of its own.
+            answered = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
+            if answered or isinstance(error, ValueError):
+                raise DataError(
+                    f"data.name={self.name}, data.revision={self.revision or 'main'}: the Hub does not have it"
+                    f" or does not show it ({_message(error)}); for a private one log in with `hf auth login`"
+                ) from error
             if key not in known:
-                raise DataError(f"data.name={self.name}: the Hub cannot be reached ({_message(error)})") from error
+                raise DataError(
+                    f"data.name={self.name}: the Hub cannot be reached ({_message(error)}); download the data set"
+                    " elsewhere and give its folder as data.name, or its files as data=files"
+                ) from error
             log.warning("the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key])
             sha = known[key]
         if known.get(key) != sha:

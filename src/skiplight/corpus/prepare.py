@@ -64,8 +64,8 @@ def prepare(
     words: dict[str, Any] = {"min_count": min_count, "max_size": max_size}
     if given is not None:
         words = {"given": hashlib.blake2b(Path(vocabulary or "").read_bytes(), digest_size=16).hexdigest()}
-    options = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words, "heldout": heldout}
-    options["stored"] = not streaming
+    options: dict[str, Any] = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words}
+    options |= {"heldout": float(heldout), "stored": not streaming}
     fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
     folder = Path(stores) / fingerprint
     report = progress or (lambda stage, done: None)
