@@ -1,0 +1,84 @@
+"""The fused CPU engine: one compiled kernel draws windows and negatives from a block and moves both tables in place.
+
+Where autograd writes windows, scores and gradients to memory between operations, the kernel (`fused_cpu_numba.py`)
+keeps a window in registers and the nearest cache from its draws to its update. It takes plain SGD on negative
+sampling. Threads share a block out by segments and write to the same tables without locks; with one thread a run
+repeats bit for bit.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import ClassVar
+
+import numpy as np
+import torch
+
+from skiplight.engines.base import Engine, StepResult
+from skiplight.engines.fused_cpu_numba import train_segments
+from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.windows import Block, Windows, WindowSampler
+from skiplight.sampling.windows_numba import EXCLUDE
+
+
+class FusedCpuEngine(Engine):
+    """Moves the tables by negative sampling's gradient, a window at a time.
+
+    Args:
+        objective, tables, optimizer: as for every engine; the optimiser is not stepped.
+        sampler: says which windows and negatives a block gives.
+        threads: by default one for each core that the process may use.
+    """
+
+    name: ClassVar[str] = "fused"
+    takes_blocks: ClassVar[bool] = True
+    block_tokens: ClassVar[int] = 200_000
+
+    def __init__(
+        self,
+        objective: Objective,
+        tables: Tables,
+        optimizer: torch.optim.Optimizer,
+        sampler: WindowSampler,
+        threads: int | None = None,
+    ) -> None:
+        super().__init__(objective, tables, optimizer)
+        self.sampler = sampler
+        self.threads = threads or len(os.sched_getaffinity(0))
+        self.kernel = train_segments(tables.input.embedding_dim, sampler.negatives, sampler.shared == "pair")
+        self.columns = np.stack([sampler.noise.threshold, sampler.noise.alias.view(np.uint32)], axis=1)
+        self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
+
+    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
+        if not isinstance(batch, Block):
+            raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = (lr_begin + lr_end) / 2
+        if len(batch.ids) == 0:
+            return StepResult(0.0, 0)
+        segments = batch.segments.numpy()
+        arguments = (
+            batch.ids.numpy(), segments, batch.document.numpy(), batch.start.numpy(),
+        )  # fmt: skip
+        sampler = self.sampler
+        settings = (
+            np.uint64(sampler.seed), np.uint64(batch.epoch), sampler.keep, self.columns, sampler.window,
+            EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
+            self.tables.output.weight.detach().numpy(), lr_begin, (lr_end - lr_begin) / len(batch.ids),
+        )  # fmt: skip
+
+        def run(span: tuple[int, int]) -> tuple[float, int]:
+            loss, pairs, *_ = self.kernel(*arguments, *span, *settings)
+            return loss, pairs
+
+        spans = self._spans(segments)
+        results = list(map(run, spans) if self._pool is None else self._pool.map(run, spans))
+        return StepResult(sum(loss for loss, _ in results), sum(pairs for _, pairs in results))
+
+    def _spans(self, segments: np.ndarray) -> list[tuple[int, int]]:
+        """The first and last + 1 segment of each thread: about as many tokens for each."""
+        ends = np.searchsorted(segments, segments[-1] * np.arange(1, self.threads) / self.threads)
+        cuts = [0, *ends.tolist(), len(segments) - 1]
+        return [(a, b) for a, b in itertools.pairwise(cuts) if a < b]
