@@ -19,6 +19,8 @@ SMALL = [
     "data.block_tokens=1000",
     "trainer.threads=1",
     "evaluation.similarity=[]",
+    "evaluation.heldout_pairs=1000",
+    "logger=none",
 ]
 """Options that make a training of a small text quick and exact."""
 
@@ -36,13 +38,20 @@ def train_command(texts: Path, folder: Path, run: Path, *options: str) -> list[s
     return command(*train_arguments(texts, folder, run, *options))
 
 
-def skiplight(arguments: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120, **options)  # type: ignore[call-overload]
+def own_environment() -> dict[str, str]:
+    """The environment without the W&B service that this process may have started: a shell would not have it."""
+    return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}
+
+
+def skiplight(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=120, env=own_environment())
 
 
 def kill_when(arguments: list[str], condition: Callable[[], bool], number: int = signal.SIGKILL) -> tuple[int, str]:
     """Starts a process, sends it a signal as soon as `condition` holds; its exit code and what it said."""
-    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    process = subprocess.Popen(
+        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own_environment()
+    )
     deadline = time.monotonic() + 60
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:

@@ -114,7 +114,7 @@ class Checkpointing(Checkpoint):
     def _save(self, trainer: lightning.Trainer) -> None:
         path = self.folder / f"step-{trainer.global_step:010d}"
         trainer.save_checkpoint(path)
-        log.info("saved %s", path)
+        log.debug("saved %s", path)
         for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
             shutil.rmtree(old, ignore_errors=True)
         self._saved = time.monotonic()

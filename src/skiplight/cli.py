@@ -160,10 +160,14 @@ def _report(summary: dict, run_dir: Path) -> None:
         f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"
     )
     for name, result in summary["evaluation"].items():
-        if "score" in result:
-            print(f"{name}: {result['score']:.3f} ({result['oov']:.1%} out of vocabulary)")
+        if "error" in result:
+            print(result["error"])
+        elif "perplexity" in result:
+            print(f"{name}: perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs")
         else:
-            print(f"{name}: {result['error']}")
+            print(f"{name}: {result['score']:.3f} ({result['oov']:.1%} out of vocabulary)")
+    for word, found in summary["neighbors"].items():
+        print(f"{word}: {', '.join(near for near, _ in found)}")
     print(f"run: {run_dir}")
 
 

@@ -144,6 +144,7 @@ class EvaluationConfig:
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
     words: list[str] = option([], "words whose neighbours are shown")
+    heldout_pairs: int = option(200_000, "held-out pairs for the perplexity, at most; 0: none", low=0)
     restrict_vocabulary: int = option(30_000, "analogies are answered among so many most frequent words", low=2)
 
 
@@ -153,6 +154,17 @@ class CheckpointConfig:
 
     every: float = option(60.0, "seconds between checkpoints", above=0)
     keep: int = option(1, "so many of the newest stay", low=1)
+
+
+@dataclasses.dataclass
+class LoggerConfig:
+    """Where metrics go besides metrics.jsonl."""
+
+    name: str = option("wandb", "kind of logger", choices=["wandb", "csv", "none"])
+    offline: bool = option(True, "W&B: keep the run in its folder, ready for `wandb sync`, instead of sending it")
+    project: str = option("skiplight", "W&B: project")
+    group: str | None = option(None, "W&B: group of runs that belong together")
+    artifact: bool = option(False, "W&B: log the vectors as an artifact of type model")
 
 
 @dataclasses.dataclass
@@ -170,6 +182,7 @@ class Config:
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
+    logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     seed: int = option(0, "of every random decision", low=0, high=2**32 - 1)
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
 

@@ -18,18 +18,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from skiplight.corpus.segments import SEGMENT_TOKENS
 from skiplight.corpus.store import TokenSplit, TokenStore
 from skiplight.corpus.stream import SegmentBatch, TokenStream
 from skiplight.errors import RunError
-from skiplight.sampling.draws import Purpose
-from skiplight.sampling.draws_torch import draw
+from skiplight.sampling.draws import EVALUATION_EPOCH
+from skiplight.sampling.draws_torch import permutation
 from skiplight.sampling.windows import Block, Windows, WindowSampler
-
-
-def permutation(size: int, seed: int, epoch: int) -> np.ndarray:
-    """The order of `size` things in an epoch, int64 [size]: a function of seed and epoch."""
-    words = draw((seed, epoch), torch.arange(size), Purpose.ORDER)
-    return np.lexsort((words[1].numpy(), words[0].numpy()))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,13 +48,13 @@ class StoredBlocks:
         self.split, self.seed = split, seed
         # Blocks are runs of segments whose last tokens fall into the same cell of the grid.
         cell = (np.asarray(split.end) - 1) // block_tokens
-        self.last = np.append(np.flatnonzero(np.diff(cell)), len(cell) - 1)
+        self.last = np.append(np.flatnonzero(np.diff(cell)), len(cell) - 1) if len(cell) else cell
 
     def __len__(self) -> int:
         return len(self.last)
 
     def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[Block]:
-        order = permutation(len(self), self.seed, cursor.epoch)
+        order = permutation(len(self), (self.seed, cursor.epoch)).numpy()
         steps = -(-len(order) // world)
         for step in range(cursor.index + worker, steps, workers):
             numbers = order[step * world : (step + 1) * world]
@@ -92,7 +87,7 @@ class StreamedBlocks:
     def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[Block]:
         if world > 1 or workers > 1:
             raise RuntimeError("a stream is read by one process")
-        order = permutation(self.stream.shards, self.seed, cursor.epoch).tolist()
+        order = permutation(self.stream.shards, (self.seed, cursor.epoch)).tolist()
         after = None
         if cursor.document >= 0:
             after = (cursor.document, cursor.start)
@@ -222,6 +217,16 @@ class SkipGramDataModule(lightning.LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return batch if self.takes_blocks or not isinstance(batch, Block) else self.windows(batch)
+
+    def heldout_blocks(self) -> Iterator[Block]:
+        """The held-out text, in an order drawn once and for all where it is stored, in small blocks."""
+        if isinstance(self.text, TokenStore):
+            split = self.text.heldout
+            yield from StoredBlocks(split, SEGMENT_TOKENS, 0)(Cursor(EVALUATION_EPOCH), 0, 1, 0, 1)
+        else:
+            for batch in self.text.heldout_segments():
+                if len(batch.end):
+                    yield _block_of(batch, 0, len(batch.end), EVALUATION_EPOCH, 0)
 
     def windows(self, block: Block) -> Windows:
         """The windows of a block with their negatives, on the block's device."""

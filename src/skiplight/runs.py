@@ -6,6 +6,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import secrets
 import shutil
 import subprocess
 from datetime import datetime
@@ -67,9 +68,8 @@ class RunFolder:
             with replacing(self.path) as folder:
                 (folder / self.checkpoints.name).mkdir(parents=True)
                 schema.save(config, folder / self.config_file.name)
-                (folder / "environment.json").write_text(
-                    json.dumps(environment(config.seed), indent=2), encoding="utf-8"
-                )
+                about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"} | environment(config.seed)
+                (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
         except OSError as error:
             raise RunError(f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder") from None
 
@@ -82,6 +82,11 @@ class RunFolder:
         if not self.config_file.exists():
             raise RunError(f"{self.path} is not a run: it has no config.yaml")
         return schema.load(self.config_file)
+
+    @property
+    def id(self) -> str:
+        """What names the run outside its folder: the folder's first name and some random characters."""
+        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["id"]
 
     def clean(self) -> None:
         """Removes what a killed process left half-written."""
@@ -102,6 +107,11 @@ def default_run_dir(config: Config) -> Path:
     while path.exists():
         path, number = Path(f"{first}-{number}"), number + 1
     return path
+
+
+def _plain(name: str) -> str:
+    """A name of letters, digits, - and _ only."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name)[:64]
 
 
 def environment(seed: int) -> dict[str, Any]:

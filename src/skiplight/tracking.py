@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import time
@@ -19,6 +20,13 @@ RECORDS = 500
 """About so many lines are written over a whole run."""
 
 
+@dataclasses.dataclass
+class Pause:
+    """How many seconds a pause took, once it is over."""
+
+    seconds: float = 0.0
+
+
 class Tracking(lightning.Callback):
     """Writes a line of metrics about every 1/500 of the run.
 
@@ -33,23 +41,29 @@ class Tracking(lightning.Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.loss, self.pairs = float("nan"), 0
-        self._seconds, self._since = 0.0, time.perf_counter()
+        self._seconds = 0.0
+        self._since: float | None = None  # None while the clock stands still
         self._written = (0, 0.0)  # tokens and seconds at the last line
         self._next = 0
 
     @property
     def seconds(self) -> float:
         """Seconds of training so far, without what was `paused`, over all resumptions."""
-        return self._seconds + time.perf_counter() - self._since
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[None]:
-        """What is done meanwhile does not count as training."""
-        self._seconds = self.seconds
+    def paused(self) -> Iterator[Pause]:
+        """What is done meanwhile does not count as training; the pause says how long it was."""
+        running, begin, pause = self._since is not None, time.perf_counter(), Pause()
+        self._stop()
         try:
-            yield
+            yield pause
         finally:
-            self._since = time.perf_counter()
+            pause.seconds = time.perf_counter() - begin
+            self._since = time.perf_counter() if running else None
+
+    def _stop(self) -> None:
+        self._seconds, self._since = self.seconds, None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
@@ -70,7 +84,7 @@ class Tracking(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         if pl_module.pairs:
             self._write_loss(trainer, pl_module)
-        self._seconds, self._since = self.seconds, time.perf_counter()
+        self._stop()
 
     def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
         loss, pairs = module.take_loss()
@@ -95,6 +109,8 @@ class Tracking(lightning.Callback):
         } | metrics
         with self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        for logger in trainer.loggers:
+            logger.log_metrics(line, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         return {"seconds": self.seconds, "pairs": self.pairs}

@@ -1,10 +1,10 @@
 """The reference engine: the objective's loss in plain PyTorch, its gradient by autograd, any optimiser.
 
-A step is one update from the gradients of all its windows, summed. Where one row meets many windows of a block (frequent
-words, and small vocabularies), that sum is too long a step: it is stable only while lr·n·σ(1-σ)·λ < 2 for n summed
-gradients, λ being the squared length of the vectors on the other side. So, with plain SGD, a row's sum counts for at
-most 4/lr gradients (`stabilise`), which bounds lr·n·σ(1-σ) by 1 whatever the block; adaptive optimisers do as much by
-themselves. Gradients of the tables are sparse (touched rows only) where the optimiser takes them.
+A step is one update from the gradients of all its windows, summed. Where one row meets many windows of a block
+(frequent words, and small vocabularies), that sum is too long a step: it is stable only while lr·n·σ(1-σ)·λ < 2 for n
+summed gradients, λ being the squared length of the vectors on the other side. So, with plain SGD, a row's sum counts
+for at most 4/lr gradients (`stabilise`), which bounds lr·n·σ(1-σ) by 1 whatever the block; adaptive optimisers do as
+much by themselves. Gradients of the tables are sparse (touched rows only) where the optimiser takes them.
 """
 
 from __future__ import annotations

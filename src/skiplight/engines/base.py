@@ -51,5 +51,5 @@ class Engine(abc.ABC):
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""
 
-    def stabilise(self, batch: Block | Windows) -> None:
+    def stabilise(self, batch: Block | Windows) -> None:  # noqa: B027 - most engines have nothing to do here
         """Called between the backward pass and the optimiser's step: may shorten steps that would diverge."""

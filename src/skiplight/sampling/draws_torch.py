@@ -56,3 +56,10 @@ def draw_negative(key: tuple[int, int], place: Tensor, n: Tensor, attempt: int) 
     words = philox((place & _WORD, (place >> 32) & _WORD, call, attempt), key)
     upper = first | (n & 1 == 0)
     return torch.where(upper, words[2], words[0]), torch.where(upper, words[3], words[1])
+
+
+def permutation(size: int, key: tuple[int, int]) -> Tensor:
+    """An order of `size` things, int64 [size]: a function of the key, by sorting draws."""
+    words = draw(key, torch.arange(size), Purpose.ORDER)
+    # Two words of 32 bits as one of 63: ties are then as good as impossible, and broken by number.
+    return torch.argsort((words[0] << 31) | (words[1] >> 1), stable=True)

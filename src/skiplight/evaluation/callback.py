@@ -1,0 +1,122 @@
+"""The one callback that judges the tables while they train: similarity, analogies, held-out text, neighbours.
+
+What cannot be evaluated is warned of once and recorded as an error; training goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+
+from skiplight.datamodule import SkipGramDataModule
+from skiplight.errors import EvaluationError
+from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
+from skiplight.evaluation.neighbors import neighbors
+from skiplight.evaluation.suite import evaluate
+from skiplight.module import SkipGramModule
+from skiplight.tracking import Tracking
+from skiplight.vectors import WordVectors
+
+log = logging.getLogger(__name__)
+
+NEIGHBORS = 10
+
+
+class Evaluation(lightning.Callback):
+    """Evaluates every so many tokens, and when training ends.
+
+    Args:
+        data: has the vocabulary and the held-out text.
+        tracking: writes the scores down, and does not count the time.
+        every: tokens between two evaluations; None for the end only.
+        similarity, analogy: sets, built in or files.
+        words: whose neighbours are shown.
+        restrict_vocabulary: analogies are answered among so many most frequent words.
+        pairs: held-out pairs at most; 0 for none.
+
+    Attributes:
+        results: what the last evaluation found, by set; as summary.json has it.
+        neighbors: the neighbours of `words` at the last evaluation.
+        seconds: what all evaluations took.
+    """
+
+    def __init__(
+        self,
+        data: SkipGramDataModule,
+        tracking: Tracking,
+        *,
+        every: int | None,
+        similarity: list[str],
+        analogy: list[str],
+        words: list[str],
+        restrict_vocabulary: int,
+        pairs: int,
+    ) -> None:
+        self.data, self.tracking, self.every, self.words, self.pairs = data, tracking, every, words, pairs
+        self.sets = functools.partial(
+            evaluate, similarity=similarity, analogy=analogy, restrict_vocabulary=restrict_vocabulary
+        )
+        self.results: dict[str, dict[str, Any]] = {}
+        self.neighbors: dict[str, list[tuple[str, float]]] = {}
+        self.seconds = 0.0
+        self._next = 0
+        self._pairs: HeldoutPairs | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if self.every is not None:
+            self._next = (pl_module.tokens // self.every + 1) * self.every
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if self.every is not None and pl_module.tokens >= self._next and pl_module.tokens < pl_module.total_tokens:
+            self._next = (pl_module.tokens // self.every + 1) * self.every
+            self.run(trainer, pl_module)
+
+    def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+        """Evaluates now."""
+        with self.tracking.paused() as pause:
+            table = module.tables.input.weight.detach()
+            vectors = WordVectors(self.data.text.vocabulary, table)
+            self.results = self.sets(vectors)
+            if self.pairs:
+                self.results["heldout"] = _or_error("heldout", lambda: self._heldout(module))
+            self.neighbors = {}
+            for word in self.words:
+                found = _or_error(f"neighbours of {word}", functools.partial(neighbors, vectors, word, NEIGHBORS))
+                if isinstance(found, list):
+                    self.neighbors[word] = found
+        self.seconds += pause.seconds
+        self.tracking.write(trainer, module, scores(self.results))
+
+    def _heldout(self, module: SkipGramModule) -> dict[str, Any]:
+        if self._pairs is None:
+            self._pairs = heldout_pairs(self.data.heldout_blocks(), self.data.sampler, self.pairs)
+        return dataclasses.asdict(heldout(module.objective, module.tables, self._pairs))
+
+
+def scores(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The figures of an evaluation that are followed over a run, as metrics.jsonl names them."""
+    found = {f"evaluation/{name}": result["score"] for name, result in results.items() if "score" in result}
+    heldout = results.get("heldout", {})
+    return found | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
+
+
+def _or_error(what: str, measure: Callable[[], Any]) -> Any:
+    try:
+        return measure()
+    except EvaluationError as error:
+        _warn_once(f"{what} left out: {error}")
+        return {"error": str(error)}
+
+
+@functools.cache
+def _warn_once(message: str) -> None:
+    log.warning(message)

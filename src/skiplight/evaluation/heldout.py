@@ -1,0 +1,114 @@
+"""Held-out likelihood: how well a model predicts text that it was not trained on, exact over the vocabulary.
+
+The pairs of the held-out text are those that training would see there in the mean: tokens are subsampled as in
+training, and since a window of random half-width 1..W holds the neighbour at distance o with probability (W - |o| +
+1) / W, every pair within W counts with that weight. They are drawn once and do not depend on the run's seed, so that
+perplexities are comparable wherever vocabulary, subsampling and W are the same.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skiplight.errors import EvaluationError
+from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.draws import EVALUATION_EPOCH, Purpose, mix64
+from skiplight.sampling.draws_torch import draw, permutation
+from skiplight.sampling.windows import Block, WindowSampler
+
+SEED = 0
+"""Of the draws that make the pairs: the same for every run."""
+
+CHUNK = 2**24
+"""Logits computed at a time."""
+
+
+@dataclasses.dataclass
+class HeldoutPairs:
+    """Pairs of the held-out text.
+
+    Attributes:
+        inputs, outputs: int64 [pairs], sorted by input.
+        weights: float64 [pairs], how often training would see the pair.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+    weights: Tensor
+
+
+@dataclasses.dataclass
+class HeldoutResult:
+    """Weighted means over pairs.
+
+    Attributes:
+        loss: -log p(o|i) in nats.
+        perplexity: exp(loss).
+        pairs: how many pairs.
+    """
+
+    loss: float
+    perplexity: float
+    pairs: int
+
+
+def heldout_pairs(blocks: Iterable[Block], sampler: WindowSampler, limit: int) -> HeldoutPairs:
+    """The pairs of held-out blocks, at most `limit` of them; reads no further than it needs.
+
+    Raises:
+        EvaluationError: there is no held-out text, or it has no pairs.
+    """
+    parts: list[tuple[Tensor, Tensor, Tensor]] = []
+    found = 0
+    for block in blocks:
+        parts.append(_pairs(block, sampler))
+        found += len(parts[-1][0])
+        if found >= limit:
+            break
+    if found == 0:
+        raise EvaluationError("no held-out text: give `data.heldout` a larger share, or the text more documents")
+    chosen = permutation(found, (SEED, EVALUATION_EPOCH))[:limit]
+    inputs, outputs, weights = (torch.cat(column)[chosen] for column in zip(*parts, strict=True))
+    order = torch.argsort(inputs, stable=True)
+    return HeldoutPairs(inputs[order], outputs[order], weights[order])
+
+
+def _pairs(block: Block, sampler: WindowSampler) -> tuple[Tensor, Tensor, Tensor]:
+    segment_of = torch.repeat_interleave(torch.arange(len(block.start)), block.segments.diff())
+    begin = torch.from_numpy(mix64(block.document.numpy()).view(np.int64)) + block.start - block.segments[:-1]
+    place = begin[segment_of] + torch.arange(len(block.ids))
+    keep = torch.from_numpy(sampler.keep.astype(np.int64))[block.ids.long()]
+    kept = draw((SEED, EVALUATION_EPOCH), place, Purpose.TOKEN)[0] <= keep
+    ids, segment_of = block.ids[kept].long(), segment_of[kept]
+    inputs, outputs, weights = [], [], []
+    for distance in range(1, sampler.window + 1):
+        together = segment_of[distance:] == segment_of[:-distance]
+        left, right = ids[:-distance][together], ids[distance:][together]
+        inputs += [left, right]
+        outputs += [right, left]
+        weights.append(torch.full((2 * len(left),), (sampler.window - distance + 1) / sampler.window).double())
+    return torch.cat(inputs), torch.cat(outputs), torch.cat(weights)
+
+
+@torch.no_grad()
+def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> HeldoutResult:
+    """The mean of -log p(o|i) over the pairs: one row of log-probabilities serves all pairs of an input word."""
+    device = tables.input.weight.device
+    words, counts = torch.unique_consecutive(pairs.inputs, return_counts=True)
+    total = torch.zeros((), dtype=torch.float64)
+    rows, first = max(1, CHUNK // len(tables.input.weight)), 0
+    for start in range(0, len(words), rows):
+        chunk, sizes = words[start : start + rows], counts[start : start + rows]
+        stop = first + int(sizes.sum())
+        log_prob = objective.log_prob(tables, chunk.to(device))
+        row = torch.repeat_interleave(torch.arange(len(chunk)), sizes).to(device)
+        scores = log_prob[row, pairs.outputs[first:stop].to(device)].double().cpu()
+        total -= (scores * pairs.weights[first:stop]).sum()
+        first = stop
+    loss = float(total / pairs.weights.sum())
+    return HeldoutResult(loss, float(np.exp(min(loss, 700.0))), len(pairs.inputs))

@@ -1,0 +1,79 @@
+"""The loggers that `logger=` names: W&B (offline unless told otherwise), CSV, or none.
+
+W&B runs are made by `wandb.init` itself rather than by Lightning's arguments, whose offline mode would set an
+environment variable for the whole process. One training is one W&B run: its id comes from the run folder, so that a
+resumed run goes on with it, and it is finished in every case.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+
+from skiplight.config import Config
+from skiplight.runs import RunFolder
+
+
+@contextlib.contextmanager
+def open_logger(config: Config, run: RunFolder) -> Iterator[Logger | None]:
+    """The logger of a training, finished when the training is over, however it ends."""
+    if config.logger.name == "wandb":
+        with _wandb(config, run) as logger:
+            yield logger
+    elif config.logger.name == "csv":
+        yield CSVLogger(run.path, name="", version="csv")
+    else:
+        yield None
+
+
+@contextlib.contextmanager
+def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
+    import wandb
+
+    experiment = wandb.init(
+        project=config.logger.project,
+        group=config.logger.group,
+        id=run.id,
+        name=run.path.name,
+        dir=run.path,
+        resume="allow",
+        mode="offline" if config.logger.offline else "online",
+        config=dataclasses.asdict(config),
+        reinit="create_new",  # never an earlier training's run of the same process
+        settings=wandb.Settings(silent=True, console="off"),
+    )
+    experiment.define_metric("tokens")
+    experiment.define_metric("*", step_metric="tokens")
+    failed = True
+    try:
+        yield WandbLogger(experiment=experiment)
+        failed = False
+    finally:
+        experiment.finish(exit_code=int(failed))
+
+
+def log_neighbors(logger: Logger | None, neighbors: dict[str, list[tuple[str, float]]], tokens: int) -> None:
+    """Logs the neighbours of words as a table, where the logger has tables."""
+    if isinstance(logger, WandbLogger) and neighbors:
+        import wandb
+
+        rows = [[word, rank, *near] for word, found in neighbors.items() for rank, near in enumerate(found, 1)]
+        table = wandb.Table(columns=["word", "rank", "neighbor", "cosine"], data=rows)
+        logger.experiment.log({"evaluation/neighbors": table, "tokens": tokens})
+
+
+def log_summary(logger: Logger | None, summary: dict[str, Any], run: RunFolder, artifact: bool) -> None:
+    """Logs what summary.json holds and, where asked, the vectors as an artifact."""
+    if not isinstance(logger, WandbLogger):
+        return
+    logger.experiment.summary.update(summary)
+    if artifact:
+        import wandb
+
+        vectors = wandb.Artifact(f"vectors-{run.id}", type="model")
+        vectors.add_dir(str(run.vectors))
+        logger.experiment.log_artifact(vectors)

@@ -1,0 +1,92 @@
+"""Held-out perplexity is what exact enumeration says, on the pairs that training would see."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from skiplight.errors import EvaluationError
+from skiplight.evaluation import heldout as module
+from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
+from skiplight.objectives.base import Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.sampling.windows import Block, WindowSampler
+
+COUNTS = np.array([40, 30, 20, 10])
+
+
+def sampler(**options) -> WindowSampler:
+    return WindowSampler(COUNTS, **{"window": 3, "subsample": 0, **options})  # type: ignore[arg-type]
+
+
+def test_pairs_have_the_weight_with_which_training_sees_them() -> None:
+    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0]])], sampler(), 10**6)
+    expected: Counter = Counter()
+    text = [0, 1, 2, 3, 0]
+    for c, centre in enumerate(text):
+        for j, context in enumerate(text):
+            if 0 < abs(c - j) <= 3:
+                expected[context, centre] += (3 - abs(c - j) + 1) / 3
+    got: Counter = Counter()
+    for i, o, weight in zip(pairs.inputs.tolist(), pairs.outputs.tolist(), pairs.weights.tolist(), strict=True):
+        got[i, o] += weight
+    assert got == pytest.approx(expected)
+    assert pairs.inputs.tolist() == sorted(pairs.inputs.tolist())
+
+
+def test_training_sees_the_pairs_as_often_in_the_mean() -> None:
+    text = np.random.default_rng(0).integers(0, 4, 400).tolist()
+    pairs = heldout_pairs([Block.of([text])], sampler(), 10**6)
+    seen = np.zeros((4, 4))
+    for epoch in range(200):
+        windows = sampler()(Block.of([text], epoch))
+        np.add.at(seen, (windows.inputs.numpy(), windows.target[windows.window_of_pair()].numpy()), 1 / 200)
+    weighted = np.zeros((4, 4))
+    np.add.at(weighted, (pairs.inputs.numpy(), pairs.outputs.numpy()), pairs.weights.numpy())
+    np.testing.assert_allclose(seen, weighted, rtol=0.03)
+
+
+@pytest.mark.parametrize("chunk", [1, 8, 2**24])
+def test_perplexity_is_exact(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(module, "CHUNK", chunk)
+    objective, tables = NegativeSampling(COUNTS / COUNTS.sum()), Tables(4, 3)
+    torch.nn.init.normal_(tables.output.weight)
+    torch.nn.init.normal_(tables.input.weight)
+    u, v = tables.output.weight.detach(), tables.input.weight.detach()
+    pairs = HeldoutPairs(
+        torch.tensor([0, 0, 2, 3]), torch.tensor([1, 3, 2, 0]), torch.tensor([1.0, 0.5, 2.0, 1.0]).double()
+    )
+    total = 0.0
+    for i, o, weight in zip(pairs.inputs.tolist(), pairs.outputs.tolist(), pairs.weights.tolist(), strict=True):
+        scores = [math.exp(float(u[k] @ v[i])) * COUNTS[k] for k in range(4)]
+        total -= weight * math.log(scores[o] / sum(scores))
+    result = heldout(objective, tables, pairs)
+    assert result.loss == pytest.approx(total / 4.5, rel=1e-5)
+    assert result.perplexity == pytest.approx(math.exp(total / 4.5), rel=1e-5)
+    assert result.pairs == 4
+
+
+def test_untrained_tables_are_as_good_as_the_noise_distribution() -> None:
+    # Outputs begin at zero, so the corrected likelihood is P_n itself; without the correction it would be 1/V.
+    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
+    p = COUNTS / COUNTS.sum()
+    expected = -(pairs.weights * torch.from_numpy(np.log(p))[pairs.outputs]).sum() / pairs.weights.sum()
+    assert heldout(NegativeSampling(p), Tables(4, 3), pairs).loss == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_a_limit_takes_a_draw_that_does_not_depend_on_the_seed() -> None:
+    block = Block.of([np.random.default_rng(1).integers(0, 4, 300).tolist()])
+    few, again = (heldout_pairs([block], sampler(seed=seed, subsample=0.1), 50) for seed in (1, 2))
+    assert len(few.inputs) == 50
+    assert torch.equal(few.inputs, again.inputs)
+    assert torch.equal(few.outputs, again.outputs)
+
+
+def test_no_held_out_text_is_an_error_that_names_the_option() -> None:
+    for blocks in ([], [Block.of([[1]])]):
+        with pytest.raises(EvaluationError, match=r"data\.heldout"):
+            heldout_pairs(blocks, sampler(), 100)

@@ -1,0 +1,119 @@
+"""What W&B and CSV hold of a training, read back from the files themselves."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from skiplight.cli import main
+from tests.runs import command, kill_when, metrics, newest_step, skiplight, train_arguments, train_command
+from tests.texts import write_texts
+
+SHORT = ["trainer.max_tokens=30000", "evaluation.every=10000", "evaluation.similarity=[wordsim353]", "data.heldout=0.2"]
+
+
+def records(file: Path) -> Iterator:
+    """The records of an offline W&B file: a LevelDB log of protobuf messages behind a header of seven bytes."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, message = file.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        if 32768 - at % 32768 < 7:  # a block of 32 KiB ends in zeros where no header fits
+            at += 32768 - at % 32768
+            continue
+        length, kind = struct.unpack_from("<HB", data, at + 4)
+        if kind == 0:
+            break
+        message += data[at + 7 : at + 7 + length]
+        at += 7 + length
+        if kind in (1, 4):  # whole, or the last part
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(message)
+            message = b""
+            yield record
+
+
+def runs(folder: Path) -> list[dict]:
+    """Of each offline W&B run below a folder: id, group, config, history, metrics that are defined, exit code."""
+    found = []
+    for file in sorted(folder.glob("**/offline-run-*/*.wandb")):
+        run: dict = {"history": [], "defined": {}, "exit": None}
+        for record in records(file):
+            kind = record.WhichOneof("record_type")
+            if kind == "run":
+                run |= {"id": record.run.run_id, "group": record.run.run_group, "project": record.run.project}
+                run["config"] = {item.key: json.loads(item.value_json) for item in record.run.config.update}
+            elif kind == "history":
+                keys = {item.key or "/".join(item.nested_key): item for item in record.history.item}
+                run["history"].append({key: json.loads(item.value_json) for key, item in keys.items()})
+            elif kind == "metric":
+                run["defined"][record.metric.name or record.metric.glob_name] = record.metric.step_metric
+            elif kind == "exit":
+                run["exit"] = record.exit.exit_code
+        found.append(run)
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("loggers")
+    write_texts(folder / "texts")
+    return folder
+
+
+def arguments(folder: Path, run: str, *options: str) -> list[str]:
+    return train_arguments(folder / "texts" / "*.txt", folder, folder / run, *SHORT, *options)
+
+
+def test_two_trainings_of_a_process_are_two_runs_of_wandb(folder: Path) -> None:
+    before = dict(os.environ)
+    for name in ("one", "two"):
+        options = ["logger=wandb", "logger.group=a-group", "evaluation.words=[abcde]"]
+        assert main(arguments(folder, f"wandb/{name}", *options)) == 0
+    assert os.environ.get("WANDB_MODE") == before.get("WANDB_MODE")
+    one, two = runs(folder / "wandb")
+    assert one["id"] != two["id"]
+    for run, name in ((one, "one"), (two, "two")):
+        assert run["id"] == json.loads((folder / "wandb" / name / "environment.json").read_text())["id"]
+        assert (run["group"], run["project"], run["exit"]) == ("a-group", "skiplight", 0)
+        assert run["config"]["model"]["dim"] == 16
+        assert run["defined"]["*"] == "tokens"
+        ours = [line for line in metrics(folder / "wandb" / name) if "train/loss" in line]
+        theirs = [line for line in run["history"] if "train/loss" in line]
+        assert [line["tokens"] for line in theirs] == [line["tokens"] for line in ours]
+        assert [line["train/loss"] for line in theirs] == pytest.approx([line["train/loss"] for line in ours])
+        assert sum("heldout/perplexity" in line for line in run["history"]) == 3
+
+
+def test_a_resumed_run_keeps_its_id(folder: Path) -> None:
+    run = folder / "resumed"
+    options = ["logger=wandb", "checkpoint.every=0.02", "trainer.max_epochs=20"]
+    texts = folder / "texts" / "*.txt"
+    kill_when(train_command(texts, folder, run, *options), lambda: newest_step(run) > 3)
+    done = skiplight(command("resume", str(run)))
+    assert done.returncode == 0, done.stderr
+    assert len({found["id"] for found in runs(run)}) == 1
+    assert len(runs(run)) == 2
+
+
+def test_csv_has_the_same_figures(folder: Path) -> None:
+    assert main(arguments(folder, "csv", "logger=csv")) == 0
+    with (folder / "csv" / "csv" / "metrics.csv").open() as file:
+        rows = [row for row in csv.DictReader(file) if row["train/loss"]]
+    ours = [line for line in metrics(folder / "csv") if "train/loss" in line]
+    assert [float(row["train/loss"]) for row in rows] == pytest.approx([line["train/loss"] for line in ours])
+
+
+def test_an_evaluation_that_cannot_be_made_does_not_end_training(folder: Path) -> None:
+    broken = folder / "broken.txt"
+    broken.write_text("one two 3\nno score\n")
+    assert main(arguments(folder, "broken", f"evaluation.similarity=[wordsim353,{broken}]")) == 0
+    found = json.loads((folder / "broken" / "summary.json").read_text())["evaluation"]
+    assert "2" in found["broken"]["error"]
+    assert found["heldout"]["perplexity"] > 1
