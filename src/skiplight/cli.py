@@ -9,9 +9,13 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 from skiplight import __version__
 from skiplight.errors import ConfigError, SkiplightError
+
+if TYPE_CHECKING:
+    from skiplight.vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
@@ -86,20 +90,83 @@ def resume(arguments: list[str]) -> int:
 
 def neighbors(arguments: list[str]) -> int:
     """The words nearest to given ones: `skiplight neighbors RUN paris music`."""
-    parser = argparse.ArgumentParser("skiplight neighbors", description=neighbors.__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser = _query_parser("neighbors", neighbors.__doc__)
     parser.add_argument("word", nargs="+")
-    parser.add_argument("-k", type=int, default=10, help="how many neighbours (10)")
-    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     options = parser.parse_args(arguments)
     from skiplight.evaluation.neighbors import neighbors as nearest
+
+    vectors = _load(options.run)
+    _print_nearest({word: nearest(vectors, word, options.k) for word in options.word}, options.json)
+    return 0
+
+
+def analogy(arguments: list[str]) -> int:
+    """A is to B as C is to what: `skiplight analogy RUN france paris italy`."""
+    parser = _query_parser("analogy", analogy.__doc__)
+    for name in "abc":
+        parser.add_argument(name)
+    options = parser.parse_args(arguments)
+    from skiplight.evaluation.neighbors import solve
+
+    found = solve(_load(options.run), options.a, options.b, options.c, options.k)
+    _print_nearest({f"{options.a} : {options.b} = {options.c} : ?": found}, options.json)
+    return 0
+
+
+def evaluate(arguments: list[str]) -> int:
+    """Score vectors on word similarity and analogies: `skiplight evaluate RUN --similarity pairs.txt`."""
+    parser = argparse.ArgumentParser("skiplight evaluate", description=evaluate.__doc__)
+    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument(
+        "--similarity", nargs="*", default=["wordsim353", "simlex999"], help="sets or files of word pairs"
+    )
+    parser.add_argument("--analogy", nargs="*", default=["google"], help="sets or files of analogy questions")
+    parser.add_argument(
+        "--restrict-vocabulary", type=int, default=30_000, help="most frequent words to answer with (30000)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    options = parser.parse_args(arguments)
+    from skiplight.evaluation.suite import evaluate as score
+
+    results = score(_load(options.run), options.similarity, options.analogy, options.restrict_vocabulary)
+    if options.json:
+        print(json.dumps(results, ensure_ascii=False))
+        return 0
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("set", "score", "out of vocabulary", "pairs or questions")
+    for name, result in results.items():
+        if "error" in result:
+            table.add_row(name, result["error"])
+            continue
+        table.add_row(
+            name, f"{result['score']:.3f}", f"{result['oov']:.1%}", f"{result.get('pairs', result.get('questions')):,}"
+        )
+        for section, (correct, total) in result.get("sections", {}).items():
+            table.add_row(f"  {section}", f"{correct / total:.3f}" if total else "-", "", f"{total:,}", style="dim")
+    Console().print(table)
+    return 0
+
+
+def _query_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(f"skiplight {verb}", description=description)
+    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("-k", type=int, default=10, help="how many words (10)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    return parser
+
+
+def _load(run: Path) -> WordVectors:
     from skiplight.vectors import WordVectors
 
-    vectors = WordVectors.load(options.run)
-    found = {word: nearest(vectors, word, options.k) for word in options.word}
-    if options.json:
+    return WordVectors.load(run)
+
+
+def _print_nearest(found: dict[str, list[tuple[str, float]]], as_json: bool) -> None:
+    if as_json:
         print(json.dumps(found, ensure_ascii=False))
-        return 0
+        return
     from rich.console import Console
     from rich.table import Table
 
@@ -107,7 +174,6 @@ def neighbors(arguments: list[str]) -> int:
     for row in zip(*found.values(), strict=True):
         table.add_row(*(f"{word} {cosine:.3f}" for word, cosine in row))
     Console().print(table)
-    return 0
 
 
 def export(arguments: list[str]) -> int:
@@ -121,9 +187,7 @@ def export(arguments: list[str]) -> int:
     parser.add_argument("--output", required=True, type=Path)
     parser.add_argument("--escape", action="store_true", help="escape white space in words, where the format has none")
     options = parser.parse_args(arguments)
-    from skiplight.vectors import WordVectors
-
-    write(WordVectors.load(options.run), options.output, options.format, escape=options.escape)
+    write(_load(options.run), options.output, options.format, escape=options.escape)
     print(options.output)
     return 0
 
@@ -132,6 +196,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "resume": resume,
     "neighbors": neighbors,
+    "analogy": analogy,
+    "evaluate": evaluate,
     "export": export,
 }
 
