@@ -11,9 +11,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skiplight.blocks import Cursor
 from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
-from skiplight.datamodule import Cursor, SkipGramDataModule
+from skiplight.datamodule import SkipGramDataModule
 from skiplight.errors import RunError
 from skiplight.sampling.draws_torch import permutation
 from skiplight.sampling.windows import Block, WindowSampler

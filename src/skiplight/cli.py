@@ -206,7 +206,8 @@ def _print_options() -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from skiplight.config import conf_dir, describe_options
+    from skiplight.config import conf_dir
+    from skiplight.options import describe_options
 
     console = Console()
     console.print("usage: skiplight train [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")

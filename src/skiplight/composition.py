@@ -12,8 +12,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException
 from omegaconf.errors import OmegaConfBaseException
 
-from skiplight.config import Config, check_names, conf_dir, from_mapping
+from skiplight.config import Config, conf_dir
 from skiplight.errors import ConfigError
+from skiplight.options import check_names, from_mapping
 
 
 def compose(overrides: Sequence[str]) -> Config:

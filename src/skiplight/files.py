@@ -34,6 +34,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         yield temporary
         for file in sorted(temporary.rglob("*")) if temporary.is_dir() else [temporary]:
             if file.is_file():
+                file.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
                 with file.open("rb+") as stream:
                     os.fsync(stream.fileno())
         temporary.replace(path)
@@ -43,3 +44,9 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         else:
             temporary.unlink(missing_ok=True)
         raise
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from skiplight import config as schema
+from skiplight import options
 from skiplight.config import Config
 from skiplight.errors import RunError
 from skiplight.files import replacing
@@ -67,7 +67,7 @@ class RunFolder:
         try:
             with replacing(self.path) as folder:
                 (folder / self.checkpoints.name).mkdir(parents=True)
-                schema.save(config, folder / self.config_file.name)
+                options.save(config, folder / self.config_file.name)
                 about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"} | environment(config.seed)
                 (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
         except OSError as error:
@@ -81,7 +81,7 @@ class RunFolder:
         """
         if not self.config_file.exists():
             raise RunError(f"{self.path} is not a run: it has no config.yaml")
-        return schema.load(self.config_file)
+        return options.load(self.config_file)
 
     @property
     def id(self) -> str:

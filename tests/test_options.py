@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import yaml
 
-from skiplight import config as schema
 from skiplight.composition import compose
-from skiplight.config import Config, conf_dir, describe_options, options
+from skiplight.config import Config, conf_dir
 from skiplight.errors import ConfigError
+from skiplight.options import describe_options, load, options, save, validate
 
 
 def presets() -> list[str]:
@@ -65,7 +65,7 @@ def test_a_wrong_option_is_an_error_that_says_what_is_right(override: str, messa
 
 
 def test_every_option_has_a_line_of_help_and_a_default_in_its_range() -> None:
-    schema.validate(Config())
+    validate(Config())
     for name, field in options():
         assert field.metadata["help"], name
     assert len(list(describe_options())) == len(list(options())) > 30
@@ -73,8 +73,8 @@ def test_every_option_has_a_line_of_help_and_a_default_in_its_range() -> None:
 
 def test_a_saved_config_comes_back(tmp_path: Path) -> None:
     config = compose(["model.dim=7", "data.path=[a.txt,b.txt]", "noise.exponent=-0.5", "evaluation.words=['é']"])
-    schema.save(config, tmp_path / "config.yaml")
-    assert schema.load(tmp_path / "config.yaml") == config
+    save(config, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == config
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == dataclasses.asdict(config)
 
 
@@ -94,4 +94,4 @@ def test_a_saved_config_comes_back(tmp_path: Path) -> None:
 def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError):
-        schema.load(tmp_path / "config.yaml")
+        load(tmp_path / "config.yaml")
