@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from skiplight.compiled import cache_folder
@@ -13,6 +14,7 @@ from skiplight.corpus.prepare import prepare
 from skiplight.corpus.sources import open_source
 from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
+from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.engines import choose
 from skiplight.engines.autograd import takes_sparse
@@ -21,6 +23,7 @@ from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
+from skiplight.vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
@@ -75,11 +78,43 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         takes_blocks=engine.takes_blocks,
     )
     tables = Tables(len(text.vocabulary), config.model.dim, sparse=sparse, seed=config.seed)
+    if config.model.start is not None:
+        start_from(config.model.start, tables, text.vocabulary)
     objective = NegativeSampling(sampler.noise.probabilities)
     module = SkipGramModule(
         tables, objective, optimizer=config.optim.name, lr=config.optim.lr, total_tokens=total, engine=engine
     )
     return module, data
+
+
+def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
+    """Copies the vectors of another run into the rows of the words that it knows; other words keep their fresh rows.
+
+    The noise distribution and subsampling follow the counts of `vocabulary`, not of that run: where the same word is
+    now rarer or more frequent, so are its draws as noise, and the optimum of its scores moves accordingly.
+
+    Raises:
+        ConfigError: the run's vectors are of another length, or it knows none of the words.
+        RunError: there is no such run, or it has no vectors.
+    """
+    vectors = WordVectors.load(run)
+    dim = tables.input.weight.shape[1]
+    if vectors.dim != dim:
+        raise ConfigError(f"`model.start={run}` has vectors of {vectors.dim} numbers: give `model.dim={vectors.dim}`")
+    rows = torch.from_numpy(vectors.vocabulary.encode(vocabulary.array).astype(np.int64))
+    known = rows >= 0
+    if not known.any():
+        raise ConfigError(f"`model.start={run}` knows none of the {len(vocabulary):,} words of this text")
+    with torch.no_grad():
+        tables.input.weight[known] = vectors.input[rows[known]]
+        if vectors.output is not None:
+            tables.output.weight[known] = vectors.output[rows[known]]
+    log.info(
+        "%s of %s words start from %s, the others afresh; noise and subsampling follow this vocabulary's counts",
+        f"{int(known.sum()):,}",
+        f"{len(vocabulary):,}",
+        run,
+    )
 
 
 def prepare_text(config: Config) -> TokenStore | TokenStream:
@@ -102,6 +137,7 @@ def prepare_text(config: Config) -> TokenStore | TokenStream:
         min_count=config.vocabulary.min_count,
         max_size=config.vocabulary.max_size,
         vocabulary=Path(config.vocabulary.path) if config.vocabulary.path else None,
+        grow=config.vocabulary.grow,
         heldout=options.heldout,
         stores=Path(options.store) if options.store else cache_folder() / "stores",
         streaming=options.streaming,

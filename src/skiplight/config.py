@@ -57,7 +57,8 @@ class VocabularyConfig:
 
     min_count: int = option(5, "words that occur more rarely are dropped", low=1)
     max_size: int | None = option(None, "only the most frequent words, at most so many", low=2)
-    path: str | None = option(None, "vocabulary.tsv of another run, to be used as it is")
+    path: str | None = option(None, "vocabulary.tsv of another run, to be used as it is, counts included")
+    grow: bool = option(False, "add this text's words and counts to those of vocabulary.path")
 
 
 @dataclasses.dataclass
@@ -83,6 +84,7 @@ class ModelConfig:
     """The two embedding tables."""
 
     dim: int = option(100, "length of the vectors", low=1, high=65536)
+    start: str | None = option(None, "run whose vectors the words that it knows begin with")
 
 
 @dataclasses.dataclass

@@ -33,6 +33,7 @@ def prepare(
     stores: Path,
     max_size: int | None = None,
     vocabulary: Path | None = None,
+    grow: bool = False,
     heldout: float = 0.01,
     streaming: bool = False,
     threads: int | None = None,
@@ -47,6 +48,7 @@ def prepare(
         stores: folder of all stores; this text's is in a folder in it, named by a fingerprint.
         max_size: keep only so many of the most frequent words.
         vocabulary: a `vocabulary.tsv` to take as it is, instead of counting.
+        grow: take all words of `vocabulary` and those of this text, with their counts added up.
         heldout: fraction of the text to keep for evaluation.
         streaming: store no tokens, only the vocabulary, and encode the text again each time it is read.
         threads: to encode with; by default the cores of this process.
@@ -64,6 +66,12 @@ def prepare(
     words: dict[str, Any] = {"min_count": min_count, "max_size": max_size}
     if given is not None:
         words = {"given": hashlib.blake2b(Path(vocabulary or "").read_bytes(), digest_size=16).hexdigest()}
+        if grow:
+            words["grown"] = [min_count, max_size]
+    elif grow:
+        raise DataError("vocabulary.grow=true: give `vocabulary.path` the vocabulary that is to grow")
+    if grow and streaming:
+        raise DataError("vocabulary.grow=true: a streamed text does not count its words; leave `data.streaming` false")
     options: dict[str, Any] = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words}
     options |= {"heldout": float(heldout), "stored": not streaming}
     fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -78,7 +86,7 @@ def prepare(
         file = None if streaming else NumberedFile(temporary / "numbered.arrow")
         raw = 0
         for batch in number(source.documents(), normalise, threads, cutter):
-            if given is None:
+            if given is None or grow:
                 counts.add(batch.words, batch.train_counts(heldout))
             if file:
                 file.write(batch)
@@ -87,13 +95,14 @@ def prepare(
         if not raw:
             raise DataError(f"{source.loader.option}: {source.describe} is empty: there is not one word in it")
         found = given
-        if found is None:
+        if found is None or grow:
             table = counts.table()
             if not table.num_rows:
                 raise DataError(f"data.heldout={heldout}: all {raw} words of this text are held out; give 0")
             found = Vocabulary.from_counts(
                 table["word"].combine_chunks(), table["count"].to_numpy(), min_count, max_size
             )
+            found = given.grown_by(found) if given is not None else found
             _check_vocabulary(found, f"vocabulary.min_count={min_count}: lower it, or give more text than {raw} words")
         counted = time.perf_counter()
         manifest: dict[str, Any] = {

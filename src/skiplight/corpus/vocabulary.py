@@ -55,6 +55,22 @@ class Vocabulary:
         table = table.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, max_size)
         return cls(table["word"].combine_chunks(), table["count"].to_numpy())
 
+    def grown_by(self, other: Vocabulary) -> Vocabulary:
+        """The words of both, with their counts added up.
+
+        >>> grown = Vocabulary(["a", "b"], [5, 3]).grown_by(Vocabulary(["c", "b"], [9, 1]))
+        >>> list(grown), grown.counts.tolist()
+        (['c', 'a', 'b'], [9, 5, 4])
+        """
+        both = pa.table(
+            {
+                "word": pa.chunked_array([self.array, other.array]),
+                "count": np.concatenate([self.counts, other.counts]),
+            }
+        )
+        summed = both.group_by("word").aggregate([("count", "sum")])
+        return Vocabulary.from_counts(summed["word"].combine_chunks(), summed["count_sum"].to_numpy())
+
     def __len__(self) -> int:
         return len(self.array)
 
