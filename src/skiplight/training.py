@@ -91,7 +91,7 @@ def _fit(
         analogy=config.evaluation.analogy,
         words=config.evaluation.words,
         restrict_vocabulary=config.evaluation.restrict_vocabulary,
-        pairs=config.evaluation.heldout_pairs,
+        pairs=config.evaluation.heldout_pairs if config.data.heldout > 0 else 0,
     )
     saving = Checkpointing(run.checkpoints, every=config.checkpoint.every, keep=config.checkpoint.keep, stop=stop)
     with open_logger(config, run) as logger:
