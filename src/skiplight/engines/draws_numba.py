@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from skiplight.compiled import kernel
+from skiplight.compiled import inline, kernel
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import draw_negative, noise_words, scaled, token_words
+from skiplight.sampling.draws_numba import noise_words, scaled, token_words
+
+_32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
 
 
 @kernel()
@@ -34,22 +36,32 @@ def keep_tokens(ids, words, keep, window, kept, half, at):
 
 
 @kernel()
-def link_equals(kept, n, reach, before, after):
-    """Where the nearest equal word stands, at most `reach` kept tokens before (-1: nowhere); if one comes after."""
+def link_equals(kept, n, reach, chain, before, after):
+    """Finds equal words that are at most `reach` kept tokens apart.
+
+    Args:
+        chain: int32 [>= n], overwritten.
+        before: int32 [>= n], the nearest place before with the same word, or -1.
+        after: bool [>= n], whether there is such a place after.
+    """
+    newest = np.full(1024, -1, np.int32)  # by the last bits of the word; `chain` leads on to older ones
     for i in range(n):
-        word, found = kept[i], np.int64(-1)
-        for j in range(max(0, i - reach), i):
-            found = max(found, j if kept[j] == word else np.int64(-1))
-        before[i], after[i] = found, False
-        if found >= 0:
-            after[found] = True
+        word, bucket = kept[i], np.uint64(kept[i]) & np.uint64(1023)
+        j = newest[bucket]
+        newest[bucket], chain[i] = i, j
+        while j >= max(0, i - reach) and kept[j] != word:
+            j = chain[j]
+        before[i], after[i] = -1, False
+        if j >= max(0, i - reach):
+            before[i], after[j] = j, True
 
 
-@kernel()
+@inline
 def noise_word(a, b, columns):
-    """The word that two random words draw; columns: uint32 [V, 2], threshold and alias side by side."""
-    column = scaled(np.uint64(a), len(columns))
-    return np.int32(column) if b < columns[column, 0] else np.int32(columns[column, 1])
+    """The word that two random words draw; columns: uint64 [V], alias << 32 | threshold, so that one read gets both."""
+    column = (np.uint64(a) * np.uint64(len(columns))) >> _32
+    own = columns[column]
+    return np.int32(column if np.uint64(b) < own & _WORD else own >> _32)
 
 
 @kernel()
@@ -59,20 +71,25 @@ def draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, negatives
     Args:
         at: offsets of the n centres; words: what `draw_tokens` gave, uint32 [4, tokens].
         calls: uint32 [4, >= n], overwritten.
-        negatives: int32 [>= n, K], the result.
+        negatives: int32 [K, >= n], the result.
     """
     w0, w1, w2, w3 = calls[0], calls[1], calls[2], calls[3]
-    count = negatives.shape[1]
+    count = len(negatives)
     for c in range(n):
-        negatives[c, 0] = noise_word(words[2, at[c]], words[3, at[c]], columns)
+        w0[c], w1[c] = words[2, at[c]], words[3, at[c]]
+    _look_up(w0, w1, n, columns, negatives[0])
     for slot in range(count // 2):
         for c in range(n):
             w0[c], w1[c], w2[c], w3[c] = noise_words(begin + np.uint64(at[c]), slot, 0, seed, epoch)
-        for c in range(n):
-            negatives[c, 2 * slot + 1] = noise_word(w0[c], w1[c], columns)
+        _look_up(w0, w1, n, columns, negatives[2 * slot + 1])
         if 2 * slot + 2 < count:
-            for c in range(n):
-                negatives[c, 2 * slot + 2] = noise_word(w2[c], w3[c], columns)
+            _look_up(w2, w3, n, columns, negatives[2 * slot + 2])
+
+
+@kernel()
+def _look_up(a, b, n, columns, drawn):
+    for c in range(n):
+        drawn[c] = noise_word(a[c], b[c], columns)
 
 
 @kernel()
@@ -88,12 +105,10 @@ def draw_for_pairs(place, first, second, n, seed, epoch, columns, calls, negativ
     for slot in range(n // 2):
         w0[slot], w1[slot], w2[slot], w3[slot] = noise_words(place, slot, 0, seed, epoch)
     negatives[0] = noise_word(first, second, columns)
-    for i in range(1, n):
-        slot = (i - 1) >> 1
-        if i & 1:
-            negatives[i] = noise_word(w0[slot], w1[slot], columns)
-        else:
-            negatives[i] = noise_word(w2[slot], w3[slot], columns)
+    for slot in range(n // 2):
+        negatives[2 * slot + 1] = noise_word(w0[slot], w1[slot], columns)
+    for slot in range((n - 1) // 2):
+        negatives[2 * slot + 2] = noise_word(w2[slot], w3[slot], columns)
 
 
 @kernel()
@@ -109,5 +124,31 @@ def permitted(word, place, n, seed, epoch, columns, kept, centre, left, right, e
                 excluded |= word == kept[i]
         if not excluded:
             return np.int32(word)
-        word = np.int32(draw_negative(place, n, attempt, seed, epoch, columns[:, 0], columns[:, 1]))
+        if n == 0:
+            _, _, a, b = token_words(place, attempt, seed, epoch)
+        else:
+            w0, w1, w2, w3 = noise_words(place, (n - 1) >> 1, attempt, seed, epoch)
+            a, b = (w0, w1) if n & 1 else (w2, w3)
+        word = noise_word(a, b, columns)
     return np.int32(-1)
+
+
+@kernel()
+def exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, hits, negatives):
+    """Draws again what the windows exclude, and puts -1 where nothing is left.
+
+    hits: bool [>= n], overwritten; negatives: int32 [K, >= n].
+    """
+    for c in range(n):
+        hits[c] = exclude == 2
+    for k in range(len(negatives)):
+        row = negatives[k]
+        for c in range(n):
+            hits[c] |= row[c] == kept[c]
+    for c in range(n):
+        if hits[c]:
+            place, left, right = begin + np.uint64(at[c]), max(c - half[c], 0), min(c + half[c], n - 1)
+            for k in range(len(negatives)):
+                negatives[k, c] = permitted(
+                    negatives[k, c], place, k, seed, epoch, columns, kept, c, left, right, exclude
+                )

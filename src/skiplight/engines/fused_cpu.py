@@ -48,7 +48,8 @@ class FusedCpuEngine(Engine):
         self.sampler = sampler
         self.threads = threads or len(os.sched_getaffinity(0))
         self.kernel = train_segments(tables.input.embedding_dim, sampler.negatives, sampler.shared == "pair")
-        self.columns = np.stack([sampler.noise.threshold, sampler.noise.alias.view(np.uint32)], axis=1)
+        # One number a column of the alias table, so that a draw is one read.
+        self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
         self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
 
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:

@@ -9,6 +9,9 @@ update, as in the reference engine.
 
 Threads run this on different segments over the same tables without locks (Hogwild, Niu et al. 2011): only changes are
 added to rows, so a row that two threads hold loses nothing but what is added in the same few nanoseconds.
+
+Rows are named by address, as `vectors_numba.py` takes them. With K + 1 output rows in `groups` groups of `group`, row k
+is number k % group of group k // group; rows beyond K are zero and count for nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +27,7 @@ from skiplight.engines.draws_numba import (
     draw_for_pairs,
     draw_for_windows,
     draw_tokens,
+    exclude_from_windows,
     keep_tokens,
     link_equals,
     permitted,
@@ -48,10 +52,17 @@ AHEAD = 2
 
 
 @kernel()
-def rows_of(count, width):
-    """The address of `count` rows of `width` zeros, at a cache line, and what keeps them alive."""
-    memory = np.zeros(count * width + 16, np.float32)
-    return (memory.ctypes.data + 63) // 64 * 64, memory
+def zeros(count):
+    """`count` float32 zeros that begin at a cache line."""
+    memory = np.zeros(count + 16, np.float32)
+    first = (-np.int64(memory.ctypes.data) & 63) >> 2
+    return memory[first : first + count]
+
+
+@kernel()
+def address(array):
+    """Where an array begins, int64: signed, so that offsets can be added to it."""
+    return np.int64(array.ctypes.data)
 
 
 @kernel()
@@ -69,8 +80,9 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
     """The kernel for one dimension and K, whose negatives belong to windows or to pairs."""
     groups = -(-(negatives + 1) // GROUP)
     group = -(-(negatives + 1) // groups)
+    padded = groups * group
     width = stride(dim)
-    row_bytes, group_bytes = 4 * width, 4 * width * group
+    row_bytes, vector_bytes = 4 * width, 4 * LANES
 
     @kernel()
     def run(
@@ -82,87 +94,90 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
         for s in range(first, stop):
             longest = max(longest, segments[s + 1] - segments[s])
         reach = 2 * window
-        input_base, input_bytes = inputs.ctypes.data, inputs.strides[0]
-        output_base, output_bytes = outputs.ctypes.data, outputs.strides[0]
+        input_base, input_bytes = address(inputs), inputs.strides[0]
+        output_base, output_bytes = address(outputs), outputs.strides[0]
 
         # A segment's tokens and negatives.
         per_centre = reach * negatives if pair else negatives
         words = np.empty((4, longest), np.uint32)
         calls = np.empty((4, max(longest, per_centre // 2 + 1)), np.uint32)
-        kept, half, at = (
-            np.empty(longest + 1, np.int32),
-            np.empty(longest + 1, np.int32),
-            np.empty(longest + 1, np.int32),
-        )
-        before, after, slot = np.empty(longest, np.int32), np.empty(longest, np.bool_), np.empty(longest, np.int32)
-        drawn = np.empty((1 if pair else longest, per_centre), np.int32)
+        numbers = np.empty((5, longest + 1), np.int32)
+        kept, half, at, before, chain = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+        after, hits, copy = np.empty(longest, np.bool_), np.empty(longest, np.bool_), np.empty(longest, np.int64)
+        drawn = np.empty((1, per_centre) if pair else (per_centre, longest), np.int32)
 
-        # Copies of the context rows within reach, what they were in the table, and which are free.
-        copies, memory0 = rows_of(reach + 1, width)
-        originals, memory1 = rows_of(reach + 1, width)
-        earlier, memory2 = rows_of(reach + 1, width)
-        free = np.arange(reach + 1)
-        # Addresses of a window's context rows (one more, where their number is odd), and of copies of them all.
-        contexts, olds = np.empty(reach + 1, np.int64), earlier + np.arange(reach + 1) * row_bytes
-        nothing, memory3 = rows_of(2, width)
-        waste = nothing + row_bytes
+        # Copies of the context rows within reach, then what they were in the table; which copies are free.
+        context_rows = zeros(2 * (reach + 1) * width)
+        to_original = (reach + 1) * row_bytes
+        free = address(context_rows) + np.arange(reach + 1) * row_bytes
+        # Addresses of a window's context rows (one more, where their number is odd), and room for what they were.
+        contexts = np.empty(reach + 1, np.int64)
+        earlier_rows = zeros(reach * width)
+        earlier = address(earlier_rows) + np.arange(reach) * row_bytes
+        contexts_at, earlier_at = address(contexts), address(earlier)
 
-        # Output rows of a window (pairs: of each pair): addresses in the table, copies, signs, gradients.
+        # Output rows of a window, or of each of its pairs: addresses in the table, copies, gradients.
         sets = reach if pair else 1
-        rows = np.full(sets * groups * group, waste, np.int64)
-        targets, memory4 = rows_of(sets * groups * group, width)
-        tiles = reach if pair else window + 1
-        gradient = np.empty((tiles, groups, LANES) if pair else (groups, tiles, LANES), np.float32)
+        spare_rows = zeros(2 * width)
+        nothing, waste = address(spare_rows), address(spare_rows) + row_bytes
+        rows = np.full(sets * padded, waste, np.int64)
+        output_rows = zeros(sets * padded * width)
+        gradients = zeros((reach if pair else window) * groups * LANES)
+        rows_at, copies_at, gradients_at = address(rows), address(output_rows), address(gradients)
+        gradient_bytes = vector_bytes * (1 if pair else window)
+
+        # Signs for two context rows, and for one alone: where nothing is masked, and of the window at hand.
         plain = np.zeros((2, groups, LANES), np.float32)
         for k in range(negatives + 1):
-            for t in range(2):
-                plain[t, k // group, k % group] = -1.0 if k == 0 else 1.0
-            plain[0, k // group, group + k % group] = -1.0 if k == 0 else 1.0
+            sign = np.float32(1 if k else -1)
+            plain[0, k // group, k % group] = plain[0, k // group, group + k % group] = sign
+            plain[1, k // group, k % group] = sign
         masked = plain.copy()
+        plain_at, masked_at, alone = address(plain), address(masked), groups * vector_bytes
 
-        loss = np.zeros(LOSS_BYTES // 4, np.float32)
+        loss = zeros(LOSS_BYTES // 4)
         loss[:LANES] = 1.0
-        unsettled, pairs = 0, 0
+        loss_at, unsettled, pairs = address(loss), 0, 0
 
         for s in range(first, stop):
             begin = mix64(document[s]) + np.uint64(start[s])
             here = ids[segments[s] : segments[s + 1]]
             draw_tokens(begin, len(here), seed, epoch, words)
             n = keep_tokens(here, words, keep, window, kept, half, at)
-            link_equals(kept, n, reach, before, after)
+            link_equals(kept, n, reach, chain, before, after)
             if not pair:
-                draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, drawn[:n])
+                draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, drawn)
+                if exclude > 0:
+                    exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, hits, drawn)
 
-            entered, left_behind, free_count = 0, 0, reach + 1
+            entered, gone, free_count, repeat = 0, 0, reach + 1, -1
             for c in range(n + window + 1):
                 # Rows that fall out of reach go back; rows that come within it are copied.
-                while left_behind < min(n, c - window):
-                    if not after[left_behind]:
-                        place = slot[left_behind]
-                        row = input_base + kept[left_behind] * input_bytes
-                        add_difference(row, copies + place * row_bytes, originals + place * row_bytes, dim)
-                        free[free_count] = place
+                if gone < min(n, c - window):
+                    if not after[gone]:
+                        row = input_base + kept[gone] * input_bytes
+                        add_difference(row, copy[gone], copy[gone] + to_original, dim)
+                        free[free_count] = copy[gone]
                         free_count += 1
-                    left_behind += 1
+                    gone += 1
                 if c >= n:
                     continue
                 while entered < min(n, c + window + 1):
                     if before[entered] >= 0:
-                        slot[entered] = slot[before[entered]]
+                        copy[entered] = copy[before[entered]]
                     else:
                         free_count -= 1
-                        place = free[free_count]
-                        slot[entered] = place
+                        copy[entered] = free[free_count]
                         row = input_base + kept[entered] * input_bytes
-                        copy_row(copies + place * row_bytes, row, dim)
-                        copy_row(originals + place * row_bytes, row, dim)
+                        copy_row(copy[entered], row, dim)
+                        copy_row(copy[entered] + to_original, row, dim)
                     entered += 1
                 ahead = c + AHEAD
                 if ahead < n:
                     prefetch_row(output_base + kept[ahead] * output_bytes, dim)
                     if not pair:
                         for k in range(negatives):
-                            prefetch_row(output_base + drawn[ahead, k] * output_bytes, dim)
+                            prefetch_row(output_base + max(drawn[k, ahead], 0) * output_bytes, dim)
                 if ahead + window < n:
                     prefetch_row(input_base + kept[ahead + window] * input_bytes, dim)
 
@@ -170,86 +185,93 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
                 count = right - left
                 if count == 0:
                     continue
-                here_place = begin + np.uint64(at[c])
                 rate = np.float32(rate_begin + (segments[s] + at[c]) * rate_step)
                 pairs += count
-
-                j, repeated = 0, False
-                for i in range(left, right + 1):
-                    if i != c:
-                        contexts[j] = copies + slot[i] * row_bytes
-                        j += 1
-                        nearest = before[i] if before[i] != c else before[c]
-                        repeated |= nearest >= left
+                for i in range(left, c):
+                    contexts[i - left] = copy[i]
+                for i in range(c, right):
+                    contexts[i - left] = copy[i + 1]
                 if count & 1:
                     contexts[count] = nothing
+                place = begin + np.uint64(at[c])
                 if pair:
+                    wanted = 2 * half[c] * negatives
                     draw_for_pairs(
-                        here_place, words[2, at[c]], words[3, at[c]], 2 * half[c] * negatives, seed, epoch, columns,
-                        calls, drawn[0],
-                    )  # fmt: skip
+                        place, words[2, at[c]], words[3, at[c]], wanted, seed, epoch, columns, calls, drawn[0]
+                    )
 
                 # Scores, gradients and loss of all pairs.
                 for z in range(count if pair else 1):
-                    offset = 0
+                    base, offset = z * padded, 0
                     if pair:
                         distance = left + z - c
                         distance += distance >= 0
                         offset = (2 * (abs(distance) - 1) + (distance > 0)) * negatives
-                    base = z * groups * group
                     rows[base] = output_base + kept[c] * output_bytes
-                    signs = plain
+                    signs = plain_at
                     for k in range(negatives):
-                        word = drawn[0 if pair else c, offset + k]
-                        if exclude > 0:
+                        word = drawn[0, offset + k] if pair else drawn[k, c]
+                        if pair and exclude > 0:
                             word = permitted(
-                                word, here_place, offset + k, seed, epoch, columns, kept, c, left, right, exclude
+                                word, place, offset + k, seed, epoch, columns, kept, c, left, right, exclude
                             )
-                            if word < 0:
-                                if signs is plain:
-                                    masked[:] = plain
-                                    signs = masked
-                                q, r = (k + 1) // group, (k + 1) % group
-                                masked[0, q, r] = masked[1, q, r] = masked[0, q, group + r] = 0.0
-                                word = 0
+                        if word < 0:
+                            if signs == plain_at:
+                                masked[:] = plain
+                                signs = masked_at
+                            q, r = (k + 1) // group, (k + 1) % group
+                            masked[0, q, r] = masked[1, q, r] = masked[0, q, group + r] = 0.0
+                            word = 0
                         rows[base + k + 1] = output_base + word * output_bytes
                     for k in range(negatives + 1):
-                        copy_row(targets + (base + k) * row_bytes, rows[base + k], dim)
-                    sign = signs.ctypes.data
+                        copy_row(copies_at + (base + k) * row_bytes, rows[base + k], dim)
                     for q in range(groups):
-                        target = targets + base * row_bytes + q * group_bytes
-                        for t in range(1 if pair else (count + 1) // 2):
-                            if pair:
-                                one, other, g = contexts[z], nothing, gradient[z, q].ctypes.data
-                            else:
-                                one, other, g = contexts[2 * t], contexts[2 * t + 1], gradient[q, t].ctypes.data
-                            alone = pair or 2 * t + 1 == count
+                        copies = copies_at + (base + q * group) * row_bytes
+                        sign = signs + q * vector_bytes
+                        for t in range(1 if pair else (count + 1) >> 1):
+                            number = z * groups + q if pair else q * window + t
+                            single = pair or 2 * t + 1 == count
                             score_tile(
-                                one, other, target, sign + 4 * LANES * (q + groups * alone), rate, g,
-                                loss.ctypes.data, dim, group,
+                                contexts[z if pair else 2 * t], nothing if pair else contexts[2 * t + 1], copies,
+                                sign + alone if single else sign, rate, gradients_at + number * vector_bytes,
+                                loss_at, dim, group,
                             )  # fmt: skip
                             unsettled += 1
                             if unsettled == TILES_A_SETTLEMENT:
-                                settle_loss(loss.ctypes.data)
+                                settle_loss(loss_at)
                                 unsettled = 0
 
-                # Their updates, summed. A second group, or a second place of a row, needs the rows as they were.
-                apart = repeated or groups > 1
+                # Their updates, summed. A second group, and a row that is there twice, need the rows as they were.
+                for i in range(c, right + 1):
+                    repeat = max(repeat, before[i])
+                apart = groups > 1 or repeat >= left
                 if apart:
                     for i in range(count):
-                        copy_row(olds[i], contexts[i], width)
+                        copy_row(earlier[i], contexts[i], width)
                 for z in range(count if pair else 1):
                     many = 1 if pair else count
                     for q in range(groups):
-                        base = (z * groups + q) * group
-                        g = gradient[z, q].ctypes.data if pair else gradient[q].ctypes.data
-                        moved, old = contexts.ctypes.data + 8 * z, olds.ctypes.data + 8 * z
-                        target, row = targets + base * row_bytes, rows.ctypes.data + 8 * base
+                        number = (z * groups + q) * group
+                        moved, g = contexts_at + 8 * z, gradients_at + (z * groups + q) * gradient_bytes
+                        copies, row = copies_at + number * row_bytes, rows_at + 8 * number
                         if apart:
-                            update_group(moved, old, many, g, target, row, dim, group, 1)
+                            update_group(moved, earlier_at + 8 * z, many, g, copies, row, dim, group, 1)
                         else:
-                            update_group(moved, moved, many, g, target, row, dim, group, 0)
-        settle_loss(loss.ctypes.data)
-        return loss_so_far(loss), pairs, memory0, memory1, memory2, memory3, memory4
+                            update_group(moved, moved, many, g, copies, row, dim, group, 0)
+        settle_loss(loss_at)
+        # The rows are named here so that they live as long as their addresses are used.
+        owners = (
+            context_rows,
+            earlier_rows,
+            spare_rows,
+            output_rows,
+            gradients,
+            masked,
+            plain,
+            rows,
+            contexts,
+            earlier,
+        )
+        return loss_so_far(loss), pairs, owners
 
     return run
