@@ -183,12 +183,22 @@ def export(arguments: list[str]) -> int:
 
     parser = argparse.ArgumentParser("skiplight export", description=export.__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
-    parser.add_argument("--format", required=True, choices=list(FORMATS))
-    parser.add_argument("--output", required=True, type=Path)
+    parser.add_argument("--format", choices=list(FORMATS))
+    parser.add_argument("--output", type=Path, help="file or folder to write")
     parser.add_argument("--escape", action="store_true", help="escape white space in words, where the format has none")
+    parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload the vectors and their card to the Hub")
     options = parser.parse_args(arguments)
-    write(_load(options.run), options.output, options.format, escape=options.escape)
-    print(options.output)
+    if (options.format is None) != (options.output is None) or not (options.format or options.push_to_hub):
+        parser.error("give --format and --output together, or --push-to-hub")
+    vectors = _load(options.run)
+    if options.format:
+        write(vectors, options.output, options.format, escape=options.escape)
+        print(options.output)
+    if options.push_to_hub:
+        from skiplight.hub import push_to_hub
+        from skiplight.vectors import vectors_folder
+
+        print(push_to_hub(vectors_folder(options.run), options.push_to_hub))
     return 0
 
 

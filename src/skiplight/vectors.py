@@ -109,14 +109,8 @@ class WordVectors:
         """
         from safetensors import SafetensorError, safe_open
 
-        path = Path(folder_or_run)
-        folder = path if (path / _TENSORS).exists() else path / "vectors"
+        folder = vectors_folder(folder_or_run)
         file = folder / _TENSORS
-        if not file.exists():
-            raise RunError(
-                f"no vectors in {path}: neither {_TENSORS} nor vectors/{_TENSORS} is there;"
-                " give the folder of a run that has finished, or finish it with `skiplight resume`"
-            )
         if not (folder / _VOCABULARY).exists():
             raise RunError(f"{folder} has vectors but no {_VOCABULARY}: copy the whole folder from its run")
         vocabulary = Vocabulary.load(folder / _VOCABULARY)
@@ -136,3 +130,19 @@ class WordVectors:
             return cls(vocabulary, **tables, card=card.read_text(encoding="utf-8") if card.exists() else None)
         except ValueError as error:
             raise RunError(f"{folder}: {error}; copy the whole folder from its run, or train again") from None
+
+
+def vectors_folder(folder_or_run: str | os.PathLike[str]) -> Path:
+    """The `vectors/` folder of a run, or the folder itself where it is one.
+
+    Raises:
+        RunError: neither holds vectors.
+    """
+    path = Path(folder_or_run)
+    for folder in (path, path / "vectors"):
+        if (folder / _TENSORS).exists():
+            return folder
+    raise RunError(
+        f"no vectors in {path}: neither {_TENSORS} nor vectors/{_TENSORS} is there;"
+        " give the folder of a run that has finished, or finish it with `skiplight resume`"
+    )

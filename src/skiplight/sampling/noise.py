@@ -25,7 +25,7 @@ class NoiseDistribution:
         threshold: uint32 [V], of each column the share (in 2^-32) that belongs to its own word.
         alias: int32 [V], the word that has the rest of the column.
 
-    >>> NoiseDistribution(np.array([8, 1, 1]), exponent=1.0).probabilities.tolist()
+    >>> NoiseDistribution(np.array([8, 1, 1]), exponent=1.0).probabilities.round(6).tolist()
     [0.8, 0.1, 0.1]
     >>> NoiseDistribution(np.array([8, 1]), exponent=0.0).probabilities.tolist()
     [0.5, 0.5]

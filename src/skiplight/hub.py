@@ -1,0 +1,34 @@
+"""Publishing vectors on the Hugging Face Hub: the vectors folder of a run, card included, as a model repository."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from skiplight.errors import ConfigError, SkiplightError
+
+
+def push_to_hub(folder: Path, repository: str) -> str:
+    """Uploads a `vectors/` folder to a model repository, made private where it does not exist; returns its address.
+
+    Args:
+        folder: holds vectors.safetensors, vocabulary.tsv and the model card README.md.
+        repository: owner/name.
+
+    Raises:
+        ConfigError: nobody is logged in, or the name is not one.
+        SkiplightError: the Hub refused or could not be reached.
+    """
+    from huggingface_hub import HfApi, get_token
+    from huggingface_hub.errors import HFValidationError
+
+    if get_token() is None:
+        raise ConfigError(f"--push-to-hub {repository}: nobody is logged in; run `hf auth login`, or set HF_TOKEN")
+    api = HfApi()
+    try:
+        address = api.create_repo(repository, private=True, exist_ok=True)
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload skip-gram vectors")
+    except HFValidationError as error:
+        raise ConfigError(f"--push-to-hub {repository}: {error}") from None
+    except Exception as error:  # its HTTP library has changed twice, and each raises its own
+        raise SkiplightError(f"--push-to-hub {repository}: the Hub did not take it: {error}") from error
+    return str(address)
