@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from safetensors.torch import load_file
 
 from skiplight.cli import main
 from skiplight.vectors import WordVectors
@@ -180,3 +181,16 @@ def test_an_existing_run_is_not_overwritten(
     assert f"`run_dir={undisturbed}` exists already" in capsys.readouterr().err
     assert main(["resume", str(undisturbed)]) == 2
     assert "finished already" in capsys.readouterr().err
+
+
+def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(
+    folder: Path, texts: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "diverged"
+    options = ["optim.lr=1e38", "optim.name=adagrad", "engine=autograd", *OFTEN, EPOCHS]
+    assert main(train_arguments(texts, folder, run, *options)) == 2
+    assert "`optim.lr=1e+38` is too high" in capsys.readouterr().err
+    assert not (run / "summary.json").exists()
+    for checkpoint in (run / "checkpoints").glob("step-*"):
+        tables = load_file(checkpoint / "tables-0.safetensors")
+        assert all(torch.isfinite(table).all() for table in tables.values())

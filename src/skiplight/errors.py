@@ -19,3 +19,7 @@ class RunError(SkiplightError):
 
 class EvaluationError(SkiplightError):
     """An evaluation set cannot be read, or has nothing in common with the vocabulary."""
+
+
+class DivergedError(SkiplightError):
+    """The loss is no longer a number."""

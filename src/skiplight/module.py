@@ -7,6 +7,7 @@ does nothing.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import lightning
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from skiplight.engines.autograd import AutogradEngine, optimizer_class
 from skiplight.engines.base import Engine
+from skiplight.errors import DivergedError
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.windows import Block, Windows
 
@@ -110,6 +112,8 @@ class SkipGramModule(lightning.LightningModule):
             datamodule.consumed(block)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
+        if self.loss_sum.device.type == "cpu":
+            self.check_finite()
         if self.tokens >= self.total_tokens:
             self.trainer.should_stop = True
 
@@ -117,14 +121,31 @@ class SkipGramModule(lightning.LightningModule):
         if not self.trainer.should_stop:
             self.trainer.datamodule.end_epoch()  # type: ignore[attr-defined]
 
+    def check_finite(self) -> None:
+        """Asked at every step on the CPU; elsewhere, where it would wait for the device, before anything is saved.
+
+        Raises:
+            DivergedError: the loss is infinite or not a number.
+        """
+        if math.isfinite(float(self.loss_sum)):
+            return
+        block = _block_of(self._batch) if self._batch is not None else Block.of([])
+        raise DivergedError(
+            f"the loss is {float(self.loss_sum)} at block {block.index} of epoch {block.epoch} ({self.tokens:,} tokens):"
+            f" `optim.lr={self.lr}` is too high for `optim.name={self.optimizer}` and blocks of {block.tokens:,} tokens;"
+            " lower `optim.lr` or `data.block_tokens`"
+        )
+
     def take_loss(self) -> tuple[float, int]:
         """The summed loss and the number of pairs since the last call, which it sets back to zero."""
+        self.check_finite()
         loss, pairs = float(self.loss_sum), self.pairs
         self.loss_sum.zero_()
         self.pairs = 0
         return loss, pairs
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_finite()
         checkpoint["skiplight"] = {
             "tokens": self.tokens,
             "loss_sum": float(self.loss_sum),
