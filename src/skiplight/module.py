@@ -131,8 +131,8 @@ class SkipGramModule(lightning.LightningModule):
             return
         block = _block_of(self._batch) if self._batch is not None else Block.of([])
         raise DivergedError(
-            f"the loss is {float(self.loss_sum)} at block {block.index} of epoch {block.epoch} ({self.tokens:,} tokens):"
-            f" `optim.lr={self.lr}` is too high for `optim.name={self.optimizer}` and blocks of {block.tokens:,} tokens;"
+            f"the loss is {float(self.loss_sum)} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
+            f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {block.tokens:,} tokens;"
             " lower `optim.lr` or `data.block_tokens`"
         )
 
