@@ -76,6 +76,11 @@ class TokenProgress(ProgressBar):
             left = (module.total_tokens - module.tokens) / max(self._speed, 1e-9)
             log.info("%d %%  %s  %.0f s left", 10 * tenth, text, left)
 
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if self._bar is not None:
+            self._show(pl_module)
+
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
         if self._bar is not None:
             self._bar.stop()
