@@ -17,7 +17,8 @@ from skiplight.corpus.stream import TokenStream
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.engines import choose
-from skiplight.engines.autograd import takes_sparse
+from skiplight.engines.autograd import optimizer_class, takes_sparse
+from skiplight.engines.base import Request
 from skiplight.errors import ConfigError
 from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
@@ -44,7 +45,16 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         )
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
-    engine = choose(config.engine.name)
+    engine = choose(
+        config.engine.name,
+        Request(
+            NegativeSampling,
+            optimizer_class(config.optim.name),
+            device=device_type(config.trainer.accelerator),
+            precision=config.trainer.precision,
+            devices=config.trainer.devices * config.trainer.num_nodes,
+        ),
+    )
     sparse = takes_sparse(config.optim.name)
 
     text = prepare_text(config)
@@ -82,9 +92,23 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         start_from(config.model.start, tables, text.vocabulary)
     objective = NegativeSampling(sampler.noise.probabilities)
     module = SkipGramModule(
-        tables, objective, optimizer=config.optim.name, lr=config.optim.lr, total_tokens=total, engine=engine
+        tables,
+        objective,
+        optimizer=config.optim.name,
+        lr=config.optim.lr,
+        total_tokens=total,
+        engine=engine.maker(sampler, config.trainer.threads),
     )
     return module, data
+
+
+def device_type(accelerator: str) -> str:
+    """The type of device that Lightning's Trainer picks for an accelerator."""
+    if accelerator in ("cpu", "cuda", "mps"):
+        return accelerator
+    if torch.cuda.is_available():
+        return "cuda"
+    return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:

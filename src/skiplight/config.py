@@ -99,7 +99,7 @@ class EngineConfig:
     """How the objective moves the tables."""
 
     name: str = option(
-        "auto", "auto picks the fastest that can do what is asked, and says so", choices=["auto", "autograd"]
+        "auto", "auto picks the fastest that can do what is asked, and says so", choices=["auto", "fused", "autograd"]
     )
 
 

@@ -8,6 +8,7 @@ does nothing.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import lightning
@@ -15,8 +16,8 @@ import torch
 from torch import Tensor
 
 from skiplight.engines.autograd import AutogradEngine, optimizer_class
-from skiplight.engines.base import Engine
-from skiplight.errors import DivergedError
+from skiplight.engines.base import Engine, Request
+from skiplight.errors import ConfigError, DivergedError
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.windows import Block, Windows
 
@@ -42,7 +43,7 @@ class SkipGramModule(lightning.LightningModule):
         optimizer: name of a class of torch.optim.
         lr: learning rate at the beginning.
         total_tokens: tokens of the whole run, over which the learning rate falls.
-        engine: the class of the engine.
+        engine: what makes the engine: its class, or what `Engine.maker` gives.
 
     Attributes:
         tokens: tokens consumed so far, over all ranks.
@@ -57,12 +58,12 @@ class SkipGramModule(lightning.LightningModule):
         optimizer: str = "sgd",
         lr: float = 0.025,
         total_tokens: int,
-        engine: type[Engine] = AutogradEngine,
+        engine: Callable[[Objective, Tables, torch.optim.Optimizer], Engine] = AutogradEngine,
     ) -> None:
         super().__init__()
         self.tables, self.objective = tables, objective
         self.optimizer, self.lr, self.total_tokens = optimizer, lr, total_tokens
-        self.engine_class = engine
+        self.make_engine = engine
         self.tokens = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs = 0
@@ -78,8 +79,28 @@ class SkipGramModule(lightning.LightningModule):
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = optimizer_class(self.optimizer)(self.tables.parameters(), lr=self.lr)  # type: ignore[call-arg]
-        self._engine = self.engine_class(self.objective, self.tables, optimizer)
+        self._engine = self.make_engine(self.objective, self.tables, optimizer)
+        if self._trainer is not None:
+            self._refuse_trainer(self._trainer, type(optimizer))
         return optimizer
+
+    def _refuse_trainer(self, trainer: lightning.Trainer, optimizer: type[torch.optim.Optimizer]) -> None:
+        """Refuses what a Trainer was told that the engine cannot do, which no option of a config may have said."""
+        request = Request(
+            type(self.objective),
+            optimizer,
+            device=self.device.type,
+            precision=str(trainer.precision),
+            devices=trainer.world_size,
+            clipping=bool(trainer.gradient_clip_val),
+            accumulate=trainer.accumulate_grad_batches,
+        )
+        problems = self.engine.unsupported(request)
+        if problems:
+            raise ConfigError(
+                f"`engine={self.engine.name}` cannot do {', '.join(problems)}, which the Trainer asks for:"
+                " `engine=autograd` can"
+            )
 
     def lr_at(self, tokens: int) -> float:
         """The learning rate when `tokens` tokens of the run have been consumed."""

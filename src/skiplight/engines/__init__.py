@@ -5,18 +5,34 @@ from __future__ import annotations
 import logging
 
 from skiplight.engines.autograd import AutogradEngine
-from skiplight.engines.base import Engine
+from skiplight.engines.base import Engine, Request
+from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-ENGINES: dict[str, type[Engine]] = {engine.name: engine for engine in (AutogradEngine,)}
-"""All engines by name, the fastest first."""
+ENGINES: tuple[type[Engine], ...] = (FusedCpuEngine, AutogradEngine)
+"""All engines, the fastest first; those of different devices may share a name."""
 
 
-def choose(name: str) -> type[Engine]:
-    """The engine called `name`; for "auto" the fastest that can do what is asked, said in the log."""
-    if name != "auto":
-        return ENGINES[name]
-    engine = next(iter(ENGINES.values()))
-    log.info("engine=%s: the only engine there is", engine.name)
-    return engine
+def choose(name: str, request: Request) -> type[Engine]:
+    """The fastest engine of that name ("auto": of any) that can do what is asked; the log says which, and why.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    refused: dict[str, str] = {}
+    for engine in ENGINES:
+        if name not in ("auto", engine.name):
+            continue
+        problems = engine.unsupported(request)
+        if not problems:
+            reason = "; ".join(f"{other} cannot do {what}" for other, what in refused.items())
+            log.info("engine=%s: %s", engine.name, reason or ("as asked" if name != "auto" else "the fastest there is"))
+            return engine
+        refused[engine.name] = ", ".join(problems)
+    able = [f"`engine={engine.name}`" for engine in ENGINES if not engine.unsupported(request)]
+    raise ConfigError(
+        f"`engine={name}` cannot do {refused.get(name, 'this')}: "
+        + (f"choose {' or '.join(able)}, which can" if able else "no engine can")
+    )

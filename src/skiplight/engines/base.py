@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+from collections.abc import Callable
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.windows import Block, Windows
+from skiplight.sampling.windows import Block, Windows, WindowSampler
 
 
 @dataclasses.dataclass
@@ -27,6 +28,29 @@ class StepResult:
     loss_sum: Tensor | float
     pairs: int
     loss: Tensor | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """What a training asks of its engine.
+
+    Attributes:
+        objective: the scoring rule.
+        optimizer: the optimiser's class in torch.optim.
+        device: type of the device, as torch calls it.
+        precision: as Lightning calls it.
+        devices: on how many devices, over all machines.
+        clipping: whether gradients are clipped.
+        accumulate: over how many batches gradients are summed before a step.
+    """
+
+    objective: type[Objective]
+    optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+    device: str = "cpu"
+    precision: str = "32-true"
+    devices: int = 1
+    clipping: bool = False
+    accumulate: int = 1
 
 
 class Engine(abc.ABC):
@@ -46,6 +70,18 @@ class Engine(abc.ABC):
 
     def __init__(self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer) -> None:
         self.objective, self.tables, self.optimizer = objective, tables, optimizer
+
+    @classmethod
+    def unsupported(cls, request: Request) -> list[str]:
+        """What of the request this engine cannot do, in the user's words; empty where it can do it all."""
+        return []
+
+    @classmethod
+    def maker(
+        cls, sampler: WindowSampler, threads: int | None
+    ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
+        """What makes this engine for a module; one that draws windows itself needs to know which, and its threads."""
+        return cls
 
     @abc.abstractmethod
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:

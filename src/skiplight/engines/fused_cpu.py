@@ -8,17 +8,20 @@ repeats bit for bit.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
 
 import numpy as np
 import torch
 
-from skiplight.engines.base import Engine, StepResult
+from skiplight.engines.base import Engine, Request, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.objectives.base import Objective, Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import Block, Windows, WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
@@ -51,6 +54,25 @@ class FusedCpuEngine(Engine):
         # One number a column of the alias table, so that a draw is one read.
         self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
         self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
+
+    @classmethod
+    def unsupported(cls, request: Request) -> list[str]:
+        problems = {
+            f"the device {request.device}": request.device != "cpu",
+            f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
+            f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
+            f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),
+            f"{request.devices} devices": request.devices > 1,
+            "gradient clipping": request.clipping,
+            f"summing {request.accumulate} batches a step": request.accumulate > 1,
+        }
+        return [problem for problem, there in problems.items() if there]
+
+    @classmethod
+    def maker(
+        cls, sampler: WindowSampler, threads: int | None
+    ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
+        return functools.partial(cls, sampler=sampler, threads=threads)
 
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Block):

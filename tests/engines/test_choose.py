@@ -1,0 +1,46 @@
+"""The fastest engine that can do what is asked is chosen, and what cannot be done is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+
+import pytest
+import torch
+
+from skiplight.engines import choose
+from skiplight.engines.autograd import AutogradEngine
+from skiplight.engines.base import Request
+from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.errors import ConfigError
+from skiplight.objectives.negative_sampling import NegativeSampling
+
+PLAIN = Request(NegativeSampling)
+BEYOND_FUSED = [
+    {"optimizer": torch.optim.Adagrad},
+    {"optimizer": torch.optim.AdamW},
+    {"precision": "64-true"},
+    {"precision": "16-mixed"},
+    {"device": "cuda"},
+    {"devices": 2},
+    {"clipping": True},
+    {"accumulate": 2},
+]
+
+
+def test_plain_negative_sampling_on_the_cpu_is_fused(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert choose("auto", PLAIN) is FusedCpuEngine
+    assert "engine=fused: the fastest" in caplog.text
+    assert choose("fused", dataclasses.replace(PLAIN, precision="bf16-mixed")) is FusedCpuEngine
+    assert choose("autograd", PLAIN) is AutogradEngine
+
+
+@pytest.mark.parametrize("change", BEYOND_FUSED, ids=str)
+def test_what_the_fused_engine_cannot_do(change: dict, caplog: pytest.LogCaptureFixture) -> None:
+    request = dataclasses.replace(PLAIN, **change)
+    with caplog.at_level(logging.INFO):
+        assert choose("auto", request) is AutogradEngine
+    assert "fused cannot do" in caplog.text
+    with pytest.raises(ConfigError, match=r"`engine=fused` cannot do .*: choose `engine=autograd`"):
+        choose("fused", request)
