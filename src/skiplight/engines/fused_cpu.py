@@ -37,7 +37,7 @@ class FusedCpuEngine(Engine):
 
     name: ClassVar[str] = "fused"
     takes_blocks: ClassVar[bool] = True
-    block_tokens: ClassVar[int] = 200_000
+    block_tokens: ClassVar[int] = 400_000
 
     def __init__(
         self,
