@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import functools
 import itertools
+import logging
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import ClassVar
@@ -25,9 +27,13 @@ from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import Block, Windows, WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
+log = logging.getLogger(__name__)
+
 
 class FusedCpuEngine(Engine):
     """Moves the tables by negative sampling's gradient, a window at a time.
+
+    Making one compiles the kernel for its dimension and K, where this machine has not done so before: some seconds.
 
     Args:
         objective, tables, optimizer: as for every engine; the optimiser is not stepped.
@@ -54,6 +60,10 @@ class FusedCpuEngine(Engine):
         # One number a column of the alias table, so that a draw is one read.
         self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
         self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
+        begin = time.perf_counter()
+        self._train(Block.of([[]]), [(0, 0)], 0.0, 0.0)
+        if time.perf_counter() - begin > 1:
+            log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -81,22 +91,22 @@ class FusedCpuEngine(Engine):
             group["lr"] = (lr_begin + lr_end) / 2
         if len(batch.ids) == 0:
             return StepResult(0.0, 0)
-        segments = batch.segments.numpy()
-        arguments = (
-            batch.ids.numpy(), segments, batch.document.numpy(), batch.start.numpy(),
-        )  # fmt: skip
+        spans = self._spans(batch.segments.numpy())
+        return self._train(batch, spans, lr_begin, (lr_end - lr_begin) / len(batch.ids))
+
+    def _train(self, block: Block, spans: list[tuple[int, int]], rate: float, rate_step: float) -> StepResult:
+        """Trains on spans of segments, each in a thread of its own."""
         sampler = self.sampler
-        settings = (
-            np.uint64(sampler.seed), np.uint64(batch.epoch), sampler.keep, self.columns, sampler.window,
-            EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
-            self.tables.output.weight.detach().numpy(), lr_begin, (lr_end - lr_begin) / len(batch.ids),
-        )  # fmt: skip
 
         def run(span: tuple[int, int]) -> tuple[float, int]:
-            loss, pairs, *_ = self.kernel(*arguments, *span, *settings)
+            loss, pairs, _ = self.kernel(
+                block.ids.numpy(), block.segments.numpy(), block.document.numpy(), block.start.numpy(), *span,
+                np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, self.columns, sampler.window,
+                EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
+                self.tables.output.weight.detach().numpy(), rate, rate_step,
+            )  # fmt: skip
             return loss, pairs
 
-        spans = self._spans(segments)
         results = list(map(run, spans) if self._pool is None else self._pool.map(run, spans))
         return StepResult(sum(loss for loss, _ in results), sum(pairs for _, pairs in results))
 

@@ -1,0 +1,278 @@
+"""skiplight's fused CPU engine against gensim: speed, quality and memory on the same text, threads and settings.
+
+    python scripts/benchmarks/cpu.py PATH [--dims 100 300] [--seeds 0 1 2] [--epochs 5] [--more-epochs 15]
+                                          [--similarity wordsim353 simlex999 men.txt] [--output FOLDER] [--scaling]
+
+PATH is what `data.path` takes. Both systems train on the same words (text8's normalisation), gensim from a line file
+through `corpus_file`, its fastest way. Runs are processes of their own, since peak memory is a process's, and take
+turns, so that a busy machine troubles both. A short try: one small file, `--epochs 1 --seeds 0 --dims 100`.
+
+- raw words/s count in-vocabulary tokens before subsampling, in training only; effective words/s those that are left.
+- end to end is from raw text to vectors, kernels compiled before: gensim's includes writing the line file (by
+  skiplight's normaliser, faster than a loop in Python); `prepared` is without that.
+- `--more-epochs` trains skiplight longer as well: what it reaches in gensim's time.
+- `--scaling` tries dimensions, K, windows and threads instead, one at a time, without evaluation.
+
+FOLDER gets cpu.json, a row a run, and cpu.png: the mean score against seconds of training, a curve a system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+SETTINGS = {"dim": 100, "negatives": 5, "window": 5, "threads": len(os.sched_getaffinity(0)), "subsample": 1e-4}
+SCALING = {
+    "dim": [50, 100, 200, 300, 600],
+    "negatives": [1, 5, 10, 20, 50],
+    "window": [2, 5, 10, 20],
+    "threads": sorted({1, 2, SETTINGS["threads"] // 2 or 1, SETTINGS["threads"]}),
+}
+
+
+def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Trains from raw text through a store of its own; evaluates."""
+    from skiplight.options import from_mapping
+    from skiplight.training import train
+    from skiplight.vectors import WordVectors
+
+    compile_kernel(run)
+    config = {
+        "data": {
+            "source": "files", "path": run.path, "column": run.column, "heldout": 0.0, "store": str(folder / "stores")
+        },
+        "vocabulary": {"min_count": 5},
+        "sampling": {"window": run.window, "subsample": run.subsample},
+        "noise": {"negatives": run.negatives},
+        "model": {"dim": run.dim},
+        "engine": {"name": "fused"},
+        "optim": {"lr": run.lr},
+        "trainer": {"max_epochs": run.epochs, "accelerator": "cpu", "threads": run.threads},
+        "evaluation": {"similarity": [], "analogy": []},
+        "checkpoint": {"every": 1e6},
+        "logger": {"name": "none"},
+        "seed": run.seed,
+    }  # fmt: skip
+    summary = train(from_mapping(config), folder / "run")
+    seconds = summary["seconds"]
+    result = {key: summary[key] for key in ("words_per_second", "effective_words_per_second", "pairs_per_second")}
+    result |= {"tokens": summary["tokens"] // run.epochs, "train": seconds["train"], "peak": peak()}
+    result["end_to_end"] = seconds["total"] - seconds["evaluate"]
+    return result | {"scores": scores(WordVectors.load(folder / "run"), run)}
+
+
+def compile_kernel(run: argparse.Namespace) -> None:
+    """Has the kernel compiled, where this machine has not done so before."""
+    import numpy as np
+    import torch
+
+    from skiplight.engines.fused_cpu import FusedCpuEngine
+    from skiplight.objectives.base import Tables
+    from skiplight.objectives.negative_sampling import NegativeSampling
+    from skiplight.sampling.windows import WindowSampler
+
+    tables, sampler = Tables(2, run.dim), WindowSampler(np.array([1, 1]), negatives=run.negatives)
+    objective = NegativeSampling(sampler.noise.probabilities)
+    FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler)
+
+
+def gensim(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Writes the line file, trains from it; evaluates."""
+    import torch
+    from gensim.models import Word2Vec
+
+    from skiplight.corpus.vocabulary import Vocabulary
+    from skiplight.vectors import WordVectors
+
+    begin = time.perf_counter()
+    lines = write_lines(run, folder / "lines.txt")
+    prepared = time.perf_counter()
+    model = Word2Vec(
+        vector_size=run.dim, window=run.window, min_count=5, sg=1, negative=run.negatives, sample=run.subsample,
+        workers=run.threads, alpha=run.lr, min_alpha=run.lr * 1e-4, seed=run.seed + 1,
+    )  # fmt: skip
+    model.build_vocab(corpus_file=str(lines))
+    ready = time.perf_counter()
+    effective, _ = model.train(
+        corpus_file=str(lines), total_examples=model.corpus_count, total_words=model.corpus_total_words,
+        epochs=run.epochs,
+    )  # fmt: skip
+    end = time.perf_counter()
+    vectors = model.wv
+    counts = [vectors.get_vecattr(word, "count") for word in vectors.index_to_key]
+    tokens = int(sum(counts))
+    result = {
+        "words_per_second": tokens * run.epochs / (end - ready),
+        "effective_words_per_second": effective / (end - ready),
+        "tokens": tokens,
+        "train": end - ready,
+        "end_to_end": end - begin,
+        "prepared": end - prepared,
+        "peak": peak(),
+    }
+    theirs = WordVectors(Vocabulary(vectors.index_to_key, counts), torch.from_numpy(vectors.vectors))
+    return result | {"scores": scores(theirs, run)}
+
+
+def write_lines(run: argparse.Namespace, path: Path, longest: int = 10_000) -> Path:
+    """The text as gensim wants it: words between spaces, lines of at most 10,000, beyond which it drops them."""
+    from skiplight.corpus.normalise import split
+    from skiplight.corpus.sources import open_source
+
+    source = open_source("files", path=run.path, column=run.column, cache=path.parent)
+    with path.open("w", encoding="utf-8") as file:
+        for documents in source.documents():
+            words, lengths = split(documents.texts, "text8")
+            place = 0
+            for length in lengths.tolist():
+                for begin in range(place, place + length, longest):
+                    size = min(longest, place + length - begin)
+                    file.write(" ".join(words.slice(begin, size).to_pylist()) + "\n")
+                place += length
+    return path
+
+
+def scores(vectors: Any, run: argparse.Namespace) -> dict[str, float]:
+    """Scores on all sets, by skiplight's evaluation for both."""
+    from skiplight.evaluation.suite import evaluate
+
+    results = evaluate(vectors, run.similarity, run.analogy)
+    return {name: result["score"] for name, result in results.items() if "score" in result}
+
+
+def peak() -> int:
+    """Peak memory of this process in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def run_apart(options: argparse.Namespace, system: str, **settings: Any) -> dict[str, Any]:
+    """One run in a process of its own."""
+    settings = vars(options) | {"system": system} | settings
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, options.path, "--run", json.dumps(settings), "--folder", folder]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    row = json.loads(done.stdout.splitlines()[-1])
+    return {key: settings[key] for key in ("system", "seed", "epochs", *SETTINGS)} | row
+
+
+def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Every dimension, number of epochs and seed by both systems in turn."""
+    rows = []
+    for dim in options.dims:
+        for seed in options.seeds:
+            for epochs in [*options.epochs, *options.more_epochs]:
+                systems = ["skiplight"] if epochs in options.more_epochs else ["skiplight", "gensim"]
+                rows += [run_apart(options, system, dim=dim, seed=seed, epochs=epochs) for system in systems]
+    return rows
+
+
+def scale(options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One setting at a time over its range, the others as they are."""
+    rows = []
+    for name, values in SCALING.items():
+        for value in values:
+            for system in ("skiplight", "gensim"):
+                varied = {name: value, "seed": options.seeds[0], "epochs": options.epochs[0]}
+                rows.append(run_apart(options, system, **varied, similarity=[], analogy=[]) | {"varied": name})
+    return rows
+
+
+def show(rows: list[dict[str, Any]]) -> None:
+    """A line for each setting and system: medians of speed, means of scores, over the seeds."""
+    from rich.console import Console
+    from rich.table import Table
+
+    names = list(dict.fromkeys(name for row in rows for name in row["scores"]))
+    heads = ["system", "d", "K", "W", "threads", "epochs", "M raw words/s", "x gensim", "M effective", "M pairs/s"]
+    table = Table(*heads, "train s", "end to end s", "prepared s", "peak MB", *names)
+    kinds: dict[tuple, list[dict[str, Any]]] = {}
+    for row in rows:
+        key = tuple(row[name] for name in ("dim", "negatives", "window", "threads", "epochs"))
+        kinds.setdefault((*key, row["system"]), []).append(row)
+    for (*key, system), group in kinds.items():
+
+        def median(name: str, unit: float = 1.0, digits: int = 2, group: list[dict[str, Any]] = group) -> str:
+            values = [row[name] for row in group if name in row]
+            return f"{statistics.median(values) / unit:.{digits}f}" if values else ""
+
+        peers = kinds.get((*key, "gensim"), [])
+        rates = [statistics.median(row["words_per_second"] for row in rows) for rows in (group, peers) if rows]
+        ratio = f"{rates[0] / rates[1]:.1f}" if system == "skiplight" and len(rates) == 2 else ""
+        quality = [f"{statistics.mean(row['scores'][name] for row in group):.3f}" for name in names]
+        table.add_row(
+            system, *map(str, key), median("words_per_second", 1e6), ratio,
+            median("effective_words_per_second", 1e6), median("pairs_per_second", 1e6, 1), median("train", 1, 1),
+            median("end_to_end", 1, 1), median("prepared", 1, 1), median("peak", 1e6, 0), *quality,
+        )  # fmt: skip
+    Console(width=200 if len(names) else 150).print(table)
+
+
+def plot(rows: list[dict[str, Any]], path: Path) -> None:
+    """The mean score over all sets against seconds of training: a curve for each system and dimension."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    for dim in sorted({row["dim"] for row in rows}):
+        for system, style in (("skiplight", "o-"), ("gensim", "s--")):
+            points = []
+            for epochs in sorted({row["epochs"] for row in rows}):
+                group = [r for r in rows if (r["system"], r["dim"], r["epochs"]) == (system, dim, epochs)]
+                if group:
+                    score = statistics.mean(statistics.mean(row["scores"].values()) for row in group)
+                    points.append((statistics.median(row["train"] for row in group), score))
+            axes.plot(*zip(*points, strict=True), style, label=f"{system}, d = {dim}")
+    axes.set(xscale="log", xlabel="seconds of training", ylabel="mean score of all sets")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path")
+    parser.add_argument("--column", default="text")
+    parser.add_argument("--dims", type=int, nargs="+", default=[100, 300])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--epochs", type=int, nargs="+", default=[5])
+    parser.add_argument("--more-epochs", type=int, nargs="*", default=[])
+    parser.add_argument("--lr", type=float, default=0.025)
+    for name, default in SETTINGS.items():
+        if name != "dim":
+            parser.add_argument(f"--{name}", type=type(default), default=default)
+    parser.add_argument("--similarity", nargs="*", default=["wordsim353", "simlex999"])
+    parser.add_argument("--analogy", nargs="*", default=["google"])
+    parser.add_argument("--output", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--scaling", action="store_true")
+    parser.add_argument("--run", help=argparse.SUPPRESS)
+    parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.run:
+        run = argparse.Namespace(**json.loads(options.run))
+        print(json.dumps({"skiplight": skiplight, "gensim": gensim}[run.system](run, options.folder)))
+        return
+
+    output = options.output
+    output.mkdir(parents=True, exist_ok=True)
+    del options.run, options.folder, options.output
+    options.dim = options.dims[0]
+    rows = scale(options) if options.scaling else compare(options)
+    (output / "cpu.json").write_text(json.dumps(rows, indent=1))
+    show(rows)
+    if not options.scaling and any(row["scores"] for row in rows):
+        plot(rows, output / "cpu.png")
+
+
+if __name__ == "__main__":
+    main()
