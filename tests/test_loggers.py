@@ -117,5 +117,5 @@ def test_an_evaluation_that_cannot_be_made_does_not_end_training(folder: Path) -
     broken.write_text("one two 3\nno score\n")
     assert main(arguments(folder, "broken", f"evaluation.similarity=[wordsim353,{broken}]")) == 0
     found = json.loads((folder / "broken" / "summary.json").read_text())["evaluation"]
-    assert "2" in found["broken"]["error"]
+    assert "line 2" in found["broken"]["error"]
     assert found["heldout"]["perplexity"] > 1

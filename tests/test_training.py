@@ -194,3 +194,43 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(
     for checkpoint in (run / "checkpoints").glob("step-*"):
         tables = load_file(checkpoint / "tables-0.safetensors")
         assert all(torch.isfinite(table).all() for table in tables.values())
+
+
+@pytest.mark.parametrize("options", [["trainer.max_tokens=50000"], ["trainer.max_epochs=1"]])
+def test_stopped_behind_its_last_step_a_run_trains_no_further(folder: Path, texts: Path, options: list[str]) -> None:
+    run = folder / f"finished-{options[0][-1]}"
+    assert main(train_arguments(texts, folder, run, *options)) == 0
+    before, tokens = tables(run), json.loads((run / "summary.json").read_text())["tokens"]
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "vectors")
+    assert main(["resume", str(run)]) == 0
+    assert json.loads((run / "summary.json").read_text())["tokens"] == tokens
+    assert all(torch.equal(a, b) for a, b in zip(before, tables(run), strict=True))
+
+
+def test_a_run_that_is_being_trained_is_left_alone(folder: Path, texts: Path) -> None:
+    run = folder / "living"
+    said: list[str] = []
+
+    def refused() -> bool:
+        if (run / "metrics.jsonl").exists():
+            said.append(skiplight(command("resume", str(run))).stderr)
+        return bool(said)
+
+    long = "trainer.max_epochs=200"
+    code, _ = kill_when(train_command(texts, folder, run, long, "engine=autograd"), refused, signal.SIGTERM)
+    assert code == 143
+    assert "is being trained by process" in said[0]
+
+
+def test_a_stream_of_unknown_size_is_read_again_until_the_run_has_its_tokens(
+    folder: Path, texts: Path, undisturbed: Path
+) -> None:
+    words = undisturbed / "vectors" / "vocabulary.tsv"
+    run = folder / "unknown-size"
+    options = ["data.streaming=true", f"vocabulary.path={words}", "trainer.max_tokens=500000"]
+    assert main(train_arguments(texts, folder, run, *options)) == 0
+    summary = json.loads((run / "summary.json").read_text())
+    assert 500_000 <= summary["tokens"] < 502_000
+    assert summary["epochs"] == 2  # complete passes over some 200,000 tokens
+    assert [line["lr"] for line in metrics(run) if "lr" in line][-1] == pytest.approx(0.025e-4)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
+import time
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from skiplight.compiled import cache_folder
 from skiplight.config import Config
 from skiplight.corpus.prepare import prepare
 from skiplight.corpus.sources import open_source
@@ -20,6 +20,7 @@ from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
 from skiplight.errors import ConfigError
+from skiplight.files import cache_folder
 from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
@@ -28,12 +29,18 @@ from skiplight.vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
+TELL_SECONDS = 10
+
 STEPS = 200
 """A run has at least so many steps where `data.block_tokens=auto`, so that the learning rate falls smoothly."""
 
 
-def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
+def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGramDataModule]:
     """The two parts of a training, made from its options; prepares the text first.
+
+    Args:
+        config: all options, checked.
+        fresh: whether the tables begin here, rather than in a checkpoint.
 
     Raises:
         ConfigError: options contradict each other.
@@ -43,6 +50,8 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         raise ConfigError(
             "training on several devices is not supported yet: leave `trainer.devices` and `num_nodes` at 1"
         )
+    if config.data.streaming and config.data.workers > 1:
+        raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker, which has threads")
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
     engine = choose(
@@ -68,27 +77,26 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
         shared=config.noise.shared,  # type: ignore[arg-type]
         exclude=config.noise.exclude,  # type: ignore[arg-type]
     )
-    tokens = _tokens_of_epoch(config, text)
-    total = config.trainer.max_tokens or tokens * config.trainer.max_epochs
+    total = _total_tokens(config, text)
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
         block_tokens = max(1, min(engine.block_tokens, total // STEPS))
-        log.info(
-            "data.block_tokens=%d, chosen for the %s engine and %s tokens",
-            block_tokens,
-            engine.name,
-            f"{total:,}",
-        )
     data = SkipGramDataModule(
         text,
         sampler,
         block_tokens=block_tokens,
-        tokens=tokens,
+        tokens=total,
         workers=config.data.workers,
         takes_blocks=engine.takes_blocks,
     )
+    log.info(
+        "%s tokens in steps of about %s%s",
+        f"{total:,}",
+        f"{round(data.tokens / data.steps):,}",
+        f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
+    )
     tables = Tables(len(text.vocabulary), config.model.dim, sparse=sparse, seed=config.seed)
-    if config.model.start is not None:
+    if fresh and config.model.start is not None:
         start_from(config.model.start, tables, text.vocabulary)
     objective = NegativeSampling(sampler.noise.probabilities)
     module = SkipGramModule(
@@ -103,12 +111,14 @@ def assemble(config: Config) -> tuple[SkipGramModule, SkipGramDataModule]:
 
 
 def device_type(accelerator: str) -> str:
-    """The type of device that Lightning's Trainer picks for an accelerator."""
-    if accelerator in ("cpu", "cuda", "mps"):
-        return accelerator
-    if torch.cuda.is_available():
-        return "cuda"
-    return "mps" if torch.backends.mps.is_available() else "cpu"
+    """The type of device that `trainer.accelerator` stands for.
+
+    Raises:
+        ConfigError: there is no such device here.
+    """
+    if accelerator == "cuda" and not torch.cuda.is_available():
+        raise ConfigError("`trainer.accelerator=cuda`: there is no GPU here that torch can use; choose cpu or auto")
+    return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
@@ -150,7 +160,7 @@ def prepare_text(config: Config) -> TokenStore | TokenStream:
         config=options.config,
         split=options.split,
         revision=options.revision,
-        path=options.path,
+        path=options.path if isinstance(options.path, list) or options.path is None else str(options.path),
         column=options.column,
         document=options.document,
         cache=cache_folder(),
@@ -165,16 +175,30 @@ def prepare_text(config: Config) -> TokenStore | TokenStream:
         heldout=options.heldout,
         stores=Path(options.store) if options.store else cache_folder() / "stores",
         streaming=options.streaming,
+        threads=config.trainer.threads,
+        progress=_Told(),
     )
 
 
-def _tokens_of_epoch(config: Config, text: TokenStore | TokenStream) -> int:
-    tokens = text.tokens
-    if config.data.tokens is not None and isinstance(text, TokenStream):
-        tokens = config.data.tokens
-    tokens = tokens or config.trainer.max_tokens
+class _Told:
+    """Says now and then how far the preparation of a long text has come."""
+
+    def __init__(self) -> None:
+        self.last = time.monotonic()
+
+    def __call__(self, stage: str, words: int) -> None:
+        if time.monotonic() - self.last >= TELL_SECONDS:
+            self.last = time.monotonic()
+            log.info("%s: %s words", {"vocabulary": "read and counted", "encode": "encoded"}[stage], f"{words:,}")
+
+
+def _total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
+    """How many tokens the run consumes."""
+    if config.trainer.max_tokens is not None:
+        return config.trainer.max_tokens
+    tokens = config.data.tokens if isinstance(text, TokenStream) and config.data.tokens else text.tokens
     if tokens is None:
         raise ConfigError(
             "the size of the stream is not known: give `data.tokens` (tokens of an epoch) or `trainer.max_tokens`"
         )
-    return tokens
+    return tokens * config.trainer.max_epochs

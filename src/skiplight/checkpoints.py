@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from safetensors.torch import load_file, save_file
 
 from skiplight.errors import RunError
-from skiplight.files import replacing
+from skiplight.files import replacing, writing
 from skiplight.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -37,7 +37,7 @@ class FolderCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
         tables = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
-        with replacing(path) as folder:
+        with writing(path), replacing(path) as folder:
             folder.mkdir()
             save_file(tables, folder / _TABLES)
             torch.save(rest, folder / _STATE)
@@ -83,7 +83,7 @@ def latest(folder: Path) -> Path | None:
 
 
 class Checkpointing(Checkpoint):
-    """Saves every so many seconds and on a stop request; keeps the newest.
+    """Saves every so many seconds, on a stop request and at the end; keeps the newest.
 
     Args:
         folder: the run's `checkpoints/`.
@@ -111,8 +111,13 @@ class Checkpointing(Checkpoint):
         elif time.monotonic() - self._saved >= self.every:
             self._save(trainer)
 
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._save(trainer)
+
     def _save(self, trainer: lightning.Trainer) -> None:
         path = self.folder / f"step-{trainer.global_step:010d}"
+        if path.exists():
+            return
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
         for old in sorted(self.folder.glob("step-*"))[: -self.keep]:

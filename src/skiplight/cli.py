@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from skiplight import __version__
-from skiplight.errors import ConfigError, SkiplightError
+from skiplight.errors import ConfigError, EvaluationError, SkiplightError, Stopped
 
 if TYPE_CHECKING:
     from skiplight.vectors import WordVectors
@@ -35,9 +35,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if verb is None:
             raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
         return verb(arguments[1:]) or 0
+    except Stopped as stopped:
+        print(f"skiplight: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
     except SkiplightError as error:
         print(f"skiplight: error: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:  # while training, a signal is handled between two steps instead
+        print("skiplight: interrupted", file=sys.stderr)
+        return 130
 
 
 def _usage() -> str:
@@ -129,23 +135,29 @@ def evaluate(arguments: list[str]) -> int:
     from skiplight.evaluation.suite import evaluate as score
 
     results = score(_load(options.run), options.similarity, options.analogy, options.restrict_vocabulary)
+    failed = [result["error"] for result in results.values() if "error" in result]
     if options.json:
         print(json.dumps(results, ensure_ascii=False))
-        return 0
+        return 2 if failed else 0
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     table = Table("set", "score", "out of vocabulary", "pairs or questions")
     for name, result in results.items():
         if "error" in result:
-            table.add_row(name, result["error"])
             continue
         table.add_row(
-            name, f"{result['score']:.3f}", f"{result['oov']:.1%}", f"{result.get('pairs', result.get('questions')):,}"
+            escape(name),
+            f"{result['score']:.3f}",
+            f"{result['oov']:.1%}",
+            f"{result.get('pairs', result.get('questions')):,}",
         )
         for section, (correct, total) in result.get("sections", {}).items():
             table.add_row(f"  {section}", f"{correct / total:.3f}" if total else "-", "", f"{total:,}", style="dim")
     Console().print(table)
+    if failed:
+        raise EvaluationError("; ".join(failed))
     return 0
 
 
@@ -168,11 +180,12 @@ def _print_nearest(found: dict[str, list[tuple[str, float]]], as_json: bool) -> 
         print(json.dumps(found, ensure_ascii=False))
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*found)
+    table = Table(*map(escape, found))
     for row in zip(*found.values(), strict=True):
-        table.add_row(*(f"{word} {cosine:.3f}" for word, cosine in row))
+        table.add_row(*(escape(f"{word} {cosine:.3f}") for word, cosine in row))
     Console().print(table)
 
 
@@ -214,6 +227,7 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
 
 def _print_options() -> None:
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from skiplight.config import conf_dir
@@ -225,7 +239,7 @@ def _print_options() -> None:
         console.print(f"  {group.name}= {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}")
     table = Table("option", "default", "range", "", box=None, pad_edge=False)
     for row in describe_options():
-        table.add_row(*row)
+        table.add_row(*map(escape, row))
     console.print()
     console.print(table)
 

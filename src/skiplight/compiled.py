@@ -9,25 +9,22 @@ from __future__ import annotations
 
 import functools
 import hashlib
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 
-
-def cache_folder() -> Path:
-    """Where skiplight keeps what it can make again: $SKIPLIGHT_CACHE, else skiplight in $XDG_CACHE_HOME or ~/.cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
-    return Path(os.environ.get("SKIPLIGHT_CACHE") or default)
+from skiplight.files import cache_folder
 
 
 @functools.cache
 def _kernel_cache() -> str:
     """The folder of compiled kernels that belongs to these sources."""
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.rglob("*numba*.py")):
+    package = Path(__file__).parent
+    # Kernels also take constants from files that have none of their own, as the draws' specification is one.
+    for source in sorted([*package.glob("sampling/*.py"), *package.glob("engines/*.py"), Path(__file__)]):
         digest.update(source.read_bytes())
     return str(cache_folder() / "kernels" / digest.hexdigest()[:16])
 

@@ -30,8 +30,10 @@ def compose(overrides: Sequence[str]) -> Config:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             composed = hydra_compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
-        reason = error.__cause__ or error
-        raise ConfigError(" ".join(str(reason).split())) from None
+        # Hydra's message goes on with its search path, OmegaConf's with the names of our classes.
+        reason = str(error.__cause__ or error).partition("Config search path")[0].partition("full_key")[0]
+        key = getattr(error.__cause__, "full_key", None)
+        raise ConfigError((f"`{key}`: " if key else "") + " ".join(reason.split())) from None
     return from_mapping(composed)
 
 
@@ -39,6 +41,8 @@ def _check_overrides(overrides: Sequence[str]) -> None:
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     parser = OverridesParser.create()
     for override in overrides:
+        if override.startswith("-"):
+            raise ConfigError(f"`{override}` is no option of `skiplight train`: options are given as name=value")
         try:
             name = parser.parse_override(override).key_or_group
         except HydraException:

@@ -117,10 +117,9 @@ class TrainerConfig:
 
     max_epochs: int = option(5, "passes over the text", low=1)
     max_tokens: int | None = option(None, "stop after so many tokens instead; overrides max_epochs", low=1)
-    accelerator: str = option("auto", "as for Lightning's Trainer", choices=["auto", "cpu", "gpu", "cuda", "mps"])
+    accelerator: str = option("auto", "auto: a GPU where there is one", choices=["auto", "cpu", "cuda"])
     devices: int = option(1, "devices on each machine", low=1)
     num_nodes: int = option(1, "machines", low=1)
-    strategy: str = option("auto", "as for Lightning's Trainer")
     precision: str = option("32-true", "as for Lightning's Trainer", choices=["32-true", "bf16-mixed", "64-true"])
     threads: int | None = option(None, "CPU threads; default: all cores", low=1)
 
@@ -145,7 +144,7 @@ class CheckpointConfig:
     """When the state is saved, and how much of it stays."""
 
     every: float = option(60.0, "seconds between checkpoints", above=0)
-    keep: int = option(1, "so many of the newest stay", low=1)
+    keep: int = option(2, "so many of the newest stay", low=1)
 
 
 @dataclasses.dataclass

@@ -6,6 +6,7 @@ Its state is that of the last block *consumed*, never what a loader has fetched 
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,9 +17,11 @@ from skiplight.blocks import Cursor, StoredBlocks, StreamedBlocks, block_of
 from skiplight.corpus.segments import SEGMENT_TOKENS
 from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
-from skiplight.errors import RunError
+from skiplight.errors import DataError, RunError
 from skiplight.sampling.draws import EVALUATION_EPOCH
 from skiplight.sampling.windows import Block, Windows, WindowSampler
+
+log = logging.getLogger(__name__)
 
 
 class _Epoch(IterableDataset):
@@ -56,7 +59,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
         text: what `skiplight.corpus.prepare` made.
         sampler: makes the windows of a block.
         block_tokens: how many tokens a step consumes, on each rank.
-        tokens: how many tokens an epoch has, where `text` does not know.
+        tokens: how many tokens the run consumes, where `text` does not know how many an epoch has.
         workers: processes that read blocks ahead; the blocks and their order do not depend on it.
         takes_blocks: whether the engine takes blocks and draws the windows itself.
     """
@@ -80,7 +83,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
             self.tokens = text.train.tokens
             self.blocks = StoredBlocks(text.train, block_tokens, sampler.seed)
         else:
-            known = text.tokens if tokens is None else tokens
+            # Where the text does not know, the run is its length: passes over it end where the stream ends.
+            known = tokens if text.tokens is None else text.tokens
             if known is None:
                 raise ValueError("a stream of unknown size needs `tokens`")
             self.tokens = known
@@ -127,9 +131,16 @@ class SkipGramDataModule(lightning.LightningDataModule):
             self.cursor = Cursor(block.epoch, block.index + 1, self.cursor.tokens + len(block.ids), *last)
 
     def end_epoch(self) -> None:
-        """Moves the cursor to the next epoch, where a stream had fewer blocks than announced."""
+        """Moves the cursor to the next epoch, where a stream came to its end before the announced number of blocks.
+
+        Raises:
+            DataError: the stream has not one block.
+        """
         if self.cursor.index > 0:
+            log.info("the stream ended after %s tokens: it begins anew", f"{self.cursor.tokens:,}")
             self.cursor = Cursor(self.cursor.epoch + 1)
+        elif self.cursor.epoch == 0:
+            raise DataError("the stream has no words of the vocabulary: give `vocabulary.path` one that fits the text")
 
     def state_dict(self) -> dict[str, Any]:
         return {

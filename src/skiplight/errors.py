@@ -23,3 +23,15 @@ class EvaluationError(SkiplightError):
 
 class DivergedError(SkiplightError):
     """The loss is no longer a number."""
+
+
+class Stopped(SkiplightError):
+    """A signal asked the training to stop, and it has saved its state.
+
+    Attributes:
+        signal: the number of the signal.
+    """
+
+    def __init__(self, message: str, signal: int) -> None:
+        super().__init__(message)
+        self.signal = signal

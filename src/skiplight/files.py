@@ -12,6 +12,8 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
+from skiplight.errors import RunError
+
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
@@ -46,7 +48,31 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         raise
 
 
+@contextlib.contextmanager
+def writing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Turns what keeps a file or folder of a run from being written into an error that says what to do.
+
+    Raises:
+        RunError: the disk is full, the folder is gone or not writable.
+    """
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises RuntimeError
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
+        raise RunError(
+            f"{path} cannot be written: {reason}; make room or make it writable, then `skiplight resume` the run"
+        ) from error
+
+
 def _umask() -> int:
     mask = os.umask(0o077)
     os.umask(mask)
     return mask
+
+
+def cache_folder() -> Path:
+    """Where skiplight keeps what it can make again: $SKIPLIGHT_CACHE, else skiplight in $XDG_CACHE_HOME or ~/.cache."""
+    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
+    return Path(os.environ.get("SKIPLIGHT_CACHE") or default)

@@ -15,7 +15,23 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from skiplight.config import Config
+from skiplight.errors import ConfigError, Stopped
 from skiplight.runs import RunFolder
+
+
+def check_logger(config: Config) -> None:
+    """Finds out before anything is made whether the logger can be used.
+
+    Raises:
+        ConfigError: W&B is to be sent to, but nobody is logged in.
+    """
+    if config.logger.name == "wandb" and not config.logger.offline:
+        import wandb
+
+        if not wandb.api.api_key:
+            raise ConfigError(
+                "`logger.offline=false`, but nobody is logged in to W&B: run `wandb login` or set WANDB_API_KEY"
+            )
 
 
 @contextlib.contextmanager
@@ -52,6 +68,9 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
     try:
         yield WandbLogger(experiment=experiment)
         failed = False
+    except Stopped:
+        failed = False
+        raise
     finally:
         experiment.finish(exit_code=int(failed))
 

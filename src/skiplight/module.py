@@ -106,6 +106,11 @@ class SkipGramModule(lightning.LightningModule):
         """The learning rate when `tokens` tokens of the run have been consumed."""
         return learning_rate(self.lr, tokens, self.total_tokens)
 
+    def on_train_start(self) -> None:
+        self.loss_sum = self.loss_sum.to(self.device)
+        if self.tokens >= self.total_tokens:
+            self.trainer.should_stop = True  # a run that was stopped behind its last step
+
     def training_step(self, batch: Block | Windows, batch_idx: int) -> Tensor:
         self._batch = batch
         after = self.tokens + _block_of(batch).tokens

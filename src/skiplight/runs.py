@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import importlib.metadata
 import json
 import os
@@ -9,6 +11,7 @@ import platform
 import secrets
 import shutil
 import subprocess
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +19,7 @@ from typing import Any
 from skiplight import options
 from skiplight.config import Config
 from skiplight.errors import RunError
-from skiplight.files import replacing
+from skiplight.files import replacing, writing
 
 PACKAGES = (
     "skiplight",
@@ -93,20 +96,34 @@ class RunFolder:
         for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder meanwhile.
+
+        Raises:
+            RunError: one does already.
+        """
+        with (self.path / ".lock").open("a+") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError:
+                file.seek(0)
+                raise RunError(f"{self.path} is being trained by process {file.read() or '?'}: let it end") from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
-        with replacing(self.summary) as temporary:
+        with writing(self.summary), replacing(self.summary) as temporary:
             temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
 
 
 def default_run_dir(config: Config) -> Path:
-    """runs/<time>-<data>, with a number behind it where that exists."""
-    name = config.data.source if config.data.name is None else config.data.name.replace("/", "-")
-    first = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}"
-    path, number = first, 2
-    while path.exists():
-        path, number = Path(f"{first}-{number}"), number + 1
-    return path
+    """runs/<time>-<data>, with the process behind it, since several may start in the same second."""
+    name = _plain(config.data.name or config.data.source)
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
 
 
 def _plain(name: str) -> str:

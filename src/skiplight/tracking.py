@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ from typing import Any
 
 import lightning
 
-from skiplight.files import replacing
+from skiplight.files import replacing, writing
 from skiplight.module import SkipGramModule
 
 RECORDS = 500
@@ -35,12 +34,14 @@ class Tracking(lightning.Callback):
 
     Attributes:
         loss: mean loss of a pair over the last line's stretch; nan before the first.
+        epoch_loss: mean loss of a pair over the last epoch, or what there was of it.
         pairs: pairs trained on so far, over all resumptions.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.loss, self.pairs = float("nan"), 0
+        self.loss, self.pairs, self.epoch_loss = float("nan"), 0, float("nan")
+        self._line, self._epoch = (0.0, 0), (0.0, 0)  # loss and pairs since the last line, and in this epoch
         self._seconds = 0.0
         self._since: float | None = None  # None while the clock stands still
         self._written = (0, 0.0)  # tokens and seconds at the last line
@@ -82,23 +83,37 @@ class Tracking(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        if pl_module.pairs:
-            self._write_loss(trainer, pl_module)
+        self._write_loss(trainer, pl_module)
         self._stop()
 
-    def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        self._collect(pl_module)
+        self._epoch = (0.0, 0)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        self._collect(pl_module)
+        if self._epoch[1]:
+            self.epoch_loss = self._epoch[0] / self._epoch[1]
+
+    def _collect(self, module: SkipGramModule) -> None:
         loss, pairs = module.take_loss()
+        self.pairs += pairs
+        self._line = self._line[0] + loss, self._line[1] + pairs
+        self._epoch = self._epoch[0] + loss, self._epoch[1] + pairs
+
+    def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+        self._collect(module)
+        loss, pairs = self._line
         if pairs == 0:
             return
-        self.loss, self.pairs = loss / pairs, self.pairs + pairs
+        self.loss, self._line = loss / pairs, (0.0, 0)
         tokens, seconds = self._written
         self._written = (module.tokens, self.seconds)
         speed = (module.tokens - tokens) / max(self._written[1] - seconds, 1e-9)
-        self.write(
-            trainer,
-            module,
-            {"train/loss": self.loss, "lr": module.lr_at(module.tokens), "words_per_second": speed},
-        )
+        lr = module.lr_at(module.tokens)
+        self.write(trainer, module, {"train/loss": self.loss, "lr": lr, "words_per_second": speed})
 
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
         """Appends a line with `metrics` and where in the run they were measured."""
@@ -107,16 +122,19 @@ class Tracking(lightning.Callback):
             "tokens": module.tokens,
             "seconds": round(self.seconds, 4),
         } | metrics
-        with self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
         for logger in trainer.loggers:
             logger.log_metrics(line, step=trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
-        return {"seconds": self.seconds, "pairs": self.pairs}
+        state = {"seconds": self.seconds, "pairs": self.pairs, "loss": self.loss, "epoch_loss": self.epoch_loss}
+        return state | {"line": self._line, "epoch": self._epoch}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
+        self.loss, self.epoch_loss = state_dict["loss"], state_dict["epoch_loss"]
+        self._line, self._epoch = tuple(state_dict["line"]), tuple(state_dict["epoch"])
 
 
 def cut_back(path: Path, tokens: int) -> None:
@@ -132,8 +150,3 @@ def cut_back(path: Path, tokens: int) -> None:
             continue
     with replacing(path) as temporary:
         temporary.write_text("".join(kept), encoding="utf-8")
-
-
-def read(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
-    """The lines of a metrics.jsonl."""
-    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]

@@ -9,23 +9,22 @@ A folder is made only when the text is ready and no option contradicts another, 
 from __future__ import annotations
 
 import logging
-import math
-import sys
 import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
+from lightning.pytorch.loggers import Logger
 
-from skiplight.assembly import assemble
+from skiplight.assembly import assemble, device_type
 from skiplight.card import model_card
 from skiplight.checkpoints import Checkpointing, FolderCheckpointIO, latest
 from skiplight.config import Config
 from skiplight.datamodule import SkipGramDataModule
-from skiplight.errors import RunError
+from skiplight.errors import DataError, RunError, Stopped
 from skiplight.evaluation.callback import Evaluation
-from skiplight.loggers import log_neighbors, log_summary, open_logger
+from skiplight.loggers import check_logger, log_summary, open_logger
 from skiplight.module import SkipGramModule
 from skiplight.progress import TokenProgress
 from skiplight.runs import RunFolder
@@ -50,64 +49,88 @@ def train(config: Config, run_dir: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     run = RunFolder(run_dir)
     run.refuse_existing()
+    check_logger(config)
     module, data = assemble(config)
     run.create(config)
-    return _fit(run, config, module, data, checkpoint=None, begin=begin)
+    with run.locked():
+        return _Training(run, config, module, data).run(checkpoint=None, begin=begin)
 
 
 def resume(run_dir: Path) -> dict[str, Any]:
     """Goes on with a run from its newest checkpoint, or from the beginning where it has none.
 
     Raises:
-        RunError: there is no such run, it is finished, or its text or checkpoint is not what it was.
+        RunError: there is no such run, it is finished or being trained, or its text or checkpoint is not what it was.
+        Stopped: a signal asked it to stop.
     """
     begin = time.perf_counter()
     run = RunFolder(run_dir)
     config = run.config()
-    if run.summary.exists():
-        raise RunError(f"{run_dir} is finished already: there is nothing to resume")
-    module, data = assemble(config)
-    run.clean()
-    checkpoint = latest(run.checkpoints)
-    log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
-    return _fit(run, config, module, data, checkpoint=checkpoint, begin=begin)
+    with run.locked():
+        if run.summary.exists():
+            raise RunError(f"{run_dir} is finished already: there is nothing to resume")
+        run.clean()
+        checkpoint = latest(run.checkpoints)
+        module, data = assemble(config, fresh=checkpoint is None)
+        log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
+        return _Training(run, config, module, data).run(checkpoint=checkpoint, begin=begin)
 
 
-def _fit(
-    run: RunFolder,
-    config: Config,
-    module: SkipGramModule,
-    data: SkipGramDataModule,
-    *,
-    checkpoint: Path | None,
-    begin: float,
-) -> dict[str, Any]:
-    stop, tracking = StopRequest(), Tracking(run.metrics)
-    evaluation = Evaluation(
-        data,
-        tracking,
-        every=config.evaluation.every,
-        similarity=config.evaluation.similarity,
-        analogy=config.evaluation.analogy,
-        words=config.evaluation.words,
-        restrict_vocabulary=config.evaluation.restrict_vocabulary,
-        pairs=config.evaluation.heldout_pairs if config.data.heldout > 0 else 0,
-    )
-    saving = Checkpointing(run.checkpoints, every=config.checkpoint.every, keep=config.checkpoint.keep, stop=stop)
-    with open_logger(config, run) as logger:
-        trainer = lightning.Trainer(
-            accelerator=config.trainer.accelerator,
+class _Training:
+    """A training in its folder."""
+
+    def __init__(self, run: RunFolder, config: Config, module: SkipGramModule, data: SkipGramDataModule) -> None:
+        self.folder, self.config, self.module, self.data = run, config, module, data
+        self.stop, self.tracking = StopRequest(), Tracking(run.metrics)
+        evaluation = config.evaluation
+        self.evaluation = Evaluation(
+            data,
+            self.tracking,
+            every=evaluation.every,
+            similarity=evaluation.similarity,
+            analogy=evaluation.analogy,
+            words=evaluation.words,
+            restrict_vocabulary=evaluation.restrict_vocabulary,
+            pairs=evaluation.heldout_pairs if config.data.heldout > 0 else 0,
+        )
+
+    def run(self, checkpoint: Path | None, begin: float) -> dict[str, Any]:
+        """Trains from a checkpoint, or the beginning, to the end; returns what summary.json holds."""
+        folder, module, data = self.folder, self.module, self.data
+        with open_logger(self.config, folder) as logger:
+            trainer = self._trainer(logger)
+            self._fit(trainer, checkpoint)
+            if self.tracking.pairs == 0:
+                raise DataError(
+                    f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"
+                )
+            summary = self._summary(str(trainer.strategy.root_device))
+            inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
+            card = model_card(self.config, data.text, summary)
+            WordVectors(data.text.vocabulary, inputs, outputs).save(folder.vectors, card)
+            summary["seconds"]["total"] = round(time.perf_counter() - begin, 3)
+            log_summary(logger, summary, folder, self.config.logger.artifact)
+        folder.write_summary(summary)  # last, since it marks the run as finished
+        return summary
+
+    def _trainer(self, logger: Logger | None) -> lightning.Trainer:
+        options = self.config.checkpoint
+        saving = Checkpointing(self.folder.checkpoints, every=options.every, keep=options.keep, stop=self.stop)
+        return lightning.Trainer(
+            accelerator=device_type(self.config.trainer.accelerator),
             devices=1,
-            precision=config.trainer.precision,  # type: ignore[arg-type]
-            max_epochs=math.ceil(module.total_tokens / data.tokens),
-            callbacks=[tracking, TokenProgress(tracking), evaluation, saving],
+            precision=self.config.trainer.precision,  # type: ignore[arg-type]
+            max_epochs=-1,  # the module stops it by tokens
+            callbacks=[self.tracking, TokenProgress(self.tracking), self.evaluation, saving],
             plugins=[FolderCheckpointIO()],
             logger=logger or False,
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            default_root_dir=run.path,
+            default_root_dir=self.folder.path,
         )
+
+    def _fit(self, trainer: lightning.Trainer, checkpoint: Path | None) -> None:
         with warnings.catch_warnings():
             # Metrics are written by tracking, not by Lightning's interval of steps.
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
@@ -116,52 +139,34 @@ def _fit(
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
-            trainer.fit(module, data, ckpt_path=checkpoint, weights_only=True)
-        if stop.signal is not None:
-            print(f"stopped; go on with: skiplight resume {run.path}", file=sys.stderr)
-            raise SystemExit(128 + stop.signal)
-        evaluation.run(trainer, module)
-        summary = _summary(config, trainer, module, data, tracking, evaluation)
-        vectors = WordVectors(
-            data.text.vocabulary, module.tables.input.weight.detach(), module.tables.output.weight.detach()
-        )
-        vectors.save(run.vectors, model_card(config, data.text, summary))
-        summary["seconds"]["total"] = round(time.perf_counter() - begin, 3)
-        log_neighbors(logger, evaluation.neighbors, module.tokens)
-        log_summary(logger, summary, run, config.logger.artifact)
-    run.write_summary(summary)  # last, since it marks the run as finished
-    return summary
+            trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+        if self.stop.signal is not None:
+            raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
 
-
-def _summary(
-    config: Config,
-    trainer: lightning.Trainer,
-    module: SkipGramModule,
-    data: SkipGramDataModule,
-    tracking: Tracking,
-    evaluation: Evaluation,
-) -> dict[str, Any]:
-    """What summary.json holds, but for the total of seconds."""
-    text, seconds = data.text, tracking.seconds
-    counts = text.vocabulary.counts
-    kept = float((counts * keep_probabilities(counts, config.sampling.subsample)).sum() / counts.sum())
-    return {
-        "engine": module.engine.name,
-        "device": str(trainer.strategy.root_device),
-        "vocabulary_size": len(text.vocabulary),
-        "tokens": module.tokens,
-        "epochs": module.tokens / data.tokens,
-        "seconds": {
-            # What preparing the text took when it was prepared, which may have been in another run.
-            **{part: round(text.seconds.get(part, 0.0), 3) for part in ("vocabulary", "encode")},
-            "train": round(seconds, 3),
-            "evaluate": round(evaluation.seconds, 3),
-        },
-        "words_per_second": round(module.tokens / seconds),
-        # Tokens that subsampling keeps: the exact expectation over the vocabulary's counts.
-        "effective_words_per_second": round(module.tokens * kept / seconds),
-        "pairs_per_second": round(tracking.pairs / seconds),
-        "loss": tracking.loss,
-        "evaluation": evaluation.results,
-        "neighbors": evaluation.neighbors,
-    }
+    def _summary(self, device: str) -> dict[str, Any]:
+        """What summary.json holds, but for the total of seconds."""
+        module, data, tracking = self.module, self.data, self.tracking
+        text, seconds = data.text, tracking.seconds
+        counts = text.vocabulary.counts
+        kept = float((counts * keep_probabilities(counts, self.config.sampling.subsample)).sum() / counts.sum())
+        return {
+            "engine": module.engine.name,
+            "device": device,
+            "vocabulary_size": len(text.vocabulary),
+            "tokens": module.tokens,
+            # Complete passes only, where the size of the text is not known.
+            "epochs": module.tokens / text.tokens if text.tokens else data.cursor.epoch,
+            "seconds": {
+                # What preparing the text took when it was prepared, which may have been in another run.
+                **{part: round(text.seconds.get(part, 0.0), 3) for part in ("vocabulary", "encode")},
+                "train": round(seconds, 3),
+                "evaluate": round(self.evaluation.seconds, 3),
+            },
+            "words_per_second": round(module.tokens / seconds),
+            # Tokens that subsampling keeps: the exact expectation over the vocabulary's counts.
+            "effective_words_per_second": round(module.tokens * kept / seconds),
+            "pairs_per_second": round(tracking.pairs / seconds),
+            "loss": tracking.epoch_loss,
+            "evaluation": self.evaluation.results,
+            "neighbors": self.evaluation.neighbors,
+        }

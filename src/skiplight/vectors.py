@@ -20,7 +20,7 @@ import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import RunError
-from skiplight.files import replacing
+from skiplight.files import replacing, writing
 
 FORMAT_VERSION = 1
 _TENSORS, _VOCABULARY, _CARD = "vectors.safetensors", "vocabulary.tsv", "README.md"
@@ -87,17 +87,18 @@ class WordVectors:
         from safetensors.torch import save_file
 
         folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.vocabulary.save(folder / _VOCABULARY)
-        card = self.card if card is None else card
-        if card is not None:
-            with replacing(folder / _CARD) as temporary:
-                temporary.write_text(card, encoding="utf-8")
-        tables = {"input": self.input} | ({} if self.output is None else {"output": self.output})
-        # "format": "pt" is what other readers of safetensors look for; the version is ours.
-        metadata = {"format": "pt", "skiplight_format_version": str(FORMAT_VERSION)}
-        with replacing(folder / _TENSORS) as temporary:
-            save_file({name: table.cpu().contiguous() for name, table in tables.items()}, temporary, metadata)
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            self.vocabulary.save(folder / _VOCABULARY)
+            card = self.card if card is None else card
+            if card is not None:
+                with replacing(folder / _CARD) as temporary:
+                    temporary.write_text(card, encoding="utf-8")
+            tables = {"input": self.input} | ({} if self.output is None else {"output": self.output})
+            # "format": "pt" is what other readers of safetensors look for; the version is ours.
+            metadata = {"format": "pt", "skiplight_format_version": str(FORMAT_VERSION)}
+            with replacing(folder / _TENSORS) as temporary:
+                save_file({name: table.cpu().contiguous() for name, table in tables.items()}, temporary, metadata)
 
     @classmethod
     def load(cls, folder_or_run: str | os.PathLike[str]) -> WordVectors:

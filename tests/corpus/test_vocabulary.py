@@ -14,7 +14,7 @@ from skiplight.errors import DataError
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.text(max_size=5), st.integers(0, 2**40)))
+@given(st.dictionaries(st.text(min_size=1, max_size=5), st.integers(1, 2**40)))
 def test_a_saved_vocabulary_comes_back(tmp_path_factory: pytest.TempPathFactory, counts: dict[str, int]) -> None:
     path = tmp_path_factory.mktemp("vocabulary") / "vocabulary.tsv"
     saved = Vocabulary(list(counts), list(counts.values()))

@@ -122,3 +122,14 @@ def test_tables_begin_as_word2vecs() -> None:
     assert 0.0099 < float(tables.input.weight.abs().max()) <= 0.01
     torch.testing.assert_close(tables.input.weight, Tables(1000, 50, seed=3).input.weight)
     assert not torch.equal(tables.input.weight, Tables(1000, 50, seed=4).input.weight)
+
+
+def test_the_loss_is_not_rounded_in_mixed_precision() -> None:
+    sampler, windows = some_windows("window")
+    objective, tables = NegativeSampling(sampler.noise.probabilities), Tables(5, 4)
+    torch.nn.init.normal_(tables.output.weight)
+    exact = objective.loss(tables, windows).sum
+    with torch.autocast("cpu", torch.bfloat16):
+        mixed = objective.loss(tables, windows).sum
+    assert exact.dtype == mixed.dtype == torch.float64
+    assert float(mixed) == pytest.approx(float(exact), rel=2e-3)

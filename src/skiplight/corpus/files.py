@@ -7,6 +7,7 @@ text.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import hashlib
 import json
@@ -107,10 +108,12 @@ def fingerprint(files: Sequence[str], cache: Path) -> list[str]:
             fresh = True
         hashes.append(str(entry[2]))
     if fresh:
-        cache.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}")
-        temporary.write_text(json.dumps(known))
-        temporary.replace(path)
+        # Only a help for the next start: without it, files are hashed again.
+        with contextlib.suppress(OSError):
+            cache.mkdir(parents=True, exist_ok=True)
+            temporary = path.with_name(f"{path.name}.{os.getpid()}")
+            temporary.write_text(json.dumps(known))
+            temporary.replace(path)
     return hashes
 
 

@@ -48,7 +48,7 @@ def prepare(
         stores: folder of all stores; this text's is in a folder in it, named by a fingerprint.
         max_size: keep only so many of the most frequent words.
         vocabulary: a `vocabulary.tsv` to take as it is, instead of counting.
-        grow: take all words of `vocabulary` and those of this text, with their counts added up.
+        grow: take all words of `vocabulary` and the new ones of this text, with their counts added up.
         heldout: fraction of the text to keep for evaluation.
         streaming: store no tokens, only the vocabulary, and encode the text again each time it is read.
         threads: to encode with; by default the cores of this process.
@@ -67,11 +67,11 @@ def prepare(
     if given is not None:
         words = {"given": hashlib.blake2b(Path(vocabulary or "").read_bytes(), digest_size=16).hexdigest()}
         if grow:
-            words["grown"] = [min_count, max_size]
+            words["grown"] = min_count
     elif grow:
         raise DataError("vocabulary.grow=true: give `vocabulary.path` the vocabulary that is to grow")
     if grow and streaming:
-        raise DataError("vocabulary.grow=true: a streamed text does not count its words; leave `data.streaming` false")
+        raise DataError("vocabulary.grow=true: not with `data.streaming=true`, whose epoch would have no known size")
     options: dict[str, Any] = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words}
     options |= {"heldout": float(heldout), "stored": not streaming}
     fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
@@ -99,10 +99,11 @@ def prepare(
             table = counts.table()
             if not table.num_rows:
                 raise DataError(f"data.heldout={heldout}: all {raw} words of this text are held out; give 0")
-            found = Vocabulary.from_counts(
-                table["word"].combine_chunks(), table["count"].to_numpy(), min_count, max_size
-            )
-            found = given.grown_by(found) if given is not None else found
+            columns = table["word"].combine_chunks(), table["count"].to_numpy()
+            if given is not None:
+                found = given.grown_by(Vocabulary(*columns), min_count)
+            else:
+                found = Vocabulary.from_counts(*columns, min_count, max_size)
             _check_vocabulary(found, f"vocabulary.min_count={min_count}: lower it, or give more text than {raw} words")
         counted = time.perf_counter()
         manifest: dict[str, Any] = {

@@ -55,13 +55,15 @@ class Vocabulary:
         table = table.sort_by([("count", "descending"), ("word", "ascending")]).slice(0, max_size)
         return cls(table["word"].combine_chunks(), table["count"].to_numpy())
 
-    def grown_by(self, other: Vocabulary) -> Vocabulary:
-        """The words of both, with their counts added up.
+    def grown_by(self, other: Vocabulary, min_count: int = 1) -> Vocabulary:
+        """All these words, and of `other` those with `min_count` occurrences or more, with their counts added up.
 
-        >>> grown = Vocabulary(["a", "b"], [5, 3]).grown_by(Vocabulary(["c", "b"], [9, 1]))
+        >>> grown = Vocabulary(["a", "b"], [5, 3]).grown_by(Vocabulary(["c", "d", "b"], [9, 2, 1]), min_count=3)
         >>> list(grown), grown.counts.tolist()
         (['c', 'a', 'b'], [9, 5, 4])
         """
+        wanted = (self.encode(other.array) >= 0) | (other.counts >= min_count)
+        other = Vocabulary(other.array.filter(pa.array(wanted)), other.counts[wanted])
         both = pa.table(
             {
                 "word": pa.chunked_array([self.array, other.array]),
@@ -116,23 +118,26 @@ class Vocabulary:
         """Reads `vocabulary.tsv`.
 
         Raises:
-            DataError: the file is missing, or a line (named by number) is not a word, a tab and a count.
+            DataError: the file is missing, or a line (named by number) is not a word, a tab and a count of 1 or more.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
         except FileNotFoundError:
             raise DataError(f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv") from None
+        except OSError as error:
+            raise DataError(f"vocabulary.path={path} cannot be read: {error.strerror}") from None
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not a vocabulary file: not UTF-8 at byte {error.start}") from None
         header, _, body = text.removesuffix("\n").partition("\n")
         if header != "word\tcount":
             raise DataError(f"{path} is not a vocabulary file: its first line is not `word<TAB>count`")
         lines = pc.split_pattern(pa.array([body] if body else [], pa.large_string()), "\n").flatten()
-        rows = pc.extract_regex(lines, r"^(?P<word>[^\t]*)\t(?P<count>[0-9]{1,18})$")
+        rows = pc.extract_regex(lines, r"^(?P<word>[^\t]+)\t(?P<count>[1-9][0-9]{0,17})$")
         if rows.null_count:
             wrong = pc.index(rows.is_valid(), False).as_py()
             raise DataError(
-                f"{path}, line {wrong + 2}: expected a word, a tab and a count, got {lines[wrong].as_py()!r}"
+                f"{path}, line {wrong + 2}: expected a word, a tab and a count of at least 1,"
+                f" got {lines[wrong].as_py()!r}"
             )
         words = _unescape(rows.field("word"))
         found = pc.value_counts(words)

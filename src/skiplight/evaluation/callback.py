@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -18,6 +19,7 @@ from skiplight.errors import EvaluationError
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.evaluation.suite import evaluate
+from skiplight.loggers import log_neighbors
 from skiplight.module import SkipGramModule
 from skiplight.tracking import Tracking
 from skiplight.vectors import WordVectors
@@ -65,6 +67,8 @@ class Evaluation(lightning.Callback):
         self.neighbors: dict[str, list[tuple[str, float]]] = {}
         self.seconds = 0.0
         self._next = 0
+        self._evaluated = -1  # tokens at the last evaluation
+        self._warned: set[str] = set()
         self._pairs: HeldoutPairs | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -80,6 +84,12 @@ class Evaluation(lightning.Callback):
             self._next = (pl_module.tokens // self.every + 1) * self.every
             self.run(trainer, pl_module)
 
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        # Not where training was stopped before its end, and not again where it was stopped behind it.
+        if pl_module.tokens >= pl_module.total_tokens and self._evaluated != pl_module.tokens:
+            self.run(trainer, pl_module)
+
     def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
         """Evaluates now."""
         with self.tracking.paused() as pause:
@@ -87,19 +97,32 @@ class Evaluation(lightning.Callback):
             vectors = WordVectors(self.data.text.vocabulary, table)
             self.results = self.sets(vectors)
             if self.pairs:
-                self.results["heldout"] = _or_error("heldout", lambda: self._heldout(module))
-            self.neighbors = {}
-            for word in self.words:
-                found = _or_error(f"neighbours of {word}", functools.partial(neighbors, vectors, word, NEIGHBORS))
-                if isinstance(found, list):
-                    self.neighbors[word] = found
+                self.results["heldout"] = _or_error(lambda: self._heldout(module))
+            near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
+            self.neighbors = {word: found for word, found in near.items() if isinstance(found, list)}
         self.seconds += pause.seconds
-        self.tracking.write(trainer, module, scores(self.results))
+        self._evaluated = module.tokens
+        for what, result in [*self.results.items(), *near.items()]:
+            if isinstance(result, dict) and "error" in result and what not in self._warned:
+                self._warned.add(what)
+                log.warning("evaluation of %s left out: %s", what, result["error"])
+        if found := scores(self.results):
+            self.tracking.write(trainer, module, found)
+        log_neighbors(trainer.logger, self.neighbors, module.tokens)
 
     def _heldout(self, module: SkipGramModule) -> dict[str, Any]:
         if self._pairs is None:
             self._pairs = heldout_pairs(self.data.heldout_blocks(), self.data.sampler, self.pairs)
         return dataclasses.asdict(heldout(module.objective, module.tables, self._pairs))
+
+    def state_dict(self) -> dict[str, Any]:
+        found = json.dumps({"results": self.results, "neighbors": self.neighbors})
+        return {"seconds": self.seconds, "evaluated": self._evaluated, "found": found}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self._evaluated = state_dict["seconds"], state_dict["evaluated"]
+        found = json.loads(state_dict["found"])
+        self.results, self.neighbors = found["results"], found["neighbors"]
 
 
 def scores(results: dict[str, dict[str, Any]]) -> dict[str, float]:
@@ -109,14 +132,8 @@ def scores(results: dict[str, dict[str, Any]]) -> dict[str, float]:
     return found | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
 
 
-def _or_error(what: str, measure: Callable[[], Any]) -> Any:
+def _or_error(measure: Callable[[], Any]) -> Any:
     try:
         return measure()
     except EvaluationError as error:
-        _warn_once(f"{what} left out: {error}")
         return {"error": str(error)}
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    log.warning(message)

@@ -1,15 +1,12 @@
 """Every evaluation set on one pair of tables, as `summary.json` keeps it.
 
-A training must not die of an evaluation: a set that cannot be evaluated is warned of once, and the reason
-stands where its score would.
+A training must not die of an evaluation: where a set cannot be evaluated, the reason stands where its score would.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import functools
 import os
-import warnings
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -55,12 +52,5 @@ def evaluate(
             try:
                 results[name] = dataclasses.asdict(score(source))
             except EvaluationError as error:
-                _warn_once(f"evaluation of {name} left out: {error}")
                 results[name] = {"error": str(error)}
     return results
-
-
-@functools.cache
-def _warn_once(message: str) -> None:
-    # Python's own "once for a line" starts anew whenever a library touches the filters: at every evaluation.
-    warnings.warn(message, stacklevel=3)

@@ -37,7 +37,7 @@ class Tables(nn.Module):
 
 
 class Loss(NamedTuple):
-    """A summed loss and the number of pairs that it is the sum over."""
+    """A summed loss, float64 [], and the number of pairs that it is the sum over."""
 
     sum: Tensor
     pairs: int
@@ -60,3 +60,8 @@ class Objective(abc.ABC):
     @abc.abstractmethod
     def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
         """log p(o | i) of every output word o, float32 [n, V], for n input words, int64 [n]; rows sum to 1."""
+
+
+def at_least_float32(scores: Tensor) -> Tensor:
+    """Scores in float32 where mixed precision made them shorter: a logarithm of 8 bits would be no loss to report."""
+    return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

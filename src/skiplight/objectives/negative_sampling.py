@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skiplight.objectives.base import Loss, Objective, Tables
+from skiplight.objectives.base import Loss, Objective, Tables, at_least_float32
 from skiplight.sampling.windows import Windows
 
 
@@ -42,10 +42,13 @@ class NegativeSampling(Objective):
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
-            return Loss(tables.input.weight.new_zeros(()), 0)
+            return Loss(tables.input.weight.new_zeros((), dtype=torch.float64), 0)
         score = _by_window if windows.shared else _by_pair
         positive, negative, mask = score(tables, windows)
-        loss = -F.logsigmoid(positive).sum() - (F.logsigmoid(-negative) * mask).sum()
+        positive, negative = at_least_float32(positive), at_least_float32(negative)
+        # Sums in float64: a step may have millions of terms.
+        loss = -F.logsigmoid(positive).sum(dtype=torch.float64)
+        loss = loss - (F.logsigmoid(-negative) * mask).sum(dtype=torch.float64)
         return Loss(loss, windows.pairs)
 
     def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
