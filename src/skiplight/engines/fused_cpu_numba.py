@@ -199,6 +199,8 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
                     draw_for_pairs(
                         place, words[2, at[c]], words[3, at[c]], wanted, seed, epoch, columns, calls, drawn[0]
                     )
+                    for i in range(wanted):  # all at once: one after the other they would be waited for
+                        prefetch_row(output_base + drawn[0, i] * output_bytes, dim)
 
                 # Scores, gradients and loss of all pairs.
                 for z in range(count if pair else 1):
