@@ -29,6 +29,6 @@ def push_to_hub(folder: Path, repository: str) -> str:
         api.upload_folder(repo_id=repository, folder_path=folder, commit_message="Upload skip-gram vectors")
     except HFValidationError as error:
         raise ConfigError(f"--push-to-hub {repository}: {error}") from None
-    except Exception as error:  # its HTTP library has changed twice, and each raises its own
+    except Exception as error:  # the client, its HTTP library and the file system raise what they like
         raise SkiplightError(f"--push-to-hub {repository}: the Hub did not take it: {error}") from error
     return str(address)
