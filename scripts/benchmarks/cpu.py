@@ -1,19 +1,23 @@
-"""skiplight's fused CPU engine against gensim: speed, quality and memory on the same text, threads and settings.
+"""skiplight's fused CPU engine against gensim and fastText: speed, quality and memory on the same text and settings.
 
-    python scripts/benchmarks/cpu.py PATH [--dims 100 300] [--seeds 0 1 2] [--epochs 5] [--more-epochs 15]
-                                          [--similarity wordsim353 simlex999 men.txt] [--output FOLDER] [--scaling]
+    python scripts/benchmarks/cpu.py PATH [--systems skiplight gensim fasttext] [--dims 100 300] [--seeds 0 1 2]
+                                          [--epochs 5] [--more-epochs 20] [--output FOLDER] [--scaling]
+                                          [--similarity wordsim353 simlex999 men.txt] [--engine autograd]
 
-PATH is what `data.path` takes. Both systems train on the same words (text8's normalisation), gensim from a line file
-through `corpus_file`, its fastest way. Runs are processes of their own, since peak memory is a process's, and take
-turns, so that a busy machine troubles both. A short try: one small file, `--epochs 1 --seeds 0 --dims 100`.
+PATH is what `data.path` takes. All systems train on the same words (text8's normalisation), gensim from a line file
+through `corpus_file`, its fastest way, and fastText (`pip install fasttext-numpy2`) from the same without n-grams. Runs
+are processes of their own, since peak memory is a process's, and take turns, so that a busy machine troubles all. A run
+that FOLDER has already is not repeated. A short try: one small file, `--epochs 1 --seeds 0 --dims 100`.
 
 - raw words/s count in-vocabulary tokens before subsampling, in training only; effective words/s those that are left.
 - end to end is from raw text to vectors, kernels compiled before: gensim's includes writing the line file (by
-  skiplight's normaliser, faster than a loop in Python); `prepared` is without that.
+  skiplight's normaliser, faster than a loop in Python); `prepared` is without that. fastText counts and trains in one
+  call: its seconds of training have both.
 - `--more-epochs` trains skiplight longer as well: what it reaches in gensim's time.
 - `--scaling` tries dimensions, K, windows and threads instead, one at a time, without evaluation.
 
 FOLDER gets cpu.json, a row a run, and cpu.png: the mean score against seconds of training, a curve a system.
+With `--engine autograd` skiplight's rows are of that engine, in steps of its own size.
 """
 
 from __future__ import annotations
@@ -27,6 +31,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +50,8 @@ def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from skiplight.training import train
     from skiplight.vectors import WordVectors
 
-    compile_kernel(run)
+    if run.engine == "fused":
+        compile_kernel(run)
     config = {
         "data": {
             "source": "files", "path": run.path, "column": run.column, "heldout": 0.0, "store": str(folder / "stores")
@@ -54,7 +60,7 @@ def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "sampling": {"window": run.window, "subsample": run.subsample},
         "noise": {"negatives": run.negatives},
         "model": {"dim": run.dim},
-        "engine": {"name": "fused"},
+        "engine": {"name": run.engine},
         "optim": {"lr": run.lr},
         "trainer": {"max_epochs": run.epochs, "accelerator": "cpu", "threads": run.threads},
         "evaluation": {"similarity": [], "analogy": []},
@@ -123,6 +129,41 @@ def gensim(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return result | {"scores": scores(theirs, run)}
 
 
+def fasttext(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Writes the line file, trains from it without n-grams; evaluates. Its noise exponent is 0.5, hard-wired."""
+    import torch
+    from fasttext import train_unsupervised
+
+    from skiplight.corpus.vocabulary import Vocabulary
+    from skiplight.vectors import WordVectors
+
+    begin = time.perf_counter()
+    lines = write_lines(run, folder / "lines.txt")
+    prepared = time.perf_counter()
+    model = train_unsupervised(
+        str(lines), model="skipgram", dim=run.dim, ws=run.window, minCount=5, neg=run.negatives, t=run.subsample,
+        thread=run.threads, lr=run.lr, epoch=run.epochs, maxn=0, minn=0, bucket=0, verbose=0,
+    )  # fmt: skip
+    end = time.perf_counter()
+    words, counts = model.get_words(include_freq=True)
+    keep = [i for i, word in enumerate(words) if word != "</s>"]  # its mark for the end of a line
+    result = {
+        "words_per_second": int(counts[keep].sum()) * run.epochs / (end - prepared),
+        "tokens": int(counts[keep].sum()),
+        "train": end - prepared,
+        "end_to_end": end - begin,
+        "prepared": end - prepared,
+        "peak": peak(),
+    }
+    order = sorted(keep, key=lambda i: -counts[i])
+    vectors = torch.from_numpy(model.get_input_matrix()[order].copy())
+    theirs = WordVectors(Vocabulary([words[i] for i in order], [int(counts[i]) for i in order]), vectors)
+    return result | {"scores": scores(theirs, run)}
+
+
+SYSTEMS = {"skiplight": skiplight, "gensim": gensim, "fasttext": fasttext}
+
+
 def write_lines(run: argparse.Namespace, path: Path, longest: int = 10_000) -> Path:
     """The text as gensim wants it: words between spaces, lines of at most 10,000, beyond which it drops them."""
     from skiplight.corpus.normalise import split
@@ -154,40 +195,40 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def run_apart(options: argparse.Namespace, system: str, **settings: Any) -> dict[str, Any]:
-    """One run in a process of its own."""
-    settings = vars(options) | {"system": system} | settings
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, __file__, options.path, "--run", json.dumps(settings), "--folder", folder]
-        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    row = json.loads(done.stdout.splitlines()[-1])
-    return {key: settings[key] for key in ("system", "seed", "epochs", *SETTINGS)} | row
-
-
-def compare(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """Every dimension, number of epochs and seed by both systems in turn."""
-    rows = []
+def runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The settings of every run: all dimensions, seeds and numbers of epochs, by the systems in turn."""
     for dim in options.dims:
         for seed in options.seeds:
             for epochs in [*options.epochs, *options.more_epochs]:
-                systems = ["skiplight"] if epochs in options.more_epochs else ["skiplight", "gensim"]
-                rows += [run_apart(options, system, dim=dim, seed=seed, epochs=epochs) for system in systems]
-    return rows
+                systems = options.systems if epochs in options.epochs else ["skiplight"]
+                yield from ({"system": name, "dim": dim, "seed": seed, "epochs": epochs} for name in systems)
 
 
-def scale(options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One setting at a time over its range, the others as they are."""
-    rows = []
+def scaling_runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
+    """The settings of runs with one setting at a time over its range, the others as they are."""
     for name, values in SCALING.items():
         for value in values:
-            for system in ("skiplight", "gensim"):
-                varied = {name: value, "seed": options.seeds[0], "epochs": options.epochs[0]}
-                rows.append(run_apart(options, system, **varied, similarity=[], analogy=[]) | {"varied": name})
-    return rows
+            varied = {name: value, "seed": options.seeds[0], "epochs": options.epochs[0]}
+            for system in options.systems:
+                yield varied | {"system": system, "varied": name, "similarity": [], "analogy": []}
+
+
+def run_apart(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
+    """One run in a process of its own."""
+    settings = vars(options) | settings
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, __file__, options.path, "--run", json.dumps(settings), "--folder", folder]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return key(settings) | json.loads(done.stdout.splitlines()[-1])
+
+
+def key(settings: dict[str, Any]) -> dict[str, Any]:
+    """What tells a run from the others."""
+    return {name: settings.get(name) for name in ("system", "engine", "seed", "epochs", "lr", "varied", *SETTINGS)}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """A line for each setting and system: medians of speed, means of scores, over the seeds."""
+    """A line for each setting and system: medians of speed, means of scores (and each), over the seeds."""
     from rich.console import Console
     from rich.table import Table
 
@@ -196,24 +237,29 @@ def show(rows: list[dict[str, Any]]) -> None:
     table = Table(*heads, "train s", "end to end s", "prepared s", "peak MB", *names)
     kinds: dict[tuple, list[dict[str, Any]]] = {}
     for row in rows:
-        key = tuple(row[name] for name in ("dim", "negatives", "window", "threads", "epochs"))
-        kinds.setdefault((*key, row["system"]), []).append(row)
-    for (*key, system), group in kinds.items():
+        setting = tuple(row[name] for name in ("dim", "negatives", "window", "threads", "epochs"))
+        kinds.setdefault((*setting, row["system"]), []).append(row)
+    for (*setting, system), group in kinds.items():
 
         def median(name: str, unit: float = 1.0, digits: int = 2, group: list[dict[str, Any]] = group) -> str:
             values = [row[name] for row in group if name in row]
             return f"{statistics.median(values) / unit:.{digits}f}" if values else ""
 
-        peers = kinds.get((*key, "gensim"), [])
+        peers = kinds.get((*setting, "gensim"), [])
         rates = [statistics.median(row["words_per_second"] for row in rows) for rows in (group, peers) if rows]
         ratio = f"{rates[0] / rates[1]:.1f}" if system == "skiplight" and len(rates) == 2 else ""
-        quality = [f"{statistics.mean(row['scores'][name] for row in group):.3f}" for name in names]
+        quality = [", ".join(f"{row['scores'][name]:.3f}" for row in group if row["scores"]) for name in names]
+        if len(group) > 1:
+            quality = [
+                f"{statistics.mean(row['scores'][name] for row in group):.4f}\n{each}" if each else ""
+                for name, each in zip(names, quality, strict=True)
+            ]
         table.add_row(
-            system, *map(str, key), median("words_per_second", 1e6), ratio,
+            system, *map(str, setting), median("words_per_second", 1e6), ratio,
             median("effective_words_per_second", 1e6), median("pairs_per_second", 1e6, 1), median("train", 1, 1),
             median("end_to_end", 1, 1), median("prepared", 1, 1), median("peak", 1e6, 0), *quality,
         )  # fmt: skip
-    Console(width=200 if len(names) else 150).print(table)
+    Console(width=220 if len(names) else 150).print(table)
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
@@ -225,14 +271,15 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     for dim in sorted({row["dim"] for row in rows}):
-        for system, style in (("skiplight", "o-"), ("gensim", "s--")):
+        for system, style in (("skiplight", "o-"), ("gensim", "s--"), ("fasttext", "^:")):
             points = []
             for epochs in sorted({row["epochs"] for row in rows}):
                 group = [r for r in rows if (r["system"], r["dim"], r["epochs"]) == (system, dim, epochs)]
                 if group:
                     score = statistics.mean(statistics.mean(row["scores"].values()) for row in group)
                     points.append((statistics.median(row["train"] for row in group), score))
-            axes.plot(*zip(*points, strict=True), style, label=f"{system}, d = {dim}")
+            if points:
+                axes.plot(*zip(*points, strict=True), style, label=f"{system}, d = {dim}")
     axes.set(xscale="log", xlabel="seconds of training", ylabel="mean score of all sets")
     axes.grid(alpha=0.3)
     axes.legend()
@@ -243,6 +290,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path")
     parser.add_argument("--column", default="text")
+    parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["skiplight", "gensim"])
+    parser.add_argument("--engine", choices=["fused", "autograd"], default="fused")
     parser.add_argument("--dims", type=int, nargs="+", default=[100, 300])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--epochs", type=int, nargs="+", default=[5])
@@ -260,18 +309,23 @@ def main() -> None:
     options = parser.parse_args()
     if options.run:
         run = argparse.Namespace(**json.loads(options.run))
-        print(json.dumps({"skiplight": skiplight, "gensim": gensim}[run.system](run, options.folder)))
+        print(json.dumps(SYSTEMS[run.system](run, options.folder)))
         return
 
     output = options.output
     output.mkdir(parents=True, exist_ok=True)
     del options.run, options.folder, options.output
     options.dim = options.dims[0]
-    rows = scale(options) if options.scaling else compare(options)
-    (output / "cpu.json").write_text(json.dumps(rows, indent=1))
+    file = output / "cpu.json"
+    rows = json.loads(file.read_text()) if file.exists() else []
+    for settings in (scaling_runs if options.scaling else runs)(options):
+        if all(key(row) != key(vars(options) | settings) for row in rows):
+            rows.append(run_apart(options, settings))
+            file.write_text(json.dumps(rows, indent=1))
+    rows = [row for row in rows if bool(row["varied"]) == options.scaling]
     show(rows)
     if not options.scaling and any(row["scores"] for row in rows):
-        plot(rows, output / "cpu.png")
+        plot([row for row in rows if row["scores"]], output / "cpu.png")
 
 
 if __name__ == "__main__":
