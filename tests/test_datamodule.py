@@ -16,8 +16,9 @@ from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.errors import RunError
+from skiplight.sampling.batches import Block
 from skiplight.sampling.draws_torch import permutation
-from skiplight.sampling.windows import Block, WindowSampler
+from skiplight.sampling.windows import WindowSampler
 from tests.sampling.test_windows import examples
 from tests.texts import prepared, write_texts
 

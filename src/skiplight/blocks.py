@@ -15,8 +15,8 @@ import torch
 
 from skiplight.corpus.store import TokenSplit
 from skiplight.corpus.stream import SegmentBatch, TokenStream
+from skiplight.sampling.batches import Block
 from skiplight.sampling.draws_torch import permutation
-from skiplight.sampling.windows import Block
 
 
 @dataclasses.dataclass(frozen=True)

@@ -18,8 +18,9 @@ from skiplight.corpus.segments import SEGMENT_TOKENS
 from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
 from skiplight.errors import DataError, RunError
+from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
-from skiplight.sampling.windows import Block, Windows, WindowSampler
+from skiplight.sampling.windows import WindowSampler
 
 log = logging.getLogger(__name__)
 

@@ -19,7 +19,7 @@ from skiplight.engines.autograd import AutogradEngine, optimizer_class
 from skiplight.engines.base import Engine, Request
 from skiplight.errors import ConfigError, DivergedError
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.windows import Block, Windows
+from skiplight.sampling.batches import Block, Windows
 
 FINAL_LR = 1e-4
 """The share of the learning rate that is left at the end, as in word2vec.c."""

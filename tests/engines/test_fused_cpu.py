@@ -14,7 +14,8 @@ from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.windows import Block, Windows, WindowSampler
+from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([500, 200, 100, 50, 20, 10, 5, 2])
 SPECIALISATIONS = [(20, 5, "window"), (37, 12, "window"), (20, 5, "pair")]

@@ -14,7 +14,8 @@ from skiplight.evaluation import heldout as module
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.windows import Block, WindowSampler
+from skiplight.sampling.batches import Block
+from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([40, 30, 20, 10])
 

@@ -10,7 +10,8 @@ import torch
 
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.windows import Block, WindowSampler
+from skiplight.sampling.batches import Block
+from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([30, 20, 10, 5, 5])
 

@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
+from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import Purpose, mix64
 from skiplight.sampling.draws_torch import draw
-from skiplight.sampling.windows import Block, Windows, WindowSampler
+from skiplight.sampling.windows import WindowSampler
 
 FIELDS = ("inputs", "offsets", "target", "negatives", "mask")
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skiplight.engines.base import Engine, StepResult
 from skiplight.errors import ConfigError
-from skiplight.sampling.windows import Block, Windows
+from skiplight.sampling.batches import Block, Windows
 
 SPARSE = {"SGD", "Adagrad", "SparseAdam"}
 """The optimisers of torch.optim that take sparse gradients."""

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.windows import Block, Windows, WindowSampler
+from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.windows import WindowSampler
 
 
 @dataclasses.dataclass

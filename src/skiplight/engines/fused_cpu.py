@@ -24,7 +24,8 @@ from skiplight.engines.base import Engine, Request, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.windows import Block, Windows, WindowSampler
+from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
 log = logging.getLogger(__name__)

@@ -17,9 +17,10 @@ from torch import Tensor
 
 from skiplight.errors import EvaluationError
 from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.batches import Block
 from skiplight.sampling.draws import EVALUATION_EPOCH, Purpose, mix64
 from skiplight.sampling.draws_torch import draw, permutation
-from skiplight.sampling.windows import Block, WindowSampler
+from skiplight.sampling.windows import WindowSampler
 
 SEED = 0
 """Of the draws that make the pairs: the same for every run."""

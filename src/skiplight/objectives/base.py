@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from skiplight.sampling.windows import Windows
+from skiplight.sampling.batches import Windows
 
 
 class Tables(nn.Module):

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from skiplight.objectives.base import Loss, Objective, Tables, at_least_float32
-from skiplight.sampling.windows import Windows
+from skiplight.sampling.batches import Windows
 
 
 class NegativeSampling(Objective):
@@ -27,7 +27,8 @@ class NegativeSampling(Objective):
     Args:
         noise: the probabilities P_n of the noise distribution, float64 [V], which `log_prob` needs.
 
-    >>> from skiplight.sampling.windows import Block, WindowSampler
+    >>> from skiplight.sampling.batches import Block
+    >>> from skiplight.sampling.windows import WindowSampler
     >>> sampler = WindowSampler(np.array([4, 3, 2]), window=2, subsample=0, negatives=5)
     >>> objective = NegativeSampling(sampler.noise.probabilities)
     >>> loss = objective.loss(Tables(vocabulary=3, dim=8), sampler(Block.of([[0, 1, 2, 0]])))

@@ -11,100 +11,21 @@ the tensor operations of this file, which are the reference.
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import ATTEMPTS, Purpose, mix64
 from skiplight.sampling.draws_torch import draw, draw_negative
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_thresholds
+from skiplight.sampling.windows_numba import sample
 
 Shared = Literal["window", "pair"]
 Exclude = Literal["none", "target", "window"]
-
-
-@dataclasses.dataclass
-class Block:
-    """A run of whole segments, the unit that a loader delivers.
-
-    Attributes:
-        ids: int32 [tokens], word ids.
-        segments: int64 [s + 1], where each segment begins in `ids`, and the end.
-        document: int64 [s], the key of each segment's document.
-        start: int64 [s], the offset of each segment in its document, in in-vocabulary tokens.
-        epoch, index: which block of which epoch this is.
-        tokens: how many tokens the step consumes over all ranks; by default, those of this block.
-    """
-
-    ids: Tensor
-    segments: Tensor
-    document: Tensor
-    start: Tensor
-    epoch: int = 0
-    index: int = 0
-    tokens: int = -1
-
-    def __post_init__(self) -> None:
-        if self.tokens < 0:
-            self.tokens = len(self.ids)
-
-    @classmethod
-    def of(cls, documents: list[list[int]], epoch: int = 0) -> Block:
-        """A block of short documents given as lists of ids, for tests and for use as a library."""
-        lengths = [0] + [len(document) for document in documents]
-        return cls(
-            ids=torch.tensor([word for document in documents for word in document], dtype=torch.int32),
-            segments=torch.tensor(lengths).cumsum(0),
-            document=torch.arange(len(documents)),
-            start=torch.zeros(len(documents), dtype=torch.int64),
-            epoch=epoch,
-        )
-
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Block:
-        """The same block with its tensors on `device`."""
-        names = ("ids", "segments", "document", "start")
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
-        return dataclasses.replace(self, **moved)
-
-
-@dataclasses.dataclass
-class Windows:
-    """The windows of a block, of those that have a context at all.
-
-    Attributes:
-        inputs: int32 [pairs], the context words.
-        offsets: int64 [windows + 1], where the pairs of each window begin, and the end.
-        target: int32 [windows], the centres.
-        negatives: int32 [windows, K] (shared by the window) or [pairs, K].
-        mask: bool, shaped like `negatives`; False where a slot has no negative and does not count.
-        block: the block that they are the windows of.
-    """
-
-    inputs: Tensor
-    offsets: Tensor
-    target: Tensor
-    negatives: Tensor
-    mask: Tensor
-    block: Block
-
-    @property
-    def pairs(self) -> int:
-        """The number of (context word, centre) pairs."""
-        return len(self.inputs)
-
-    @property
-    def shared(self) -> bool:
-        """Whether a row of negatives belongs to a window, rather than to a pair."""
-        return len(self.negatives) == len(self.target)  # where both are as many, every window has one pair
-
-    def window_of_pair(self) -> Tensor:
-        """int64 [pairs], the window that each pair belongs to."""
-        sizes = self.offsets.diff()
-        return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
 
 
 class WindowSampler:
@@ -150,8 +71,6 @@ class WindowSampler:
     def __call__(self, block: Block) -> Windows:
         """The windows of `block`, on its device."""
         if block.ids.device.type == "cpu":
-            from skiplight.sampling.windows_numba import sample
-
             return sample(self, block)
         return self.reference(block)
 

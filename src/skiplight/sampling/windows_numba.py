@@ -8,11 +8,12 @@ import numpy as np
 import torch
 
 from skiplight.compiled import kernel
+from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import ATTEMPTS
 from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_words
 
 if TYPE_CHECKING:
-    from skiplight.sampling.windows import Block, Windows, WindowSampler
+    from skiplight.sampling.windows import WindowSampler
 
 EXCLUDE = {"none": 0, "target": 1, "window": 2}
 
@@ -93,8 +94,6 @@ def _fill(
 
 def sample(sampler: WindowSampler, block: Block) -> Windows:
     """The windows of a block on the CPU, equal to `WindowSampler.reference`'s."""
-    from skiplight.sampling.windows import Windows
-
     ids, segments = block.ids.numpy(), block.segments.numpy()
     seed, epoch = np.uint64(sampler.seed), np.uint64(block.epoch)
     kept, half = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
