@@ -22,8 +22,12 @@ from skiplight.engines.base import Request
 from skiplight.errors import ConfigError
 from skiplight.files import cache_folder
 from skiplight.module import SkipGramModule
-from skiplight.objectives.base import Tables
-from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.objectives import OBJECTIVES, make_objective
+from skiplight.objectives.base import Objective, Tables
+from skiplight.objectives.full_softmax import FullSoftmax
+from skiplight.objectives.nce import NCE
+from skiplight.objectives.sampled_softmax import SampledSoftmax
+from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.windows import WindowSampler
 from skiplight.vectors import WordVectors
 
@@ -54,11 +58,18 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker, which has threads")
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
+    objective_class = OBJECTIVES[config.objective.name]
+    bias = objective_class.default_bias if config.model.bias == "auto" else config.model.bias
+    _check_objective(config, objective_class)
+    if config.model.bias == "auto" and bias != "none":
+        log.info("model.bias=%s: as %s is given one", bias, config.objective.name)
     engine = choose(
         config.engine.name,
         Request(
-            NegativeSampling,
+            objective_class,
             optimizer_class(config.optim.name),
+            bias=bias != "none",
+            input=config.sampling.input,
             device=device_type(config.trainer.accelerator),
             precision=config.trainer.precision,
             devices=config.trainer.devices * config.trainer.num_nodes,
@@ -67,16 +78,20 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
     sparse = takes_sparse(config.optim.name)
 
     text = prepare_text(config)
+    counts = text.vocabulary.counts
     sampler = WindowSampler(
-        text.vocabulary.counts,
+        counts,
         seed=config.seed,
         window=config.sampling.window,
         subsample=config.sampling.subsample,
         exponent=config.noise.exponent,
-        negatives=config.noise.negatives,
+        negatives=config.noise.negatives if objective_class.needs_noise else 0,
         shared=config.noise.shared,  # type: ignore[arg-type]
         exclude=config.noise.exclude,  # type: ignore[arg-type]
+        noise=NoiseDistribution.log_uniform(len(counts)) if config.objective.proposal == "log_uniform" else None,
+        input=config.sampling.input,  # type: ignore[arg-type]
     )
+    objective = make_objective(config.objective.name, counts, sampler, config.objective.chunk)
     total = _total_tokens(config, text)
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
@@ -95,10 +110,17 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         f"{round(data.tokens / data.steps):,}",
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
-    tables = Tables(len(text.vocabulary), config.model.dim, sparse=sparse, seed=config.seed)
+    tables = Tables(
+        len(counts),
+        config.model.dim,
+        objective.output_rows(len(counts)),
+        sparse=sparse,
+        seed=config.seed,
+        bias=None if bias == "none" else objective.unigram_bias(counts),
+        train_bias=bias == "learned",
+    )
     if fresh and config.model.start is not None:
         start_from(config.model.start, tables, text.vocabulary)
-    objective = NegativeSampling(sampler.noise.probabilities)
     module = SkipGramModule(
         tables,
         objective,
@@ -108,6 +130,16 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         engine=engine.maker(sampler, config.trainer.threads),
     )
     return module, data
+
+
+def _check_objective(config: Config, objective: type[Objective]) -> None:
+    if config.objective.proposal != "noise" and objective not in (NCE, SampledSoftmax):
+        raise ConfigError(
+            f"`objective.proposal={config.objective.proposal}` is for nce and sampled_softmax:"
+            f" leave it at noise with {config.objective.name}"
+        )
+    if config.objective.chunk is not None and objective is not FullSoftmax:
+        raise ConfigError(f"`objective.chunk` is for full_softmax: leave it out with {config.objective.name}")
 
 
 def device_type(accelerator: str) -> str:
@@ -141,7 +173,7 @@ def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
         raise ConfigError(f"`model.start={run}` knows none of the {len(vocabulary):,} words of this text")
     with torch.no_grad():
         tables.input.weight[known] = vectors.input[rows[known]]
-        if vectors.output is not None:
+        if vectors.output is not None and len(tables.output.weight) == len(vocabulary):
             tables.output.weight[known] = vectors.output[rows[known]]
     log.info(
         "%s of %s words start from %s, the others afresh; noise and subsampling follow this vocabulary's counts",

@@ -39,12 +39,12 @@ def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str
         header["datasets"] = [config.data.name]
     if credit:
         header["license"] = "cc-by-sa-4.0"
-    noise, sampling = config.noise, config.sampling
+    sampling = config.sampling
     rows = [
         ("words", f"{summary['vocabulary_size']:,}"),
         ("dimension", config.model.dim),
         ("trained on", f"{summary['tokens']:,} tokens, {summary['epochs']:.3g} epochs of {source}"),
-        ("objective", f"{config.objective.name}, {noise.negatives} negatives, noise count^{noise.exponent:g}"),
+        ("objective", _objective(config)),
         ("windows", f"up to {sampling.window} words either side, subsampling at {sampling.subsample:g}"),
         ("optimiser", f"{config.optim.name}, learning rate {config.optim.lr:g}, {summary['engine']} engine"),
         ("seed", config.seed),
@@ -62,6 +62,14 @@ def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str
         + f" Made with skiplight {__version__}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _objective(config: Config) -> str:
+    name, noise = config.objective.name, config.noise
+    if name in ("full_softmax", "hierarchical_softmax"):
+        return name
+    drawn = f"noise count^{noise.exponent:g}" if config.objective.proposal == "noise" else "log-uniform noise"
+    return f"{name}, {noise.negatives} negatives, {drawn}"
 
 
 def _figure(result: dict[str, Any]) -> str:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+OBJECTIVES = ("negative_sampling", "nce", "sampled_softmax", "full_softmax", "hierarchical_softmax")
+
 
 def option(
     default: Any,
@@ -67,6 +69,11 @@ class SamplingConfig:
 
     window: int = option(5, "largest half-width of a window; each is drawn from 1 to this", low=1, high=100)
     subsample: float = option(1e-3, "relative frequency above which words are thinned out; 0: none are", low=0, high=1)
+    input: str = option(
+        "context",
+        "the input word: each context word predicts the centre, or the centre each",
+        choices=["context", "centre"],
+    )
 
 
 @dataclasses.dataclass
@@ -84,6 +91,11 @@ class ModelConfig:
     """The two embedding tables."""
 
     dim: int = option(100, "length of the vectors", low=1, high=65536)
+    bias: str = option(
+        "auto",
+        "output bias: none, log p(o), or learned from there; auto: as the objective is usually given it",
+        choices=["auto", "none", "unigram", "learned"],
+    )
     start: str | None = option(None, "run whose vectors the words that it knows begin with")
 
 
@@ -91,7 +103,15 @@ class ModelConfig:
 class ObjectiveConfig:
     """The scoring rule."""
 
-    name: str = option("negative_sampling", "scoring rule", choices=["negative_sampling"])
+    name: str = option("negative_sampling", "scoring rule", choices=list(OBJECTIVES))
+    chunk: int | None = option(
+        None, "full softmax: rows of logits at a time; default: about four million logits", low=1
+    )
+    proposal: str = option(
+        "noise",
+        "nce and sampled_softmax: what candidates are drawn from: noise.* or log(rank) as by Zipf's law",
+        choices=["noise", "log_uniform"],
+    )
 
 
 @dataclasses.dataclass

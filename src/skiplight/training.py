@@ -106,8 +106,9 @@ class _Training:
                 )
             summary = self._summary(str(trainer.strategy.root_device))
             inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
+            per_word = len(outputs) == len(inputs)  # a tree's inner nodes are no words
             card = model_card(self.config, data.text, summary)
-            WordVectors(data.text.vocabulary, inputs, outputs).save(folder.vectors, card)
+            WordVectors(data.text.vocabulary, inputs, outputs if per_word else None).save(folder.vectors, card)
             summary["seconds"]["total"] = round(time.perf_counter() - begin, 3)
             log_summary(logger, summary, folder, self.config.logger.artifact)
         folder.write_summary(summary)  # last, since it marks the run as finished

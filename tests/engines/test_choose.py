@@ -13,6 +13,7 @@ from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.base import Request
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.errors import ConfigError
+from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.objectives.negative_sampling import NegativeSampling
 
 PLAIN = Request(NegativeSampling)
@@ -23,7 +24,10 @@ BEYOND_FUSED = [
     {"precision": "16-mixed"},
     {"device": "cuda"},
     {"devices": 2},
-    {"clipping": True},
+    {"clipping": True, "optimizer": torch.optim.AdamW},
+    {"objective": FullSoftmax},
+    {"bias": True},
+    {"input": "centre"},
     {"accumulate": 2},
 ]
 
@@ -44,3 +48,10 @@ def test_what_the_fused_engine_cannot_do(change: dict, caplog: pytest.LogCapture
     assert "fused cannot do" in caplog.text
     with pytest.raises(ConfigError, match=r"`engine=fused` cannot do .*: choose `engine=autograd`"):
         choose("fused", request)
+
+
+def test_what_no_engine_can_do_says_why() -> None:
+    with pytest.raises(ConfigError, match=r"dense: another `optim\.name` can"):
+        choose("auto", Request(FullSoftmax, torch.optim.SparseAdam))
+    with pytest.raises(ConfigError, match="gradient clipping with SGD"):
+        choose("auto", dataclasses.replace(PLAIN, clipping=True))

@@ -31,6 +31,11 @@ def choose(name: str, request: Request) -> type[Engine]:
             log.info("engine=%s: %s", engine.name, reason or ("as asked" if name != "auto" else "the fastest there is"))
             return engine
         refused[engine.name] = ", ".join(problems)
+    if name == "auto":
+        raise ConfigError(
+            "no engine can do what is asked: "
+            + "; ".join(f"{engine} cannot do {what}" for engine, what in refused.items())
+        )
     able = [f"`engine={engine.name}`" for engine in ENGINES if not engine.unsupported(request)]
     raise ConfigError(
         f"`engine={name}` cannot do {refused.get(name, 'this')}: "

@@ -13,9 +13,8 @@ import inspect
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
-from skiplight.engines.base import Engine, StepResult
+from skiplight.engines.base import Engine, Request, StepResult
 from skiplight.errors import ConfigError
 from skiplight.sampling.batches import Block, Windows
 
@@ -57,6 +56,17 @@ class AutogradEngine(Engine):
     takes_blocks: ClassVar[bool] = False
     block_tokens: ClassVar[int] = 1000
 
+    @classmethod
+    def unsupported(cls, request: Request) -> list[str]:
+        optimizer = request.optimizer.__name__
+        problems = {
+            f"{optimizer} with {request.objective.__name__}, whose gradients are dense: another `optim.name` can": (
+                request.objective.dense and request.optimizer is torch.optim.SparseAdam
+            ),
+            f"gradient clipping with {optimizer}, whose gradients are sparse": request.clipping and optimizer in SPARSE,
+        }
+        return [problem for problem, there in problems.items() if there]
+
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Windows):
             raise TypeError(f"the autograd engine takes windows, not {type(batch).__name__}")
@@ -69,27 +79,15 @@ class AutogradEngine(Engine):
         if not isinstance(self.optimizer, torch.optim.SGD) or not isinstance(batch, Windows) or batch.pairs == 0:
             return
         most = 4 / self.optimizer.param_groups[0]["lr"]
-        inputs, outputs = gradients_per_row(batch, len(self.tables.output.weight))
-        for table, summed in ((self.tables.input, inputs), (self.tables.output, outputs)):
-            gradient = table.weight.grad
+        inputs, outputs = self.objective.gradients(self.tables, batch)
+        tables = [(self.tables.input, inputs), (self.tables.output, outputs), (self.tables.bias, outputs)]
+        for table, summed in tables:
+            gradient = None if table is None else table.weight.grad
             if gradient is None or summed.max() <= most:
                 continue
+            assert table is not None
             scale = (most / summed).clamp(max=1.0).to(table.weight.dtype)
             if gradient.is_sparse:
                 gradient._values().mul_(scale[gradient._indices()[0]][:, None])
             else:
                 gradient.mul_(scale[:, None])
-
-
-def gradients_per_row(windows: Windows, rows: int) -> tuple[Tensor, Tensor]:
-    """How many gradients a step sums in each row of the input and of the output table, float64 [rows] each.
-
-    An input vector gets one from each of the K + 1 words that it is scored with, an output vector one from each pair.
-    """
-    terms = 1 + windows.negatives.shape[1]
-    inputs = torch.bincount(windows.inputs, minlength=rows).double() * terms
-    sizes = windows.offsets.diff().double()
-    outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
-    per_row = sizes if windows.shared else sizes.new_ones(windows.pairs)
-    weights = (per_row[:, None] * windows.mask).flatten()
-    return inputs, outputs + torch.bincount(windows.negatives.flatten(), weights=weights, minlength=rows)

@@ -38,6 +38,8 @@ class Request:
     Attributes:
         objective: the scoring rule.
         optimizer: the optimiser's class in torch.optim.
+        bias: whether there is an output bias.
+        input: which side of a window is the input word.
         device: type of the device, as torch calls it.
         precision: as Lightning calls it.
         devices: on how many devices, over all machines.
@@ -47,6 +49,8 @@ class Request:
 
     objective: type[Objective]
     optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+    bias: bool = False
+    input: str = "context"
     device: str = "cpu"
     precision: str = "32-true"
     devices: int = 1

@@ -72,6 +72,8 @@ class FusedCpuEngine(Engine):
             f"the device {request.device}": request.device != "cpu",
             f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
             f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
+            "an output bias": request.bias,
+            "the centre as input": request.input != "context",
             f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),
             f"{request.devices} devices": request.devices > 1,
             "gradient clipping": request.clipping,

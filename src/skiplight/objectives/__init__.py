@@ -1,1 +1,48 @@
-"""Scoring rules: what loss a window with its negatives has; one file each behind one interface."""
+"""Scoring rules: what loss a window has; one file each behind one interface."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from skiplight.errors import ConfigError
+from skiplight.objectives.base import Objective
+from skiplight.objectives.full_softmax import FullSoftmax
+from skiplight.objectives.hierarchical_softmax import HierarchicalSoftmax
+from skiplight.objectives.nce import NCE
+from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.objectives.sampled_softmax import SampledSoftmax
+from skiplight.sampling.windows import WindowSampler
+
+OBJECTIVES: dict[str, type[Objective]] = {
+    "negative_sampling": NegativeSampling,
+    "nce": NCE,
+    "sampled_softmax": SampledSoftmax,
+    "full_softmax": FullSoftmax,
+    "hierarchical_softmax": HierarchicalSoftmax,
+}
+
+
+def make_objective(name: str, counts: np.ndarray, sampler: WindowSampler, chunk: int | None = None) -> Objective:
+    """The objective called `name` for the windows of `sampler`.
+
+    Args:
+        name: a key of `OBJECTIVES`.
+        counts: int64 [V], how often each word occurs.
+        sampler: its noise distribution is what negatives are drawn from.
+        chunk: rows of logits at a time, for full softmax.
+
+    Raises:
+        ConfigError: there is no such objective.
+    """
+    noise = sampler.noise.probabilities
+    if name == "negative_sampling":
+        return NegativeSampling(noise)
+    if name == "nce":
+        return NCE(noise)
+    if name == "sampled_softmax":
+        return SampledSoftmax(noise, hits=sampler.exclude == "none")
+    if name == "full_softmax":
+        return FullSoftmax(chunk)
+    if name == "hierarchical_softmax":
+        return HierarchicalSoftmax(counts)
+    raise ConfigError(f"`objective={name}` is none of {', '.join(OBJECTIVES)}")

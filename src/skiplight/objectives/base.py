@@ -1,18 +1,21 @@
-"""What every objective can do, and the two tables that it scores with."""
+"""What every objective can do, and the tables that it scores with."""
 
 from __future__ import annotations
 
 import abc
-from typing import NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skiplight.sampling.batches import Windows
 
+Bias = Literal["none", "unigram", "learned"]
+
 
 class Tables(nn.Module):
-    """Input vectors v_w and output vectors u_w, one row a word.
+    """Input vectors v_w and output vectors u_w, one row a word, and a bias for each output vector where there is one.
 
     Inputs start uniform in ±0.5/dim and outputs at zero, as in word2vec.c; were both zero, no gradient would ever flow.
 
@@ -22,18 +25,39 @@ class Tables(nn.Module):
         output_rows: rows of `output` (V but for hierarchical softmax).
         sparse: whether the tables get sparse gradients, which hold the touched rows only.
         seed: of the initial input vectors.
+        bias: float [output_rows], what the output bias starts at; None for none.
+        train_bias: whether the bias learns, rather than staying where it starts.
+
+    Attributes:
+        bias: an embedding of [output_rows, 1], or None.
     """
 
     def __init__(
-        self, vocabulary: int, dim: int, output_rows: int | None = None, sparse: bool = True, seed: int = 0
+        self,
+        vocabulary: int,
+        dim: int,
+        output_rows: int | None = None,
+        sparse: bool = True,
+        seed: int = 0,
+        bias: Tensor | None = None,
+        train_bias: bool = True,
     ) -> None:
         super().__init__()
         self.input = nn.Embedding(vocabulary, dim, sparse=sparse, _weight=torch.empty(vocabulary, dim))
         rows = vocabulary if output_rows is None else output_rows
         self.output = nn.Embedding(rows, dim, sparse=sparse, _weight=torch.zeros(rows, dim))
+        self.bias: nn.Embedding | None = None
+        if bias is not None:
+            self.bias = nn.Embedding(rows, 1, sparse=sparse, _weight=bias.detach().float().reshape(rows, 1).clone())
+            self.bias.weight.requires_grad_(train_bias)
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             self.input.weight.uniform_(-0.5 / dim, 0.5 / dim, generator=generator)
+
+    def scores(self, inputs: Tensor) -> Tensor:
+        """u_o·v_i + b_o of every output row o, [n, output_rows], for n input words, int64 [n]."""
+        scores = self.input(inputs) @ self.output.weight.T
+        return scores if self.bias is None else scores + self.bias.weight.squeeze(1)
 
 
 class Loss(NamedTuple):
@@ -43,23 +67,59 @@ class Loss(NamedTuple):
     pairs: int
 
 
-class Objective(abc.ABC):
-    """A scoring rule for windows; knows tables, but neither an engine nor an optimiser."""
+class Gradients(NamedTuple):
+    """How many gradients a step sums in each row of the input table, float64 [V], and of the output, [output_rows].
 
-    needs_noise: bool
+    The unit is the gradient of one logistic score, whose curvature is at most a quarter of the squared length of the
+    vector on the other side; a softmax over many words may be four times as curved.
+    """
+
+    inputs: Tensor
+    outputs: Tensor
+
+
+class Objective(nn.Module, abc.ABC):
+    """A scoring rule for windows; knows tables, but neither an engine nor an optimiser.
+
+    A module for the sake of its constants, buffers that follow the tables to their device; it has no parameters.
+    """
+
+    needs_noise: ClassVar[bool]
     """Whether windows must come with negatives."""
+    default_bias: ClassVar[Bias] = "none"
+    """The output bias that makes a comparison with the other objectives fair."""
+    dense: ClassVar[bool] = False
+    """Whether every step moves every output vector, so that their gradient is dense whatever the tables ask for."""
 
     def output_rows(self, vocabulary: int) -> int:
         """How many output vectors a vocabulary of that size needs."""
         return vocabulary
+
+    def unigram_bias(self, counts: np.ndarray) -> Tensor:
+        """The output bias, float32 [output_rows], with which vectors of zero predict the unigram distribution."""
+        return torch.from_numpy(np.log(counts / counts.sum())).float()
 
     @abc.abstractmethod
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         """The loss summed over all pairs of the windows, and their number."""
 
     @abc.abstractmethod
+    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
+        """How many gradients `loss` sums in each row of the tables."""
+
+    @abc.abstractmethod
     def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
         """log p(o | i) of every output word o, float32 [n, V], for n input words, int64 [n]; rows sum to 1."""
+
+    def _constant(self, name: str, values: np.ndarray) -> None:
+        """Keeps an array as a buffer, in float32 where it is of real numbers, out of the checkpoints."""
+        tensor = torch.from_numpy(np.ascontiguousarray(values))
+        self.register_buffer(name, tensor.float() if tensor.is_floating_point() else tensor, persistent=False)
+
+
+def empty_loss(tables: Tables) -> Loss:
+    """The loss of no window."""
+    return Loss(tables.input.weight.new_zeros((), dtype=torch.float64), 0)
 
 
 def at_least_float32(scores: Tensor) -> Tensor:

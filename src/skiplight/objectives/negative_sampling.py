@@ -12,12 +12,15 @@ the noise, the correction is approximate.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skiplight.objectives.base import Loss, Objective, Tables, at_least_float32
+from skiplight.objectives.base import Gradients, Loss, Objective, Tables, empty_loss
+from skiplight.objectives.scores import contrast, contrast_gradients
 from skiplight.sampling.batches import Windows
 
 
@@ -36,46 +39,32 @@ class NegativeSampling(Objective):
     4.1589
     """
 
-    needs_noise = True
+    needs_noise: ClassVar[bool] = True
+
+    log_noise: Tensor
 
     def __init__(self, noise: np.ndarray) -> None:
-        self.log_noise = torch.from_numpy(np.log(noise)).float()
+        super().__init__()
+        self._constant("log_noise", np.log(noise))
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
-            return Loss(tables.input.weight.new_zeros((), dtype=torch.float64), 0)
-        score = _by_window if windows.shared else _by_pair
-        positive, negative, mask = score(tables, windows)
-        positive, negative = at_least_float32(positive), at_least_float32(negative)
-        # Sums in float64: a step may have millions of terms.
-        loss = -F.logsigmoid(positive).sum(dtype=torch.float64)
-        loss = loss - (F.logsigmoid(-negative) * mask).sum(dtype=torch.float64)
-        return Loss(loss, windows.pairs)
+            return empty_loss(tables)
+        _, scores, counted = contrast(tables, windows)
+        return Loss(logistic_loss(scores, counted), windows.pairs)
+
+    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
+        return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
 
     def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        scores = tables.input(inputs) @ tables.output.weight.T
-        return torch.log_softmax(scores + self.log_noise.to(scores.device), dim=-1)
+        return torch.log_softmax(tables.scores(inputs) + self.log_noise, dim=-1)
 
 
-def _by_pair(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of the target [pairs] and of each pair's own negatives [pairs, K], and the negatives' mask."""
-    inputs = tables.input(windows.inputs)
-    positive = (inputs * tables.output(windows.target)[windows.window_of_pair()]).sum(-1)
-    return positive, torch.einsum("pd,pkd->pk", inputs, tables.output(windows.negatives)), windows.mask
+def logistic_loss(scores: Tensor, counted: Tensor) -> Tensor:
+    """-log σ(s) of the targets in slot 0 and -log σ(-s) of the negatives, [..., 1 + K, C], summed where they count.
 
-
-def _by_window(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of the target [pairs] and of the window's negatives [windows, K, context], and the negatives' mask.
-
-    All K + 1 output rows of a window meet all its context rows in one small matrix product, so that an output row is
-    read once a window and not once a pair. Contexts are padded to the longest by the pairs that follow: rows that the
-    block touches anyway, with a gradient of zero.
+    The sum is of float64: a step may have millions of terms.
     """
-    sizes = windows.offsets.diff()
-    slot = torch.arange(int(sizes.max()), device=sizes.device)
-    used = slot < sizes[:, None]
-    pair = (windows.offsets[:-1, None] + slot).clamp_(max=windows.pairs - 1)
-    context = tables.input(windows.inputs[pair])
-    outputs = tables.output(torch.cat([windows.target[:, None], windows.negatives], dim=1))
-    scores = torch.bmm(outputs, context.transpose(1, 2))
-    return scores[:, 0][used], scores[:, 1:], windows.mask[:, :, None] & used[:, None]
+    sign = scores.new_full((scores.shape[1], 1), -1.0)
+    sign[0] = 1.0
+    return -(F.logsigmoid(scores * sign) * counted).sum(dtype=torch.float64)

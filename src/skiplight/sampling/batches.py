@@ -86,3 +86,19 @@ class Windows:
         """int64 [pairs], the window that each pair belongs to."""
         sizes = self.offsets.diff()
         return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+
+    def turned(self) -> Windows:
+        """The same pairs read the other way round: the centre is the input, its context words are the targets.
+
+        Each pair is then a window of its own. Negatives that its window's pairs shared stay the same for all of them.
+        """
+        window_of = self.window_of_pair()
+        rows = window_of if self.shared else torch.arange(self.pairs, device=window_of.device)
+        return dataclasses.replace(
+            self,
+            inputs=self.target[window_of],
+            offsets=torch.arange(self.pairs + 1, device=window_of.device),
+            target=self.inputs,
+            negatives=self.negatives[rows],
+            mask=self.mask[rows],
+        )

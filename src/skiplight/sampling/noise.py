@@ -16,6 +16,8 @@ from skiplight.sampling.draws import below
 class NoiseDistribution:
     """P_n(w) ∝ count(w)^exponent over the ids 0..V-1.
 
+    Another distribution can be drawn from as well: `NoiseDistribution.log_uniform`.
+
     Args:
         counts: int64 [V], each at least 1.
         exponent: α, any finite number.
@@ -38,7 +40,20 @@ class NoiseDistribution:
         # Scaled by the largest before the exponential, so that no exponent overflows.
         logits = exponent * np.log(counts.astype(np.float64))
         weights = np.exp(logits - logits.max())
-        self.exponent = exponent
+        self._set(weights)
+
+    @classmethod
+    def log_uniform(cls, vocabulary: int) -> NoiseDistribution:
+        """P(w) = log((w + 2) / (w + 1)) / log(V + 1), about what Zipf's law gives words in the order of their counts.
+
+        >>> NoiseDistribution.log_uniform(3).probabilities.round(3).tolist()
+        [0.5, 0.292, 0.208]
+        """
+        noise = cls.__new__(cls)
+        noise._set(np.log1p(1 / np.arange(1, vocabulary + 1)))
+        return noise
+
+    def _set(self, weights: np.ndarray) -> None:
         self.probabilities = weights / weights.sum()
         self.threshold, self.alias = _alias_table(self.probabilities)
 

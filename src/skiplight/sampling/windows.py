@@ -26,6 +26,7 @@ from skiplight.sampling.windows_numba import sample
 
 Shared = Literal["window", "pair"]
 Exclude = Literal["none", "target", "window"]
+Input = Literal["context", "centre"]
 
 
 class WindowSampler:
@@ -37,10 +38,13 @@ class WindowSampler:
         window: W, the largest half-width.
         subsample: the threshold t of subsampling; 0 keeps every token.
         exponent: α of the noise distribution.
-        negatives: K.
+        negatives: K; 0 for objectives that need no noise.
         shared: "window" gives the pairs of a window the same negatives, "pair" each its own.
         exclude: what a negative may not be: "none" nothing, "target" the centre, "window" any word of the window. An
             excluded draw is repeated up to 16 times, then masked.
+        noise: what negatives are drawn from instead of count^α.
+        input: which side of a window is the input word: "context" as in word2vec, where each context word predicts the
+            centre, or "centre", where the centre predicts each (`Windows.turned`).
 
     >>> sampler = WindowSampler(np.array([3, 2, 1]), window=1, subsample=0, negatives=2, exclude="target")
     >>> windows = sampler(Block.of([[0, 1, 2]]))
@@ -61,21 +65,29 @@ class WindowSampler:
         negatives: int = 5,
         shared: Shared = "window",
         exclude: Exclude = "target",
+        noise: NoiseDistribution | None = None,
+        input: Input = "context",
     ) -> None:
         self.seed, self.window, self.negatives = seed, window, negatives
-        self.shared, self.exclude = shared, exclude
-        self.noise = NoiseDistribution(counts, exponent)
+        self.shared, self.exclude, self.input = shared, exclude, input
+        self.noise = NoiseDistribution(counts, exponent) if noise is None else noise
         self.keep = keep_thresholds(counts, subsample)
         self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, block: Block) -> Windows:
         """The windows of `block`, on its device."""
-        if block.ids.device.type == "cpu":
-            return sample(self, block)
-        return self.reference(block)
+        windows = sample(self, block) if block.ids.device.type == "cpu" else self.reference(block)
+        return self.turned(windows) if self.input == "centre" else windows
+
+    def turned(self, windows: Windows) -> Windows:
+        """The windows read the other way round, without negatives that are now the target of their pair."""
+        windows = windows.turned()
+        if self.exclude != "none":
+            windows.mask &= windows.negatives != windows.target[:, None]
+        return windows
 
     def reference(self, block: Block) -> Windows:
-        """The same windows by tensor operations alone."""
+        """The same windows, read word2vec's way round, by tensor operations alone."""
         key, device = (self.seed, block.epoch), block.ids.device
         keep, _, _ = self._tables(device)
 

@@ -1,0 +1,94 @@
+r"""Hierarchical softmax over a Huffman tree (Morin and Bengio 2005; Mikolov et al. 2013, section 2.1).
+
+The words are the leaves of a binary tree (`huffman.py`), and an output vector u_n belongs to each of its V - 1 inner
+nodes, not to a word. A word's probability is that of the turns on the way to it,
+
+    p(o|i) = Π_n σ(±u_n·v_i)   over the nodes n from the root to o, + where the way turns left, - where right,
+
+which sums to 1 over the words by itself: a pair costs about log2 V scores instead of V, and no noise is drawn.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from skiplight.objectives.base import Gradients, Loss, Objective, Tables, empty_loss
+from skiplight.objectives.huffman import HuffmanTree
+from skiplight.objectives.scores import score
+from skiplight.sampling.batches import Windows
+
+
+class HierarchicalSoftmax(Objective):
+    """Softmax by turns down a Huffman tree.
+
+    Args:
+        counts: int64 [V], how often each word occurs.
+    """
+
+    needs_noise: ClassVar[bool] = False
+
+    lengths: Tensor
+    nodes: Tensor
+    signs: Tensor
+    left: Tensor
+    right: Tensor
+    by_level: Tensor
+
+    def __init__(self, counts: np.ndarray) -> None:
+        super().__init__()
+        tree = HuffmanTree.of(counts)
+        for name in ("nodes", "signs", "left", "right"):
+            self._constant(name, getattr(tree, name))
+        self._constant("lengths", tree.depth[: len(counts)])
+        # Inner nodes from the root down, and how many of them each level has.
+        inner = tree.depth[len(counts) :]
+        self._constant("by_level", np.argsort(inner, kind="stable"))
+        self.level_sizes = np.bincount(inner).tolist()
+        weights = np.log(tree.weights)
+        self._odds = weights[tree.left] - weights[tree.right]
+
+    def output_rows(self, vocabulary: int) -> int:
+        return vocabulary - 1
+
+    def unigram_bias(self, counts: np.ndarray) -> Tensor:
+        """The log odds of turning left at each node."""
+        return torch.from_numpy(self._odds).float()
+
+    def loss(self, tables: Tables, windows: Windows) -> Loss:
+        if windows.pairs == 0:
+            return empty_loss(tables)
+        nodes, signs = self._paths(windows.target)
+        scores, used = score(tables, windows, nodes)
+        counted = (signs != 0)[:, :, None] & used
+        loss = -(F.logsigmoid(scores * signs[:, :, None]) * counted).sum(dtype=torch.float64)
+        return Loss(loss, windows.pairs)
+
+    def _paths(self, words: Tensor) -> tuple[Tensor, Tensor]:
+        """Nodes and signs of the words' paths, [words, longest of them]."""
+        words = words.long()
+        longest = int(self.lengths[words].max())
+        return self.nodes[words, :longest], self.signs[words, :longest]
+
+    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
+        sizes = windows.offsets.diff().double()
+        nodes, signs = self._paths(windows.target)
+        lengths = self.lengths[windows.target.long()].double()[windows.window_of_pair()]
+        inputs = torch.bincount(windows.inputs, weights=lengths, minlength=len(tables.input.weight))
+        weights = sizes[:, None] * (signs != 0)
+        outputs = torch.bincount(nodes.flatten(), weights=weights.flatten(), minlength=len(tables.output.weight))
+        return Gradients(inputs, outputs)
+
+    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
+        scores = tables.scores(inputs)
+        size = len(tables.input.weight)
+        log_prob = scores.new_zeros(len(inputs), 2 * size - 1)
+        for level in self.by_level.split(self.level_sizes):
+            above, turn = log_prob[:, size + level], scores[:, level]
+            log_prob[:, self.left[level]] = above + F.logsigmoid(turn)
+            log_prob[:, self.right[level]] = above + F.logsigmoid(-turn)
+        return log_prob[:, :size]

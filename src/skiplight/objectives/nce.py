@@ -1,0 +1,57 @@
+r"""Noise-contrastive estimation (Gutmann and Hyvärinen 2010; for words Mnih and Teh 2012, "A fast and simple algorithm
+for training neural probabilistic language models").
+
+The model is log p(o|i) = s(i, o) = u_o·v_i + b_o itself, with no normalising sum: a classifier that tells an observed
+output word from K noise words drawn from P_n,
+
+    loss = -log σ(s(i,o) - log(K·P_n(o))) - Σ_k log σ(log(K·P_n(k)) - s(i,k)),
+
+is minimised where s = log p(o|i) exactly, for every K: its scores learn to sum to 1 by themselves. It differs from
+negative sampling by the correction alone, which is what makes it estimate probabilities. Exact where the noise may
+draw the target (`noise.exclude=none`); with the target excluded, P_n(o) is off by a factor near 1.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
+from skiplight.objectives.negative_sampling import logistic_loss
+from skiplight.objectives.scores import contrast, contrast_gradients
+from skiplight.sampling.batches import Windows
+
+
+class NCE(Objective):
+    """Noise-contrastive estimation.
+
+    Args:
+        noise: the probabilities P_n that negatives are drawn with, float64 [V].
+    """
+
+    needs_noise: ClassVar[bool] = True
+    default_bias: ClassVar[Bias] = "learned"
+
+    log_noise: Tensor
+
+    def __init__(self, noise: np.ndarray) -> None:
+        super().__init__()
+        self._constant("log_noise", np.log(noise))
+
+    def loss(self, tables: Tables, windows: Windows) -> Loss:
+        if windows.pairs == 0:
+            return empty_loss(tables)
+        words, scores, counted = contrast(tables, windows)
+        expected = self.log_noise[words] + math.log(windows.negatives.shape[1])
+        return Loss(logistic_loss(scores - expected[:, :, None], counted), windows.pairs)
+
+    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
+        return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
+
+    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
+        """Normalised, so that it can be compared: what training drives the sum of exp(s) to is 1 only in the limit."""
+        return torch.log_softmax(tables.scores(inputs), dim=-1)

@@ -1,0 +1,63 @@
+"""Scores of windows against output vectors, as all objectives that look at a few of them need them.
+
+The output rows that a window is scored with meet all its context words in one small matrix product, so that a row is
+read once a window and not once a pair. Where each pair has rows of its own, it is a window of one context word.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from skiplight.objectives.base import Gradients, Tables, at_least_float32
+from skiplight.sampling.batches import Windows
+
+
+def score(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Scores u·v + b of output rows with the context words of their windows, in float32 or better.
+
+    Contexts are padded to the longest by the pairs that follow: rows that the step touches anyway, whose scores the
+    caller masks, so that their gradient is zero.
+
+    Args:
+        rows: int [windows, R], or [pairs, R] where each pair has its own.
+
+    Returns:
+        Scores, [windows, R, C] or [pairs, R, 1], and bool [windows, 1, C] or [pairs, 1, 1]: whether a pair is there.
+    """
+    if len(rows) == len(windows.target):
+        sizes = windows.offsets.diff()
+        slot = torch.arange(int(sizes.max()), device=sizes.device)
+        used = slot < sizes[:, None]
+        pair = (windows.offsets[:-1, None] + slot).clamp_(max=windows.pairs - 1)
+        inputs = windows.inputs[pair]
+    else:
+        inputs = windows.inputs[:, None]
+        used = torch.ones_like(inputs, dtype=torch.bool)
+    scores = at_least_float32(torch.bmm(tables.output(rows), tables.input(inputs).transpose(1, 2)))
+    return scores if tables.bias is None else scores + tables.bias(rows), used[:, None]
+
+
+def contrast(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    """Scores of each pair's target (slot 0) and negatives (slots 1 to K).
+
+    Returns:
+        Words, int64 [windows, 1 + K] or [pairs, 1 + K]; their scores, [windows, 1 + K, C] or [pairs, 1 + K, 1]; and
+        bool like the scores: which of them count.
+    """
+    target = windows.target if windows.shared else windows.target[windows.window_of_pair()]
+    words = torch.cat([target[:, None], windows.negatives], dim=1)
+    scores, used = score(tables, windows, words)
+    counted = torch.cat([torch.ones_like(windows.mask[:, :1]), windows.mask], dim=1)[:, :, None] & used
+    return words.long(), scores, counted
+
+
+def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradients:
+    """Gradients where each pair's target and negatives get one each, and its input word `per_pair`."""
+    inputs = torch.bincount(windows.inputs, minlength=len(tables.input.weight)).double() * per_pair
+    sizes = windows.offsets.diff().double()
+    rows = len(tables.output.weight)
+    outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
+    weights = (sizes if windows.shared else sizes.new_ones(windows.pairs))[:, None] * windows.mask
+    outputs += torch.bincount(windows.negatives.flatten(), weights=weights.flatten(), minlength=rows)
+    return Gradients(inputs, outputs)
