@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from skiplight.composition import compose
-from skiplight.config import Config, conf_dir
+from skiplight.config import ABOVE_RUNS, Config, StudyConfig, conf_dir
 from skiplight.errors import ConfigError
 from skiplight.options import describe_options, load, options, save, validate
 
@@ -75,7 +75,15 @@ def test_a_saved_config_comes_back(tmp_path: Path) -> None:
     config = compose(["model.dim=7", "data.path=[a.txt,b.txt]", "noise.exponent=-0.5", "evaluation.words=['é']"])
     save(config, tmp_path / "config.yaml")
     assert load(tmp_path / "config.yaml") == config
-    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == dataclasses.asdict(config)
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert saved == {name: value for name, value in dataclasses.asdict(config).items() if name not in ABOVE_RUNS}
+
+
+def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path: Path) -> None:
+    config = compose(["study.sampler=grid", "study.space={noise.exponent: [0, 1], model.dim: {low: 8, high: 64}}"])
+    assert config.study.space["model.dim"] == {"low": 8, "high": 64}
+    save(config, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == dataclasses.replace(config, study=StudyConfig())
 
 
 @pytest.mark.parametrize(

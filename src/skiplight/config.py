@@ -179,8 +179,25 @@ class LoggerConfig:
 
 
 @dataclasses.dataclass
+class StudyConfig:
+    """A study: what `skiplight sweep` looks for, and where. The options of each trial are those of a run."""
+
+    space: Any = option(None, "options to search, each with a list of values, or with {low, high, step, log}")
+    metric: Any = option(
+        "evaluation/wordsim353",
+        "figure of the summary to judge by, as evaluation/SET, heldout/perplexity, loss or seconds/train; two of them, "
+        "in a list: the Pareto front",
+    )
+    direction: Any = option(None, "maximize or minimize, a list for two metrics; default: what suits the metric")
+    sampler: str = option("tpe", "how trials are chosen", choices=["grid", "random", "tpe"])
+    pruner: str = option(
+        "none", "how poor trials are stopped at their evaluations", choices=["none", "median", "halving"]
+    )
+
+
+@dataclasses.dataclass
 class Config:
-    """All options of a run."""
+    """All options: of a run, and in the groups named in `ABOVE_RUNS` of what makes several."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
@@ -194,8 +211,13 @@ class Config:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
+    study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     seed: int = option(0, "of every random decision", low=0, high=2**32 - 1)
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
+
+
+ABOVE_RUNS = ("study",)
+"""Groups of options of what makes several runs; the config.yaml of a run leaves them out."""
 
 
 def conf_dir() -> Path:

@@ -8,7 +8,6 @@ resumed run goes on with it, and it is finished in every case.
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +15,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from skiplight.config import Config
 from skiplight.errors import ConfigError, Stopped
+from skiplight.options import of_run
 from skiplight.runs import RunFolder
 
 
@@ -58,7 +58,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
         dir=run.path,
         resume="allow",
         mode="offline" if config.logger.offline else "online",
-        config=dataclasses.asdict(config),
+        config=of_run(config),
         reinit="create_new",  # never an earlier training's run of the same process
         settings=wandb.Settings(silent=True, console="off"),
     )

@@ -15,7 +15,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skiplight.config import Config
+from skiplight.config import ABOVE_RUNS, Config
 from skiplight.errors import ConfigError
 
 
@@ -121,9 +121,14 @@ def from_mapping(mapping: Any) -> Config:
     return config
 
 
+def of_run(config: Config) -> dict[str, Any]:
+    """The options of a run as nested mappings, without those of what made it."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in ABOVE_RUNS}
+
+
 def save(config: Config, path: Path) -> None:
-    """Writes a config.yaml: plain YAML, resolved, without interpolation."""
-    path.write_text(yaml.safe_dump(dataclasses.asdict(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    """Writes a config.yaml: a run's options as plain YAML, resolved, without interpolation."""
+    path.write_text(yaml.safe_dump(of_run(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load(path: Path) -> Config:
