@@ -16,6 +16,7 @@ from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.errors import RunError
+from skiplight.evaluation.heldout import heldout_pairs
 from skiplight.sampling.batches import Block
 from skiplight.sampling.draws_torch import permutation
 from skiplight.sampling.windows import WindowSampler
@@ -145,3 +146,16 @@ def test_a_stream_of_unknown_size_must_be_told_it(texts: tuple[TokenStore, Token
     with pytest.raises(ValueError, match="tokens"):
         data_module(unknown)
     assert len(data_module(unknown, tokens=5000).train_dataloader()) == 3
+
+
+def test_held_out_pairs_are_the_same_stored_and_streamed_where_all_are_taken(
+    texts: tuple[TokenStore, TokenStream],
+) -> None:
+    def pairs(text: TokenStore | TokenStream) -> Counter:
+        data = data_module(text)
+        found = heldout_pairs(data.heldout_blocks(), data.sampler, limit=10**9)
+        return Counter(zip(found.inputs.tolist(), found.outputs.tolist(), found.weights.tolist(), strict=True))
+
+    stored, streamed = map(pairs, texts)
+    assert stored.total() > 1000
+    assert stored == streamed

@@ -108,7 +108,11 @@ class SkipGramDataModule(lightning.LightningDataModule):
         return batch if self.takes_blocks or not isinstance(batch, Block) else self.windows(batch)
 
     def heldout_blocks(self) -> Iterator[Block]:
-        """The held-out text, in an order drawn once and for all where it is stored, in small blocks."""
+        """The held-out text in small blocks: in an order drawn once and for all where it is stored, else as it comes.
+
+        Who takes only some of it therefore gets other pairs from a stream than from the store of the same text: a
+        stream would have to be read to its end for a fair share of them.
+        """
         if isinstance(self.text, TokenStore):
             split = self.text.heldout
             yield from StoredBlocks(split, SEGMENT_TOKENS, 0)(Cursor(EVALUATION_EPOCH), 0, 1, 0, 1)
