@@ -143,8 +143,9 @@ def test_max_tokens_ends_a_run_early(folder: Path, texts: Path) -> None:
     assert 50_000 <= summary["tokens"] < 52_000
 
 
+@pytest.mark.filterwarnings("error::UserWarning")
 @pytest.mark.parametrize("optimizer", ["adagrad", "sparse_adam", "adam"])
-def test_any_optimizer_by_name(folder: Path, texts: Path, optimizer: str) -> None:
+def test_any_optimizer_by_name_and_without_a_warning(folder: Path, texts: Path, optimizer: str) -> None:
     run = folder / optimizer
     options = [f"optim.name={optimizer}", "trainer.max_tokens=40000", "optim.lr=0.01", "engine=autograd"]
     assert main(train_arguments(texts, folder, run, *options)) == 0

@@ -140,6 +140,8 @@ class _Training:
             warnings.filterwarnings("ignore", ".*does not have many workers.*")
             warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
+            # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
+            warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
             trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
