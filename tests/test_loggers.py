@@ -6,10 +6,12 @@ import csv
 import json
 import os
 import struct
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 
 from skiplight.cli import main
 from tests.runs import command, kill_when, metrics, newest_step, skiplight, train_arguments, train_command
@@ -39,19 +41,31 @@ def records(file: Path) -> Iterator:
             yield record
 
 
+def values(items: Iterable) -> dict:
+    """Values by key; the parts of a nested key with a slash between them."""
+    return {item.key or "/".join(item.nested_key): json.loads(item.value_json) for item in items}
+
+
 def runs(folder: Path) -> list[dict]:
-    """Of each offline W&B run below a folder: id, group, config, history, metrics that are defined, exit code."""
+    """Of each offline W&B run below a folder: id, group, config, history, summary, metrics that are defined, artifacts
+    by type with the files and where they lie, names of files, exit code."""
     found = []
     for file in sorted(folder.glob("**/offline-run-*/*.wandb")):
-        run: dict = {"history": [], "defined": {}, "exit": None}
+        run: dict = {"history": [], "summary": {}, "defined": {}, "artifacts": {}, "files": [], "exit": None}
         for record in records(file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 run |= {"id": record.run.run_id, "group": record.run.run_group, "project": record.run.project}
                 run["config"] = {item.key: json.loads(item.value_json) for item in record.run.config.update}
             elif kind == "history":
-                keys = {item.key or "/".join(item.nested_key): item for item in record.history.item}
-                run["history"].append({key: json.loads(item.value_json) for key, item in keys.items()})
+                run["history"].append(values(record.history.item))
+            elif kind == "summary":
+                run["summary"] |= values(record.summary.update)
+            elif kind == "artifact":
+                contents = {item.path: Path(item.local_path) for item in record.artifact.manifest.contents}
+                run["artifacts"].setdefault(record.artifact.type, []).append((record.artifact.name, contents))
+            elif kind == "files":
+                run["files"] += [file.parent / "files" / item.path for item in record.files.files]
             elif kind == "metric":
                 run["defined"][record.metric.name or record.metric.glob_name] = record.metric.step_metric
             elif kind == "exit":
@@ -89,6 +103,39 @@ def test_two_trainings_of_a_process_are_two_runs_of_wandb(folder: Path) -> None:
         assert [line["tokens"] for line in theirs] == [line["tokens"] for line in ours]
         assert [line["train/loss"] for line in theirs] == pytest.approx([line["train/loss"] for line in ours])
         assert sum("heldout/perplexity" in line for line in run["history"]) == 3
+
+
+def test_scores_neighbors_and_the_model_are_in_the_offline_file(folder: Path) -> None:
+    words = Counter((folder / "texts" / "0.txt").read_text().split()).most_common(6)
+    (folder / "pairs.tsv").write_text("".join(f"{words[0][0]}\t{word}\t{n}\n" for word, n in words[1:]))
+    options = [f"evaluation.similarity=[{folder / 'pairs.tsv'}]", f"evaluation.words=[{words[0][0]}]"]
+    assert main(arguments(folder, "scored", "logger=wandb", "logger.artifact=true", *options)) == 0
+    (run,) = runs(folder / "scored")
+
+    summary = json.loads((folder / "scored" / "summary.json").read_text())
+    assert set(summary["evaluation"]) == {"pairs", "heldout"}
+    assert {name: run["summary"][name] for name in summary} == summary
+    assert run["config"] == yaml.safe_load((folder / "scored" / "config.yaml").read_text()) | {
+        "_wandb": run["config"]["_wandb"]
+    }
+    scored = [line for line in run["history"] if "evaluation/pairs" in line]
+    ours = [line for line in metrics(folder / "scored") if "evaluation/pairs" in line]
+    assert len(ours) == 3
+    for name in ("tokens", "evaluation/pairs", "heldout/perplexity", "heldout/loss"):
+        assert [line[name] for line in scored] == [line[name] for line in ours]
+
+    tables = [json.loads(path.read_text()) for path in run["files"] if path.name.endswith(".table.json")]
+    assert len(tables) == 3
+    assert tables[-1]["columns"] == ["word", "rank", "neighbor", "cosine"]
+    near = [(neighbor, cosine) for _, _, neighbor, cosine in tables[-1]["data"]]
+    assert near == [tuple(found) for found in summary["neighbors"][words[0][0]]]
+    assert [row[:2] for row in tables[-1]["data"]] == [[words[0][0], rank] for rank in range(1, 11)]
+
+    ((name, contents),) = run["artifacts"]["model"]
+    assert name == f"vectors-{run['id']}"
+    vectors = folder / "scored" / "vectors"
+    assert contents == {path.name: path for path in vectors.iterdir()}
+    assert set(contents) == {"vectors.safetensors", "vocabulary.tsv", "README.md"}
 
 
 def test_a_resumed_run_keeps_its_id(folder: Path) -> None:

@@ -94,5 +94,6 @@ def log_summary(logger: Logger | None, summary: dict[str, Any], run: RunFolder, 
         import wandb
 
         vectors = wandb.Artifact(f"vectors-{run.id}", type="model")
-        vectors.add_dir(str(run.vectors))
+        # Immutable: else W&B copies the vectors to a folder of its own, outside the run's.
+        vectors.add_dir(str(run.vectors), policy="immutable")
         logger.experiment.log_artifact(vectors)
