@@ -3,6 +3,7 @@
 import bz2
 import gzip
 import http.server
+import importlib.util
 import json
 import lzma
 import os
@@ -78,6 +79,22 @@ def test_compressed_files(tmp_path: Path, suffix: str, compression: str, module)
     path.write_bytes(module.compress(text.encode()))
     found = read(files(path, document="line"))
     assert [words for words in found.values() if words] == [["a", "b"], ["c"]]
+
+
+@pytest.mark.parametrize(("compression", "suffix", "library"), [("zstd", ".zst", "zstandard"), ("lz4", ".lz4", "lz4")])
+def test_files_compressed_as_python_cannot(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str, suffix: str, library: str
+) -> None:
+    for name, text in (("text.txt", "a b\nc\n"), ("text.jsonl", '{"text": "a b"}\n{"text": "c"}\n')):
+        path = tmp_path / f"{name}{suffix}"
+        with pa.CompressedOutputStream(str(path), compression) as file:
+            file.write(text.encode())
+        if importlib.util.find_spec(library):
+            found = read(files(path, document="line"))
+            assert [words for words in found.values() if words] == [["a", "b"], ["c"]]
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(DataError, match=rf"text\.jsonl\{suffix} cannot be read without the package {library}: pip"):
+        files(path)
 
 
 def test_folders_patterns_and_lists_are_shards_in_order(tmp_path: Path) -> None:

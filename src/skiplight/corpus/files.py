@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import glob
 import hashlib
+import importlib.util
 import json
 import os
 from collections import Counter
@@ -21,6 +22,7 @@ from skiplight.errors import DataError
 
 KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # the others are Python's own
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
 
@@ -73,11 +75,15 @@ def kind(files: Sequence[str]) -> str:
     """What all files are: `text`, `json` or `parquet`; a file of an unknown suffix, such as text8, is text.
 
     Raises:
-        DataError: they differ, or are archives.
+        DataError: they differ, are archives, or are compressed in a way that needs a package which is missing.
     """
     kinds = {KINDS.get(_suffix(file), "text") for file in files}
     if any(_suffix(file) in _ARCHIVES for file in files):
         raise DataError(f"data.path: archives ({_tally(files)}) are not read: unpack them")
+    for file in files:
+        library = _LIBRARIES.get(PurePosixPath(_name(file)).suffix.lower())
+        if library and importlib.util.find_spec(library) is None:
+            raise DataError(f"data.path: {file} cannot be read without the package {library}: pip install {library}")
     if len(kinds) > 1:
         raise DataError(
             f"data.path: the files are of different kinds ({_tally(files)}): choose one by a pattern, such as"
@@ -144,8 +150,12 @@ def _remote_version(url: str) -> str:
     return f"{changed} {info['size']}"
 
 
+def _name(file: str) -> str:
+    return urlsplit(file).path if is_url(file) else file
+
+
 def _suffix(file: str) -> str:
-    path = PurePosixPath(urlsplit(file).path if is_url(file) else file)
+    path = PurePosixPath(_name(file))
     if path.suffix.lower() in COMPRESSED:
         path = path.with_suffix("")
     return path.suffix.lower()
