@@ -59,7 +59,7 @@ def test_a_run_leaves_what_the_readme_says(undisturbed: Path) -> None:
     config = yaml.safe_load((undisturbed / "config.yaml").read_text())
     assert config["model"]["dim"] == 16
     environment = json.loads((undisturbed / "environment.json").read_text())
-    assert environment["packages"]["torch"] == torch.__version__
+    assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]  # a build's label aside
 
     lines = metrics(undisturbed)
     losses = [line["train/loss"] for line in lines if "train/loss" in line]
@@ -188,7 +188,7 @@ def test_a_run_that_diverges_stops_and_keeps_its_last_good_checkpoint(
     folder: Path, texts: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = folder / "diverged"
-    options = ["optim.lr=1e38", "optim.name=adagrad", "engine=autograd", *OFTEN, EPOCHS]
+    options = ["optim.lr=1e38", "optim.name=adagrad", "engine=autograd", "checkpoint.every=1e-6", EPOCHS]
     assert main(train_arguments(texts, folder, run, *options)) == 2
     assert "`optim.lr=1e+38` is too high" in capsys.readouterr().err
     assert not (run / "summary.json").exists()

@@ -153,11 +153,23 @@ class SkipGramModule(lightning.LightningModule):
         Raises:
             DivergedError: the loss is infinite or not a number.
         """
-        if math.isfinite(float(self.loss_sum)):
-            return
+        if not math.isfinite(float(self.loss_sum)):
+            raise self._diverged(f"the loss is {float(self.loss_sum)}")
+
+    def check_tables_finite(self) -> None:
+        """Asked before anything is saved: a step whose loss was finite may have left tables that are not.
+
+        Raises:
+            DivergedError: a number of the tables is infinite or none.
+        """
+        for table in self.tables.parameters():
+            if not all(math.isfinite(float(end)) for end in table.detach().aminmax()):
+                raise self._diverged("vectors are not finite")
+
+    def _diverged(self, what: str) -> DivergedError:
         block = _block_of(self._batch) if self._batch is not None else Block.of([])
-        raise DivergedError(
-            f"the loss is {float(self.loss_sum)} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
+        return DivergedError(
+            f"{what} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
             f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {block.tokens:,} tokens;"
             " lower `optim.lr` or `data.block_tokens`"
         )
@@ -172,6 +184,7 @@ class SkipGramModule(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
+        self.check_tables_finite()
         checkpoint["skiplight"] = {
             "tokens": self.tokens,
             "loss_sum": float(self.loss_sum),
