@@ -6,15 +6,28 @@ import csv
 import json
 import os
 import struct
+import subprocess
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 import yaml
 
 from skiplight.cli import main
-from tests.runs import command, kill_when, metrics, newest_step, skiplight, train_arguments, train_command
+from tests.runs import (
+    command,
+    kill_when,
+    metrics,
+    newest_step,
+    own_environment,
+    skiplight,
+    train_arguments,
+    train_command,
+)
 from tests.texts import write_texts
 
 SHORT = ["trainer.max_tokens=30000", "evaluation.every=10000", "evaluation.similarity=[wordsim353]", "data.heldout=0.2"]
@@ -136,6 +149,77 @@ def test_scores_neighbors_and_the_model_are_in_the_offline_file(folder: Path) ->
     vectors = folder / "scored" / "vectors"
     assert contents == {path.name: path for path in vectors.iterdir()}
     assert set(contents) == {"vectors.safetensors", "vocabulary.tsv", "README.md"}
+
+
+class Server(BaseHTTPRequestHandler):
+    """Takes what `wandb sync` sends: GraphQL, the stream of a run's lines, and files."""
+
+    lines: list[dict]
+    files: dict[str, bytes]
+    artifacts: list[dict]
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        answer: dict = {}
+        if self.path == "/graphql":
+            answer = {"data": self.graphql(**json.loads(body))}
+        elif self.path.endswith("/file_stream"):
+            sent = json.loads(body).get("files", {}).get("wandb-history.jsonl", {})
+            self.lines += map(json.loads, sent.get("content", []))
+        elif self.path.startswith("/files/"):
+            self.files[self.path.removeprefix("/files/")] = body
+        data = json.dumps(answer).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    do_PUT = do_POST
+
+    def graphql(self, query: str, variables: dict | None = None, **_: object) -> dict:
+        variables = variables or {}
+        if "mutation UpsertBucket" in query:
+            project = {"id": "1", "name": variables["project"], "entity": {"id": "1", "name": "me"}}
+            return {"upsertBucket": {"bucket": {"id": "1", "name": variables["name"], "project": project}}}
+        if "mutation CreateArtifact " in query:  # answered as one that is there, so that its files are not sent
+            self.artifacts.append(variables["input"])
+            sequence = {"latestArtifact": {"id": "1"}}
+            return {"createArtifact": {"artifact": {"id": "1", "state": "COMMITTED", "artifactSequence": sequence}}}
+        if "mutation CreateRunFiles" in query:
+            host = f"http://{self.headers['Host']}/files"
+            files = [{"name": name, "uploadUrl": f"{host}/{name}"} for name in variables["files"]]
+            return {"createRunFiles": {"runID": "1", "uploadHeaders": [], "files": files}}
+        return {"serverInfo": {"features": []}}
+
+    def log_message(self, *arguments: object) -> None:
+        pass
+
+
+def test_wandb_sync_reads_the_folder_and_sends_it_all(folder: Path) -> None:
+    run = folder / "synced"
+    words = (folder / "texts" / "0.txt").read_text().split()
+    options = ["logger=wandb", "logger.artifact=true", "logger.project=words", f"evaluation.words=[{words[0]}]"]
+    assert main(arguments(folder, "synced", *options)) == 0
+    handler = type("OneServer", (Server,), {"lines": [], "files": {}, "artifacts": []})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        login = {"WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}", "WANDB_API_KEY": "k" * 40}
+        done = subprocess.run(
+            [sys.executable, "-m", "wandb", "sync", *map(str, run.glob("wandb/offline-run-*"))],
+            env=own_environment() | login, cwd=run, capture_output=True, text=True, check=False, timeout=100,
+        )  # fmt: skip
+        server.shutdown()
+    assert done.returncode == 0, done.stderr
+
+    summary = json.loads((run / "summary.json").read_text())
+    sent = json.loads(handler.files["wandb-summary.json"])
+    assert {name: sent[name] for name in summary} == summary
+    config = yaml.safe_load(handler.files["config.yaml"])
+    assert config["model"]["value"] == yaml.safe_load((run / "config.yaml").read_text())["model"]
+    ours = [(line["tokens"], line["train/loss"]) for line in metrics(run) if "train/loss" in line]
+    assert [(line["tokens"], line["train/loss"]) for line in handler.lines if "train/loss" in line] == ours
+    assert sum(name.startswith("media/table/evaluation/neighbors") for name in handler.files) == 3
+    assert "model" in {artifact["artifactTypeName"] for artifact in handler.artifacts}
 
 
 def test_a_resumed_run_keeps_its_id(folder: Path) -> None:
