@@ -73,7 +73,8 @@ def test_its_own_vocabulary_keeps_what_both_know(folder: Path, caplog: pytest.Lo
     ("options", "message"),
     [
         (["model.start=FIRST", "model.dim=8"], "give `model.dim=16`"),
-        (["model.start=/no/such/run"], "no vectors in /no/such/run"),
+        (["model.start=/no/such/run"], "`model.start=/no/such/run`: no vectors in"),
+        (["model.start=/no/such/run", "data.path=/no/such/text"], "model.start"),  # asked before the text is read
         (["vocabulary.grow=true"], "vocabulary.path"),
         (["vocabulary.grow=true", "vocabulary.path=FIRST/vectors/vocabulary.tsv", "data.streaming=true"], "streaming"),
     ],

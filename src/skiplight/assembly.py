@@ -19,7 +19,7 @@ from skiplight.datamodule import SkipGramDataModule
 from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
-from skiplight.errors import ConfigError
+from skiplight.errors import ConfigError, RunError
 from skiplight.files import cache_folder
 from skiplight.module import SkipGramModule
 from skiplight.objectives import OBJECTIVES, make_objective
@@ -29,7 +29,7 @@ from skiplight.objectives.nce import NCE
 from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.windows import WindowSampler
-from skiplight.vectors import WordVectors
+from skiplight.vectors import WordVectors, vectors_folder
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +77,8 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
     )
     sparse = takes_sparse(config.optim.name)
 
+    if fresh and config.model.start is not None:
+        _check_start(config.model.start)  # before a long text is prepared
     text = prepare_text(config)
     counts = text.vocabulary.counts
     sampler = WindowSampler(
@@ -151,6 +153,13 @@ def device_type(accelerator: str) -> str:
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("`trainer.accelerator=cuda`: there is no GPU here that torch can use; choose cpu or auto")
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _check_start(run: str) -> None:
+    try:
+        vectors_folder(run)
+    except RunError as error:
+        raise ConfigError(f"`model.start={run}`: {error}") from None
 
 
 def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
