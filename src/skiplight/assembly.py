@@ -20,6 +20,7 @@ from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
 from skiplight.errors import ConfigError, RunError
+from skiplight.evaluation.heldout import HeldoutResult, heldout_pairs, unigram
 from skiplight.files import cache_folder
 from skiplight.module import SkipGramModule
 from skiplight.objectives import OBJECTIVES, make_objective
@@ -28,6 +29,7 @@ from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.objectives.nce import NCE
 from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
 from skiplight.vectors import WordVectors, vectors_folder
 
@@ -81,20 +83,9 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         _check_start(config.model.start)  # before a long text is prepared
     text = prepare_text(config)
     counts = text.vocabulary.counts
-    sampler = WindowSampler(
-        counts,
-        seed=config.seed,
-        window=config.sampling.window,
-        subsample=config.sampling.subsample,
-        exponent=config.noise.exponent,
-        negatives=config.noise.negatives if objective_class.needs_noise else 0,
-        shared=config.noise.shared,  # type: ignore[arg-type]
-        exclude=config.noise.exclude,  # type: ignore[arg-type]
-        noise=NoiseDistribution.log_uniform(len(counts)) if config.objective.proposal == "log_uniform" else None,
-        input=config.sampling.input,  # type: ignore[arg-type]
-    )
+    sampler = make_sampler(config, text, objective_class)
     objective = make_objective(config.objective.name, counts, sampler, config.objective.chunk)
-    total = _total_tokens(config, text)
+    total = total_tokens(config, text)
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
         block_tokens = max(1, min(engine.block_tokens, total // STEPS))
@@ -112,13 +103,14 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         f"{round(data.tokens / data.steps):,}",
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
+    keep = keep_probabilities(counts, config.sampling.subsample)
     tables = Tables(
         len(counts),
         config.model.dim,
         objective.output_rows(len(counts)),
         sparse=sparse,
         seed=config.seed,
-        bias=None if bias == "none" else objective.unigram_bias(counts),
+        bias=None if bias == "none" else objective.unigram_bias(counts * keep),
         train_bias=bias == "learned",
     )
     if fresh and config.model.start is not None:
@@ -132,6 +124,32 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         engine=engine.maker(sampler, config.trainer.threads),
     )
     return module, data
+
+
+def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:
+    """The windows that the options ask for; without negatives where the objective needs none."""
+    counts = text.vocabulary.counts
+    return WindowSampler(
+        counts,
+        seed=config.seed,
+        window=config.sampling.window,
+        subsample=config.sampling.subsample,
+        exponent=config.noise.exponent,
+        negatives=config.noise.negatives if objective.needs_noise else 0,
+        shared=config.noise.shared,  # type: ignore[arg-type]
+        exclude=config.noise.exclude,  # type: ignore[arg-type]
+        noise=NoiseDistribution.log_uniform(len(counts)) if config.objective.proposal == "log_uniform" else None,
+        input=config.sampling.input,  # type: ignore[arg-type]
+    )
+
+
+def heldout_unigram(config: Config, text: TokenStore | TokenStream) -> HeldoutResult:
+    """How well the output words' own frequencies predict the held-out pairs of a run, whatever the input word."""
+    sampler = make_sampler(config, text, FullSoftmax)
+    data = SkipGramDataModule(text, sampler, block_tokens=1, tokens=1)
+    pairs = heldout_pairs(data.heldout_blocks(), sampler, config.evaluation.heldout_pairs)
+    counts = text.vocabulary.counts
+    return unigram(pairs, counts * keep_probabilities(counts, config.sampling.subsample))
 
 
 def _check_objective(config: Config, objective: type[Objective]) -> None:
@@ -233,7 +251,7 @@ class _Told:
             log.info("%s: %s words", {"vocabulary": "read and counted", "encode": "encoded"}[stage], f"{words:,}")
 
 
-def _total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
+def total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
     """How many tokens the run consumes."""
     if config.trainer.max_tokens is not None:
         return config.trainer.max_tokens

@@ -94,6 +94,25 @@ def resume(arguments: list[str]) -> int:
     return 0
 
 
+def compare(arguments: list[str]) -> int:
+    """Train several objectives side by side: `skiplight compare experiment=softmax_vs_ns run_dir=comparison`."""
+    if {"-h", "--help"} & set(arguments):
+        _print_options()
+        return 0
+    from skiplight.composition import compose
+    from skiplight.runs import default_run_dir
+
+    config = compose(arguments)
+    folder = Path(config.run_dir) if config.run_dir else default_run_dir(config)
+    _training()
+    from skiplight.comparison import compare as run
+
+    run(arguments, folder)
+    print((folder / "findings.md").read_text(encoding="utf-8"))
+    print(f"comparison: {folder}")
+    return 0
+
+
 def neighbors(arguments: list[str]) -> int:
     """The words nearest to given ones: `skiplight neighbors RUN paris music`."""
     parser = _query_parser("neighbors", neighbors.__doc__)
@@ -218,6 +237,7 @@ def export(arguments: list[str]) -> int:
 VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "resume": resume,
+    "compare": compare,
     "neighbors": neighbors,
     "analogy": analogy,
     "evaluate": evaluate,

@@ -196,6 +196,21 @@ class StudyConfig:
 
 
 @dataclasses.dataclass
+class CompareConfig:
+    """What `skiplight compare` trains and shows. The options of each run are those of `skiplight train`."""
+
+    variants: Any = option(None, "what is compared, {label: [overrides]}; default: every objective as it is")
+    views: Any = option(
+        None,
+        "ways to train them all, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; of a search, which "
+        "may be {label: search, others: search}, each variant keeps what gives the lowest held-out perplexity",
+    )
+    search: float = option(0.25, "share of a run that each candidate of a search is trained for", above=0, high=1)
+    seeds: int = option(3, "runs of each variant, with seeds from `seed` upwards", low=1)
+    points: int = option(10, "evaluations over each run", low=1)
+
+
+@dataclasses.dataclass
 class Config:
     """All options: of a run, and in the groups named in `ABOVE_RUNS` of what makes several."""
 
@@ -212,11 +227,12 @@ class Config:
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
+    compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
     seed: int = option(0, "of every random decision", low=0, high=2**32 - 1)
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
 
 
-ABOVE_RUNS = ("study",)
+ABOVE_RUNS = ("study", "compare")
 """Groups of options of what makes several runs; the config.yaml of a run leaves them out."""
 
 

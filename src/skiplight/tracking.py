@@ -121,6 +121,7 @@ class Tracking(lightning.Callback):
             "step": trainer.global_step,
             "tokens": module.tokens,
             "seconds": round(self.seconds, 4),
+            "pairs": self.pairs + module.pairs,
         } | metrics
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")

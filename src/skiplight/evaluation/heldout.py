@@ -115,5 +115,15 @@ def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> Heldou
         scores = log_prob[row, pairs.outputs[first:stop].to(device)].double().cpu()
         total -= (scores * pairs.weights[first:stop]).sum()
         first = stop
-    loss = float(total / pairs.weights.sum())
+    return _result(float(total / pairs.weights.sum()), pairs)
+
+
+def unigram(pairs: HeldoutPairs, frequencies: np.ndarray) -> HeldoutResult:
+    """The same of the model that knows frequencies alone, float64 [V]: what any other should be better than."""
+    log_prob = torch.from_numpy(np.log(frequencies / frequencies.sum()))
+    loss = -(log_prob[pairs.outputs] * pairs.weights).sum() / pairs.weights.sum()
+    return _result(float(loss), pairs)
+
+
+def _result(loss: float, pairs: HeldoutPairs) -> HeldoutResult:
     return HeldoutResult(loss, float(np.exp(min(loss, 700.0))), len(pairs.inputs))

@@ -96,7 +96,7 @@ class Objective(nn.Module, abc.ABC):
         return vocabulary
 
     def unigram_bias(self, counts: np.ndarray) -> Tensor:
-        """The output bias, float32 [output_rows], with which vectors of zero predict the unigram distribution."""
+        """The output bias, float32 [output_rows], with which vectors of zero predict p(o) = counts / counts.sum()."""
         return torch.from_numpy(np.log(counts / counts.sum())).float()
 
     @abc.abstractmethod

@@ -49,15 +49,17 @@ class HierarchicalSoftmax(Objective):
         inner = tree.depth[len(counts) :]
         self._constant("by_level", np.argsort(inner, kind="stable"))
         self.level_sizes = np.bincount(inner).tolist()
-        weights = np.log(tree.weights)
-        self._odds = weights[tree.left] - weights[tree.right]
 
     def output_rows(self, vocabulary: int) -> int:
         return vocabulary - 1
 
     def unigram_bias(self, counts: np.ndarray) -> Tensor:
         """The log odds of turning left at each node."""
-        return torch.from_numpy(self._odds).float()
+        left, right = self.left.cpu().numpy(), self.right.cpu().numpy()
+        weights = np.concatenate([counts, np.zeros(len(left))])
+        for node in range(len(left)):  # a node comes after both its children
+            weights[len(counts) + node] = weights[left[node]] + weights[right[node]]
+        return torch.from_numpy(np.log(weights[left]) - np.log(weights[right])).float()
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:

@@ -18,7 +18,6 @@ class HuffmanTree:
         signs: int8 [V, longest], 1 where the path turns left, -1 where right; 0 beyond its end.
         left, right: int64 [V - 1], children of each inner node: a word, or V + an inner node. A node comes after both
             its children, so the root is the last.
-        weights: int64 [2 V - 1], how often each word occurs, then how often some word below each inner node does.
 
     >>> HuffmanTree.of(np.array([4, 2, 1])).depth.tolist()
     [1, 2, 2, 1, 0]
@@ -29,7 +28,6 @@ class HuffmanTree:
     signs: np.ndarray
     left: np.ndarray
     right: np.ndarray
-    weights: np.ndarray
 
     @classmethod
     def of(cls, counts: np.ndarray) -> HuffmanTree:
@@ -43,10 +41,8 @@ class HuffmanTree:
         heap = [(int(count), word) for word, count in enumerate(counts)]
         heapq.heapify(heap)
         left, right = np.zeros(size - 1, np.int64), np.zeros(size - 1, np.int64)
-        weights = np.concatenate([np.asarray(counts, np.int64), np.zeros(size - 1, np.int64)])
         for node in range(size - 1):
             (light, right[node]), (heavy, left[node]) = heapq.heappop(heap), heapq.heappop(heap)
-            weights[size + node] = light + heavy
             heapq.heappush(heap, (light + heavy, size + node))
 
         depth = np.zeros(2 * size - 1, np.int64)
@@ -66,4 +62,4 @@ class HuffmanTree:
             place = size + parent[place]
             below = depth[place] > 0
             words, place = words[below], place[below]
-        return cls(depth, nodes, signs, left, right, weights)
+        return cls(depth, nodes, signs, left, right)

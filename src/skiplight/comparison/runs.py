@@ -1,0 +1,105 @@
+"""Carries the runs of a comparison out, each in its folder, going on from whatever is there already."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from skiplight.comparison.plan import Plan, PlannedRun, View
+from skiplight.errors import DivergedError, RunError
+from skiplight.files import replacing
+from skiplight.runs import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class Outcome:
+    """A run that is over.
+
+    Attributes:
+        run: what was planned.
+        search: whether it was a short trial of a candidate.
+        folder: where it is.
+        summary: what its summary.json holds; None where it failed.
+        error: why it failed.
+    """
+
+    run: PlannedRun
+    search: bool
+    folder: Path
+    summary: dict[str, Any] | None
+    error: str | None = None
+
+    @property
+    def perplexity(self) -> float:
+        """Held-out perplexity; infinite where the run failed."""
+        heldout = (self.summary or {}).get("evaluation", {}).get("heldout", {})
+        return float(heldout.get("perplexity", math.inf))
+
+
+class Runs:
+    """The runs of a comparison in its folder.
+
+    Args:
+        folder: of the comparison.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def all(self, plan: Plan) -> list[Outcome]:
+        """Searches, then trains every variant in every view from every seed."""
+        chosen, outcomes = {}, []
+        for view in plan.views:
+            for variant in plan.variants:
+                best, tried = self._search(plan, view, variant)
+                chosen[view.name, variant] = best
+                outcomes += tried
+        # Seed by seed, so that a comparison that is stopped has something of every variant.
+        for number in range(plan.compare.seeds):
+            for view in plan.views:
+                for variant in plan.variants:
+                    run = plan.run(view, variant, chosen[view.name, variant], number)
+                    log.info("%s: %s, %s, seed %d", self.folder.name, view.title, variant, run.seed)
+                    outcomes.append(self._carry_out(run, search=False))
+        return outcomes
+
+    def _search(self, plan: Plan, view: View, variant: str) -> tuple[list[str], list[Outcome]]:
+        """The candidate of a variant with the lowest held-out perplexity, and all trials."""
+        candidates = view.candidates[variant]
+        if len(candidates) == 1:
+            return candidates[0], []
+        tried = []
+        for candidate in candidates:
+            log.info("%s: %s, %s, trying %s", self.folder.name, view.title, variant, " ".join(candidate))
+            tried.append(self._carry_out(plan.trial(view, variant, candidate), search=True))
+        best = min(range(len(candidates)), key=lambda i: tried[i].perplexity)
+        if math.isinf(tried[best].perplexity):
+            raise RunError(f"no candidate of {variant!r} in view {view.name!r} could be trained: {tried[best].error}")
+        return candidates[best], tried
+
+    def _carry_out(self, planned: PlannedRun, search: bool) -> Outcome:
+        """Trains a run, goes on with it, or finds it finished; one that diverges stays in its folder as failed."""
+        from skiplight.training import resume, train
+
+        run = RunFolder(self.folder / "runs" / planned.name)
+        failure = run.path / "errors" / "0.txt"
+        if run.summary.exists():
+            return Outcome(planned, search, run.path, json.loads(run.summary.read_text(encoding="utf-8")))
+        if failure.exists():
+            return Outcome(planned, search, run.path, None, failure.read_text(encoding="utf-8"))
+        try:
+            summary = resume(run.path) if run.path.exists() else train(planned.config, run.path)
+        except DivergedError as error:
+            failure.parent.mkdir(exist_ok=True)
+            with replacing(failure) as temporary:
+                temporary.write_text(str(error), encoding="utf-8")
+            log.warning("%s failed: %s", os.fspath(run.path), error)
+            return Outcome(planned, search, run.path, None, str(error))
+        return Outcome(planned, search, run.path, summary)
