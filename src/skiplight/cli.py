@@ -76,6 +76,10 @@ def train(arguments: list[str]) -> int:
     if {"-h", "--help"} & set(arguments):
         _print_options()
         return 0
+    if {"-m", "--multirun"} & set(arguments):
+        from skiplight.sweeps.multirun import multirun
+
+        return multirun([argument for argument in arguments if argument not in ("-m", "--multirun")])
     from skiplight.composition import compose
     from skiplight.runs import default_run_dir
 
@@ -110,6 +114,52 @@ def compare(arguments: list[str]) -> int:
     run(arguments, folder)
     print((folder / "findings.md").read_text(encoding="utf-8"))
     print(f"comparison: {folder}")
+    return 0
+
+
+def sweep(arguments: list[str]) -> int:
+    """Search options by a study: `skiplight sweep noise.exponent=interval(-1,1) --trials 30 run_dir=runs/study`."""
+    parser = argparse.ArgumentParser(
+        "skiplight sweep",
+        description=sweep.__doc__ + " The same command again goes on with the study.",  # type: ignore[operator]
+    )
+    parser.add_argument("override", nargs="*", help="options as for `skiplight train`; several values are searched")
+    parser.add_argument("--trials", type=int, help="how many trials the study is to have (all points of a grid)")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after so long")
+    parser.add_argument("--workers", type=int, default=1, help="trials at once, each with its share of the cores (1)")
+    parser.add_argument("--devices-per-trial", type=int, default=1, help="GPUs that each worker owns (1)")
+    given = parser.parse_intermixed_args(arguments)
+    from skiplight.composition import compose
+    from skiplight.runs import default_run_dir
+    from skiplight.sweeps.report import report as summarise
+    from skiplight.sweeps.space import split
+    from skiplight.sweeps.sweep import sweep as search
+
+    overrides, space = split(given.override)
+    config = compose(overrides)
+    config.study.space = {**(config.study.space or {}), **space}
+    folder = Path(config.run_dir) if config.run_dir else default_run_dir(config)
+    search(
+        config,
+        folder,
+        trials=given.trials,
+        timeout=given.timeout,
+        workers=given.workers,
+        devices_per_trial=given.devices_per_trial,
+    )
+    summarise(folder)
+    return 0
+
+
+def report(arguments: list[str]) -> int:
+    """Sum up a study or a multirun in a table and figures: `skiplight report STUDY`."""
+    parser = argparse.ArgumentParser("skiplight report", description=report.__doc__)
+    parser.add_argument("study", type=Path, help="folder of a study, or of a multirun")
+    parser.add_argument("--metric", help="figure to judge by; default: the study's, or the first evaluation")
+    given = parser.parse_args(arguments)
+    from skiplight.sweeps.report import report as summarise
+
+    summarise(given.study, given.metric)
     return 0
 
 
@@ -238,6 +288,8 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "resume": resume,
     "compare": compare,
+    "sweep": sweep,
+    "report": report,
     "neighbors": neighbors,
     "analogy": analogy,
     "evaluate": evaluate,

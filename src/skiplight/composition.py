@@ -23,8 +23,8 @@ def compose(overrides: Sequence[str]) -> Config:
     Raises:
         ConfigError: an override cannot be parsed, or names an option or a value that there is not.
     """
-    _check_overrides(overrides)
-    ConfigStore.instance().store(name="schema", node=Config)
+    check_overrides(overrides)
+    register()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -37,7 +37,17 @@ def compose(overrides: Sequence[str]) -> Config:
     return from_mapping(composed)
 
 
-def _check_overrides(overrides: Sequence[str]) -> None:
+def register() -> None:
+    """Makes the schema known to Hydra."""
+    ConfigStore.instance().store(name="schema", node=Config)
+
+
+def check_overrides(overrides: Sequence[str]) -> None:
+    """Refuses what is no override, or names an option or group that there is not.
+
+    Raises:
+        ConfigError: for the first such one.
+    """
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()}
     parser = OverridesParser.create()
     for override in overrides:

@@ -17,12 +17,20 @@ class RunError(SkiplightError):
     """A run folder exists already, is missing, or is damaged."""
 
 
+class UnwritableError(RunError):
+    """A folder cannot be written to now; with room and permission, what was left off can go on."""
+
+
 class EvaluationError(SkiplightError):
     """An evaluation set cannot be read, or has nothing in common with the vocabulary."""
 
 
 class DivergedError(SkiplightError):
     """The loss is no longer a number."""
+
+
+class PrunedError(SkiplightError):
+    """A study has stopped a trial that promises less than others; what it measured until then is kept."""
 
 
 class Stopped(SkiplightError):

@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from skiplight.errors import RunError
+from skiplight.errors import UnwritableError
 
 
 @contextlib.contextmanager
@@ -53,7 +53,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
     """Turns what keeps a file or folder of a run from being written into an error that says what to do.
 
     Raises:
-        RunError: the disk is full, the folder is gone or not writable.
+        UnwritableError: the disk is full, the folder is gone or not writable.
     """
     from safetensors import SafetensorError
 
@@ -61,7 +61,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
         yield
     except (OSError, SafetensorError, RuntimeError) as error:  # torch.save raises RuntimeError
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error).splitlines()[0]
-        raise RunError(
+        raise UnwritableError(
             f"{path} cannot be written: {reason}; make room or make it writable, then `skiplight resume` the run"
         ) from error
 

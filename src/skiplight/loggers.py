@@ -14,7 +14,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from skiplight.config import Config
-from skiplight.errors import ConfigError, Stopped
+from skiplight.errors import ConfigError, PrunedError, Stopped
 from skiplight.options import of_run
 from skiplight.runs import RunFolder
 
@@ -68,7 +68,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
     try:
         yield WandbLogger(experiment=experiment)
         failed = False
-    except Stopped:
+    except (Stopped, PrunedError):
         failed = False
         raise
     finally:

@@ -11,6 +11,7 @@ import platform
 import secrets
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -18,7 +19,7 @@ from typing import Any
 
 from skiplight import options
 from skiplight.config import Config
-from skiplight.errors import RunError
+from skiplight.errors import RunError, UnwritableError
 from skiplight.files import replacing, writing
 
 PACKAGES = (
@@ -44,6 +45,7 @@ class RunFolder:
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
         self.config_file = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
@@ -61,7 +63,7 @@ class RunFolder:
             )
 
     def create(self, config: Config) -> None:
-        """Makes the folder, with the resolved config and what the run runs on.
+        """Makes the folder with the resolved config; `describe` says later what the run runs on.
 
         Raises:
             RunError: it exists, or cannot be written to.
@@ -71,10 +73,19 @@ class RunFolder:
             with replacing(self.path) as folder:
                 (folder / self.checkpoints.name).mkdir(parents=True)
                 options.save(config, folder / self.config_file.name)
-                about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"} | environment(config.seed)
-                (folder / "environment.json").write_text(json.dumps(about, indent=2), encoding="utf-8")
+                about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
+                (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
         except OSError as error:
-            raise RunError(f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder") from None
+            raise UnwritableError(
+                f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder"
+            ) from None
+
+    def describe(self, seed: int) -> None:
+        """Writes down what the run runs on, where it is not written down yet: asked by the process that trains."""
+        about = json.loads(self.environment.read_text(encoding="utf-8"))
+        if "python" not in about:
+            with writing(self.environment), replacing(self.environment) as temporary:
+                temporary.write_text(json.dumps(about | environment(seed), indent=2), encoding="utf-8")
 
     def config(self) -> Config:
         """The options of an existing run.
@@ -89,7 +100,7 @@ class RunFolder:
     @property
     def id(self) -> str:
         """What names the run outside its folder: the folder's first name and some random characters."""
-        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["id"]
+        return json.loads(self.environment.read_text(encoding="utf-8"))["id"]
 
     def clean(self) -> None:
         """Removes what a killed process left half-written."""
@@ -97,18 +108,28 @@ class RunFolder:
             shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
 
     @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self, patience: float = 0) -> Iterator[None]:
         """Keeps other processes from training in this folder meanwhile.
+
+        Args:
+            patience: seconds to wait for another process to end.
 
         Raises:
             RunError: one does already.
         """
         with (self.path / ".lock").open("a+") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise RunError(f"{self.path} is being trained by process {file.read() or '?'}: let it end") from None
+            deadline = time.monotonic() + patience
+            while True:
+                try:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    break
+                except OSError:
+                    if time.monotonic() < deadline:
+                        time.sleep(0.1)
+                        continue
+                    file.seek(0)
+                    by = file.read() or "?"
+                    raise RunError(f"{self.path} is being trained by process {by}: let it end") from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()

@@ -11,6 +11,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,19 @@ def train(config: Config, run_dir: Path) -> dict[str, Any]:
     module, data = assemble(config)
     run.create(config)
     with run.locked():
+        run.describe(config.seed)
         return _Training(run, config, module, data).run(checkpoint=None, begin=begin)
 
 
-def resume(run_dir: Path) -> dict[str, Any]:
+def resume(
+    run_dir: Path, watch: Callable[[Evaluation], lightning.Callback] | None = None, patience: float = 0
+) -> dict[str, Any]:
     """Goes on with a run from its newest checkpoint, or from the beginning where it has none.
+
+    Args:
+        run_dir: the run's folder.
+        watch: makes a callback that follows the evaluations, and may end the run by an exception.
+        patience: seconds to wait for another process that trains in the folder to end.
 
     Raises:
         RunError: there is no such run, it is finished or being trained, or its text or checkpoint is not what it was.
@@ -66,20 +75,28 @@ def resume(run_dir: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     run = RunFolder(run_dir)
     config = run.config()
-    with run.locked():
+    with run.locked(patience):
         if run.summary.exists():
             raise RunError(f"{run_dir} is finished already: there is nothing to resume")
         run.clean()
+        run.describe(config.seed)
         checkpoint = latest(run.checkpoints)
         module, data = assemble(config, fresh=checkpoint is None)
         log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
-        return _Training(run, config, module, data).run(checkpoint=checkpoint, begin=begin)
+        return _Training(run, config, module, data, watch).run(checkpoint=checkpoint, begin=begin)
 
 
 class _Training:
     """A training in its folder."""
 
-    def __init__(self, run: RunFolder, config: Config, module: SkipGramModule, data: SkipGramDataModule) -> None:
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        module: SkipGramModule,
+        data: SkipGramDataModule,
+        watch: Callable[[Evaluation], lightning.Callback] | None = None,
+    ) -> None:
         self.folder, self.config, self.module, self.data = run, config, module, data
         self.stop, self.tracking = StopRequest(), Tracking(run.metrics)
         evaluation = config.evaluation
@@ -93,6 +110,8 @@ class _Training:
             restrict_vocabulary=evaluation.restrict_vocabulary,
             pairs=evaluation.heldout_pairs if config.data.heldout > 0 else 0,
         )
+        # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.
+        self.watching = [watch(self.evaluation)] if watch else []
 
     def run(self, checkpoint: Path | None, begin: float) -> dict[str, Any]:
         """Trains from a checkpoint, or the beginning, to the end; returns what summary.json holds."""
@@ -122,7 +141,7 @@ class _Training:
             devices=1,
             precision=self.config.trainer.precision,  # type: ignore[arg-type]
             max_epochs=-1,  # the module stops it by tokens
-            callbacks=[self.tracking, TokenProgress(self.tracking), self.evaluation, saving],
+            callbacks=[self.tracking, TokenProgress(self.tracking), self.evaluation, *self.watching, saving],
             plugins=[FolderCheckpointIO()],
             logger=logger or False,
             enable_model_summary=False,

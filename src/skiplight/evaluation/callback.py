@@ -45,6 +45,7 @@ class Evaluation(lightning.Callback):
         results: what the last evaluation found, by set; as summary.json has it.
         neighbors: the neighbours of `words` at the last evaluation.
         seconds: what all evaluations took.
+        evaluated: tokens of the run at the last evaluation; -1 before the first.
     """
 
     def __init__(
@@ -67,7 +68,7 @@ class Evaluation(lightning.Callback):
         self.neighbors: dict[str, list[tuple[str, float]]] = {}
         self.seconds = 0.0
         self._next = 0
-        self._evaluated = -1  # tokens at the last evaluation
+        self.evaluated = -1
         self._warned: set[str] = set()
         self._pairs: HeldoutPairs | None = None
 
@@ -87,7 +88,7 @@ class Evaluation(lightning.Callback):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
         # Not where training was stopped before its end, and not again where it was stopped behind it.
-        if pl_module.tokens >= pl_module.total_tokens and self._evaluated != pl_module.tokens:
+        if pl_module.tokens >= pl_module.total_tokens and self.evaluated != pl_module.tokens:
             self.run(trainer, pl_module)
 
     def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
@@ -101,7 +102,7 @@ class Evaluation(lightning.Callback):
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
             self.neighbors = {word: found for word, found in near.items() if isinstance(found, list)}
         self.seconds += pause.seconds
-        self._evaluated = module.tokens
+        self.evaluated = module.tokens
         for what, result in [*self.results.items(), *near.items()]:
             if isinstance(result, dict) and "error" in result and what not in self._warned:
                 self._warned.add(what)
@@ -117,10 +118,10 @@ class Evaluation(lightning.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         found = json.dumps({"results": self.results, "neighbors": self.neighbors})
-        return {"seconds": self.seconds, "evaluated": self._evaluated, "found": found}
+        return {"seconds": self.seconds, "evaluated": self.evaluated, "found": found}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.seconds, self._evaluated = state_dict["seconds"], state_dict["evaluated"]
+        self.seconds, self.evaluated = state_dict["seconds"], state_dict["evaluated"]
         found = json.loads(state_dict["found"])
         self.results, self.neighbors = found["results"], found["neighbors"]
 

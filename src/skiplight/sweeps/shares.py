@@ -1,0 +1,70 @@
+"""What each worker of a study owns of a machine: its devices, and its share of the cores."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from skiplight.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Share:
+    """A worker's part of the machine; where it is the only worker, all of it, and `cores` is empty."""
+
+    cores: tuple[int, ...] = ()
+    devices: tuple[str, ...] = ()
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What its trials must find in their environment."""
+        return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
+
+
+def shares(workers: int, per_trial: int, devices: Sequence[str], cores: Sequence[int]) -> list[Share]:
+    """The share of each worker; where there are fewer cores than workers, some share one.
+
+    Args:
+        workers: how many.
+        per_trial: devices for each.
+        devices: the names of all; empty where training is on the CPU.
+        cores: the numbers of all.
+
+    Raises:
+        ConfigError: there are fewer devices than are needed.
+
+    >>> shares(2, 2, ["0", "1", "2", "3"], range(4))  # doctest: +NORMALIZE_WHITESPACE
+    [Share(cores=(0, 1), devices=('0', '1')), Share(cores=(2, 3), devices=('2', '3'))]
+    """
+    if devices and workers * per_trial > len(devices):
+        raise ConfigError(
+            f"--workers {workers} with --devices-per-trial {per_trial} needs {workers * per_trial} devices, and there "
+            f"are {len(devices)}: give fewer of either"
+        )
+    found = []
+    for index in range(workers):
+        own = tuple(cores[index * len(cores) // workers : (index + 1) * len(cores) // workers])
+        own = own or (cores[index % len(cores)],)
+        found.append(Share(() if workers == 1 else own, tuple(devices[index * per_trial : (index + 1) * per_trial])))
+    return found
+
+
+def visible_devices(accelerator: str) -> list[str]:
+    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none if training is on the CPU."""
+    if accelerator == "cpu":
+        return []
+    if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:
+        return [name for name in named.split(",") if name]
+    if sys.platform == "linux" and not Path("/dev/nvidiactl").exists():
+        return []  # spares the import of torch
+    import torch
+
+    return [str(index) for index in range(torch.cuda.device_count())]
+
+
+def visible_cores() -> list[int]:
+    """The cores that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
