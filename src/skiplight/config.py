@@ -34,7 +34,7 @@ def option(
 class DataConfig:
     """The text: where it is from, and how it becomes blocks of tokens."""
 
-    source: str = option("vital", "kind of source", choices=["vital", "hub", "files", "sequences"])
+    source: str = option("vital", "kind of source", choices=["vital", "hub", "files", "sequences", "planted"])
     name: str | None = option(None, "Hub data set, owner/name")
     config: str | None = option(None, "configuration (subset) of a Hub data set")
     split: str = option("train", "split of a Hub data set")
@@ -154,6 +154,7 @@ class EvaluationConfig:
         "word similarity sets: wordsim353, simlex999, or files (word, word, score)",
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
+    hits: list[str] = option([], "sequences whose last item is to be guessed, for a hit rate at 10: planted, or files")
     words: list[str] = option([], "words whose neighbours are shown")
     heldout_pairs: int = option(200_000, "held-out pairs for the perplexity, at most; 0: none", low=0)
     restrict_vocabulary: int = option(30_000, "analogies are answered among so many most frequent words", low=2)

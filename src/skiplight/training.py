@@ -106,6 +106,7 @@ class _Training:
             every=evaluation.every,
             similarity=evaluation.similarity,
             analogy=evaluation.analogy,
+            hits=evaluation.hits,
             words=evaluation.words,
             restrict_vocabulary=evaluation.restrict_vocabulary,
             pairs=evaluation.heldout_pairs if config.data.heldout > 0 else 0,

@@ -19,13 +19,14 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus import files as file_lists
+from skiplight.corpus import planted as made_up
 from skiplight.corpus import vital
 from skiplight.corpus.documents import PIECE_BYTES, SHARD_ROWS, Documents, pieces
 from skiplight.corpus.loaders import FilesLoader, HubLoader, Loader
 from skiplight.corpus.rows import list_pieces, split_blocks, split_rows
 from skiplight.errors import DataError
 
-Kind = Literal["vital", "hub", "files", "sequences"]
+Kind = Literal["vital", "hub", "files", "sequences", "planted"]
 Document = Literal["document", "line", "paragraph"]
 
 _MAX_ROWS = 4096
@@ -139,7 +140,8 @@ def open_source(
     """Describes a text; nothing but what its fingerprint needs is read yet.
 
     Args:
-        source: `vital` (the demo text), `hub` (a Hub data set), `files` or `sequences` (of tokens).
+        source: `vital` (the demo text), `hub` (a Hub data set), `files`, `sequences` (of tokens), or `planted`
+            (sequences with a known structure).
         cache: folder for hashes of files and for the demo text, usually that of the stores.
         name, config, split, revision: of the Hub data set; name may also be a local folder that
             `datasets.load_dataset` accepts.
@@ -164,11 +166,14 @@ def open_source(
         key = _hash("hub", *hub.identity(cache), column, unit)
         described = "/".join(filter(None, (name, config, split)))
         return Source(hub, key, f"{described} (column {column})", column, unit)
-    sequences = source == "sequences"
+    sequences = source in ("sequences", "planted")
     if source == "vital":
         found = [str(vital.fetch(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))]
         column = "text"
         described = vital.CREDIT
+    elif source == "planted":
+        found = [str(made_up.planted(cache)[0])]
+        described = made_up.CREDIT
     elif path is None:
         raise DataError(f"data.path is missing: data={source} needs a file, folder, glob pattern or URL")
     else:

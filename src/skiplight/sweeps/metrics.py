@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any, Literal
 
 from skiplight.config import Config, StudyConfig
@@ -23,10 +24,16 @@ def figures(summary: dict[str, Any]) -> dict[str, float]:
 def available(config: Config) -> list[str]:
     """The names of the figures that a run with these options has, evaluations first."""
     evaluation = config.evaluation
-    names = [f"evaluation/{set_name(source)}" for source in [*evaluation.similarity, *evaluation.analogy]]
+    sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hits]
+    names = [f"evaluation/{set_name(source)}" for source in sets]
     if evaluation.heldout_pairs and config.data.heldout > 0:
         names += ["heldout/perplexity", "heldout/loss"]
     return [*names, *PLAIN, *(f"seconds/{part}" for part in SECONDS)]
+
+
+def incomparable(swept: Iterable[str]) -> list[str]:
+    """The swept options over which held-out perplexities cannot be compared: each has another text to predict."""
+    return [name for name in swept if name.startswith(("vocabulary.", "data.", "sampling."))]
 
 
 def maximised(metric: str) -> bool:
@@ -51,6 +58,10 @@ def judged_by(config: Config) -> tuple[list[str], list[Direction]]:
     for metric in metrics:
         if metric not in names:
             raise ConfigError(f"`study.metric={metric}` is no figure of these runs: they have {', '.join(names)}")
+        if metric.startswith("heldout/") and (over := incomparable(study.space or {})):
+            raise ConfigError(
+                f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: judge by a set of words"
+            )
     _check_pruner(config, metrics)
     return metrics, _directions(study, metrics)
 

@@ -141,10 +141,10 @@ def _range(name: str, spec: Mapping[str, Any], kind: Any) -> BaseDistribution:
         raise ConfigError(f"{shown}: with log, low must be above 0, and there is no step")
     if step is not None and step <= 0:
         raise ConfigError(f"{shown}: step must be above 0")
-    if whole:
-        return IntDistribution(int(low), int(high), step=int(step or 1), log=log)
     if step is not None:  # Optuna would lower `high` with a warning
         high = low + math.floor((high - low) / step + 1e-9) * step
+    if whole:
+        return IntDistribution(int(low), int(high), step=int(step or 1), log=log)
     return FloatDistribution(float(low), float(high), step=step, log=log)
 
 
