@@ -1,4 +1,4 @@
-"""A study's journal, leases and pruning, without trainings: what a process leaves that dies, and what others make of it."""
+"""A study's journal, leases and pruning, without trainings: what a dying process leaves, and what others make of it."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def test_a_torn_last_line_is_cut_off_and_reported(tmp_path: Path, caplog: pytest
 def test_another_space_than_it_began_with_is_refused(tmp_path: Path) -> None:
     begin(tmp_path, "model.dim=8")
     begin(tmp_path, "model.dim=8", "logger=none")
-    with pytest.raises(ConfigError, match="began with `model.dim=8`, not with 9"):
+    with pytest.raises(ConfigError, match=r"began with `model.dim=8`, not with 9"):
         begin(tmp_path, "model.dim=9")
     with pytest.raises(ConfigError, match=r"began with `study.space="):
         Study.begin(tmp_path, compose(["study.space={noise.exponent: [0, 1]}", "model.dim=8"]))
