@@ -1,0 +1,118 @@
+"""What sweeps cost and survive, on the demo text; meant for a machine that does nothing else meanwhile.
+
+    python scripts/benchmarks/sweep.py            # study, kills and multirun, one after the other
+    python scripts/benchmarks/sweep.py study      # 30 trials of 5 epochs, pruned by the median, with their report
+    python scripts/benchmarks/sweep.py kills      # kill -9 three times at random moments against an undisturbed study
+    python scripts/benchmarks/sweep.py multirun   # 6 trials: seconds of the command against seconds of training
+
+`--trials` and `--epochs` make it smaller. Kernels are compiled once for each dimension and number of negatives, and kept:
+`--warm` does so before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from skiplight.sweeps.study import Study
+
+TOKENS = 765_882
+"""An epoch of the demo text, with its default vocabulary."""
+
+
+def skiplight(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "skiplight.cli", *arguments]
+
+
+def run(*arguments: str) -> float:
+    """Runs a command to its end; its seconds."""
+    begin = time.perf_counter()
+    subprocess.run(skiplight(*arguments), check=True)
+    return time.perf_counter() - begin
+
+
+def study_arguments(folder: Path, trials: int, epochs: int) -> list[str]:
+    return [
+        "sweep", "noise.exponent=interval(-1,1)", "noise.negatives=5,15", "optim.lr=tag(log,interval(0.01,0.1))",
+        f"trainer.max_epochs={epochs}", f"evaluation.every={TOKENS}", "study.pruner=median", "trainer.threads=1",
+        "data.store=" + str(folder.parent / "stores"), f"run_dir={folder}", "--trials", str(trials),
+    ]  # fmt: skip
+
+
+def study(folder: Path, trials: int, epochs: int) -> None:
+    """A pruned study of several workers, report included."""
+    seconds = run(*study_arguments(folder, trials, epochs), "--workers", str(len(os.sched_getaffinity(0))))
+    states = [trial.state.name.lower() for trial in Study.load(folder).trials]
+    counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
+    print(f"study: {len(states)} trials ({counted}) with their report in {seconds:.0f} s")
+
+
+def kills(folder: Path, trials: int, epochs: int, times: int = 3, seed: int = 0) -> None:
+    """Whether a study that is killed again and again equals an undisturbed one, trial by trial."""
+    whole, killed, chance = folder / "undisturbed", folder / "killed", random.Random(seed)
+    quick = ["checkpoint.every=1", "logger=none"]
+    seconds = run(*study_arguments(whole, trials, epochs), *quick)
+    for number in range(times):
+        process = subprocess.Popen(skiplight(*study_arguments(killed, trials, epochs), *quick), start_new_session=True)
+        time.sleep(chance.uniform(0.1, 0.9) * seconds / 2)
+        print(f"kill {number + 1} of {times}: {len(list(killed.glob('[0-9]*')))} trials begun")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    run(*study_arguments(killed, trials, epochs), *quick)
+    ours, expected = (
+        [(t.number, t.state, t.params, t.values, t.intermediate_values) for t in Study.load(path).trials]
+        for path in (killed, whole)
+    )
+    there = sorted(int(path.name) for path in killed.glob("[0-9]*"))
+    print(f"kills: every trial once: {there == list(range(trials))}; equal to the undisturbed: {ours == expected}")
+
+
+def multirun(folder: Path, epochs: int) -> None:
+    """What a multirun costs beside its training."""
+    seconds = run(
+        "train", "-m", "noise.exponent=0,0.5,0.75", "noise.negatives=5,15", f"trainer.max_epochs={epochs}",
+        f"run_dir={folder}",
+    )  # fmt: skip
+    trained = [json.loads(path.read_text())["seconds"]["train"] for path in sorted(folder.glob("*/summary.json"))]
+    shortest, total = min(trained), sum(trained)
+    print(
+        f"multirun: {len(trained)} trials in {seconds:.0f} s, {total:.0f} s of it training (none under {shortest:.0f} s): "
+        f"{seconds / total:.2f} times the training"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", nargs="*", default=[], help="study, kills, multirun")
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--multirun-epochs", type=int, default=60, help="enough for 20 s of training a trial")
+    parser.add_argument("--warm", action="store_true", help="compile the kernels first")
+    parser.add_argument("--output", type=Path, help="keep the runs in this new folder")
+    given = parser.parse_args()
+    if unknown := set(given.part) - {"study", "kills", "multirun"}:
+        parser.error(f"no part {', '.join(unknown)}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.output or Path(temporary)
+        if given.warm:
+            brief = ["trainer.max_tokens=1000", "logger=none", f"run_dir={folder / 'warm'}"]
+            run("train", "-m", "noise.negatives=5,15", *brief)
+        parts = given.part or ["study", "kills", "multirun"]
+        if "study" in parts:
+            study(folder / "study", given.trials, given.epochs)
+        if "kills" in parts:
+            kills(folder / "kills", given.trials, given.epochs)
+        if "multirun" in parts:
+            multirun(folder / "multirun", given.multirun_epochs)
+
+
+if __name__ == "__main__":
+    main()
