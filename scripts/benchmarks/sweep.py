@@ -5,8 +5,8 @@
     python scripts/benchmarks/sweep.py kills      # kill -9 three times at random moments against an undisturbed study
     python scripts/benchmarks/sweep.py multirun   # 6 trials: seconds of the command against seconds of training
 
-`--trials` and `--epochs` make it smaller. Kernels are compiled once for each dimension and number of negatives, and kept:
-`--warm` does so before the clock starts.
+`--trials` and `--epochs` make it smaller. A kernel is compiled once for each number of
+negatives, and kept: `--warm` does so before the clock starts.
 """
 
 from __future__ import annotations
@@ -84,8 +84,8 @@ def multirun(folder: Path, epochs: int) -> None:
     trained = [json.loads(path.read_text())["seconds"]["train"] for path in sorted(folder.glob("*/summary.json"))]
     shortest, total = min(trained), sum(trained)
     print(
-        f"multirun: {len(trained)} trials in {seconds:.0f} s, {total:.0f} s of it training (none under {shortest:.0f} s): "
-        f"{seconds / total:.2f} times the training"
+        f"multirun: {len(trained)} trials in {seconds:.0f} s, {total:.0f} s of it training (none under "
+        f"{shortest:.0f} s): {seconds / total:.2f} times the training"
     )
 
 
