@@ -29,7 +29,7 @@ STUDY = [
     "trainer.max_epochs=4",
     "checkpoint.every=0.05",
 ]
-TRIALS = 5
+TRIALS = 4
 
 
 @pytest.fixture(scope="module")

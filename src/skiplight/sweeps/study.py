@@ -84,8 +84,8 @@ class Study:
             ConfigError: the search space or metric is wrong, or not what the study began with.
             UnwritableError: the folder cannot be written to.
         """
-        judged_by(config)
         found = space.distributions(config.study.space, config)
+        judged_by(config)
         if config.study.sampler == "grid":
             space.grid(found)
         if (folder / "config.yaml").exists():
