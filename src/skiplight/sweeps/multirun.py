@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 from skiplight.composition import check_overrides, compose, register
 from skiplight.config import conf_dir
-from skiplight.errors import ConfigError, Stopped
+from skiplight.errors import ConfigError, RunError, Stopped
 from skiplight.files import replacing
 from skiplight.loggers import check_logger
 from skiplight.options import from_mapping, of_run
@@ -39,9 +39,10 @@ OUTCOME = "outcome.json"
 
 
 def multirun(arguments: Sequence[str]) -> int:
-    """Trains every combination of the swept overrides; 0 if all are finished, else 2.
+    """Trains every combination of the swept overrides; 0, as all are finished.
 
     Raises:
+        RunError: a trial is not finished; all others are.
         ConfigError: an override is wrong, for any of the trials; none is then begun.
     """
     check_overrides(arguments)
@@ -66,10 +67,11 @@ def multirun(arguments: Sequence[str]) -> int:
 
     count = math.prod(len(found) for found in values)
     left = [n for n in range(count) if not RunFolder(folder / str(n)).summary.exists()]
-    log.info("%d of %d trials are finished; sum up with: skiplight report %s", count - len(left), count, folder)
+    print(f"{count - len(left)} of {count} trials are finished; sum up with: skiplight report {folder}")
     if left:
-        log.error("not finished: %s; the same command with run_dir=%s goes on", ", ".join(map(str, left)), folder)
-    return 2 if left else 0
+        numbers = ", ".join(map(str, left))
+        raise RunError(f"not finished: {numbers}; the same command with run_dir={folder} goes on")
+    return 0
 
 
 def _check(override: Override, plain: Sequence[str]) -> list[str]:
