@@ -86,8 +86,9 @@ class AutogradEngine(Engine):
             if gradient is None or summed.max() <= most:
                 continue
             assert table is not None
-            scale = (most / summed).clamp(max=1.0).to(table.weight.dtype)
             if gradient.is_sparse:
-                gradient._values().mul_(scale[gradient._indices()[0]][:, None])
+                rows, values = gradient._indices()[0], gradient._values()
+                long = (summed[rows] > most).nonzero().squeeze(1)  # few rows are: the others are left alone
+                values[long] *= (most / summed[rows[long]])[:, None].to(values.dtype)
             else:
-                gradient.mul_(scale[:, None])
+                gradient.mul_((most / summed).clamp(max=1.0)[:, None].to(gradient.dtype))

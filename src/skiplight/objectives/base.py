@@ -68,7 +68,7 @@ class Loss(NamedTuple):
 
 
 class Gradients(NamedTuple):
-    """How many gradients a step sums in each row of the input table, float64 [V], and of the output, [output_rows].
+    """How many gradients a step sums in each row of the input table, [V], and of the output table, [output_rows].
 
     The unit is the gradient of one logistic score, whose curvature is at most a quarter of the squared length of the
     vector on the other side; a softmax over many words may be four times as curved.

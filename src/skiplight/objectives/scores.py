@@ -6,6 +6,8 @@ read once a window and not once a pair. Where each pair has rows of its own, it 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -34,8 +36,26 @@ def score(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, Tenso
     else:
         inputs = windows.inputs[:, None]
         used = torch.ones_like(inputs, dtype=torch.bool)
-    scores = at_least_float32(torch.bmm(tables.output(rows), tables.input(inputs).transpose(1, 2)))
+    scores = at_least_float32(_Products.apply(tables.output(rows), tables.input(inputs)))
     return scores if tables.bias is None else scores + tables.bias(rows), used[:, None]
+
+
+class _Products(torch.autograd.Function):
+    """u·v of all pairs of rows, [n, R, d] and [n, C, d]: [n, R, C].
+
+    torch.bmm's own backward pass gives the gradient of a transposed factor transposed, which then has to be copied.
+    """
+
+    @staticmethod
+    def forward(context: Any, u: Tensor, v: Tensor) -> Tensor:
+        context.save_for_backward(u, v)
+        return torch.bmm(u, v.transpose(1, 2))
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        u, v = context.saved_tensors
+        by_score = gradients[0].to(u.dtype)
+        return torch.bmm(by_score, v), torch.bmm(by_score.transpose(1, 2), u)
 
 
 def contrast(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
@@ -54,10 +74,13 @@ def contrast(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
 
 def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradients:
     """Gradients where each pair's target and negatives get one each, and its input word `per_pair`."""
-    inputs = torch.bincount(windows.inputs, minlength=len(tables.input.weight)).double() * per_pair
-    sizes = windows.offsets.diff().double()
+    inputs = torch.bincount(windows.inputs, minlength=len(tables.input.weight)) * per_pair
+    sizes = windows.offsets.diff().float()
     rows = len(tables.output.weight)
+    if windows.shared:
+        words = torch.cat([windows.target[:, None], windows.negatives], dim=1)
+        weights = torch.cat([torch.ones_like(windows.mask[:, :1]), windows.mask], dim=1) * sizes[:, None]
+        return Gradients(inputs, torch.bincount(words.flatten(), weights=weights.flatten(), minlength=rows))
     outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
-    weights = (sizes if windows.shared else sizes.new_ones(windows.pairs))[:, None] * windows.mask
-    outputs += torch.bincount(windows.negatives.flatten(), weights=weights.flatten(), minlength=rows)
+    outputs += torch.bincount(windows.negatives.flatten(), weights=windows.mask.flatten().float(), minlength=rows)
     return Gradients(inputs, outputs)
