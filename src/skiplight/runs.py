@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import subprocess
@@ -19,7 +19,9 @@ from typing import Any
 from skiplight import options
 from skiplight.config import Config
 from skiplight.errors import RunError
-from skiplight.files import replacing, writing
+from skiplight.files import locked, remove, replacing, writing
+
+SUMMARY_FORMAT = 1
 
 PACKAGES = (
     "skiplight",
@@ -88,13 +90,25 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """What names the run outside its folder: the folder's first name and some random characters."""
-        return json.loads((self.path / "environment.json").read_text(encoding="utf-8"))["id"]
+        """What names the run outside its folder: the folder's first name and some random characters.
+
+        Raises:
+            RunError: environment.json is damaged.
+        """
+        file = self.path / "environment.json"
+        try:
+            name = json.loads(file.read_text(encoding="utf-8"))["id"]
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            name = None
+        # It becomes part of the names of folders and of addresses.
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_-]{1,80}", name):
+            raise RunError(f"{file} is damaged, it has no id of letters, digits, - and _: copy it again from its run")
+        return name
 
     def clean(self) -> None:
         """Removes what a killed process left half-written."""
         for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            remove(leftover)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -103,12 +117,15 @@ class RunFolder:
         Raises:
             RunError: one does already.
         """
-        with (self.path / ".lock").open("a+") as file:
+        lock = self.path / ".lock"
+        with contextlib.ExitStack() as held:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                file.seek(0)
-                raise RunError(f"{self.path} is being trained by process {file.read() or '?'}: let it end") from None
+                file = held.enter_context(locked(lock))
+            except BlockingIOError:
+                process = lock.read_text(encoding="utf-8") if lock.exists() else ""
+                raise RunError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
+            except OSError as error:
+                raise RunError(f"{self.path} cannot be written to: {error.strerror}; make it writable") from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -116,8 +133,26 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
-        with writing(self.summary), replacing(self.summary) as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with writing(self.summary), replacing(self.summary, parents=False) as temporary:
+            text = json.dumps({"format": SUMMARY_FORMAT, **summary}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json holds.
+
+        Raises:
+            RunError: the run is not finished, or the file is damaged or of a newer format.
+        """
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+            version = int(summary["format"])
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not finished: go on with `skiplight resume {self.path}`") from None
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            raise RunError(f"{self.summary} is damaged: delete it, `skiplight resume {self.path}` writes it") from None
+        if version > SUMMARY_FORMAT:
+            raise RunError(f"{self.summary} is of format {version}, newer than this skiplight reads: upgrade it")
+        return summary
 
 
 def default_run_dir(config: Config) -> Path:

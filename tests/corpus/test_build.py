@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.corpus import TokenStore, open_source, prepare
+from skiplight.corpus.store import CHUNK
 from skiplight.errors import DataError
 
 BUILD = """
@@ -111,16 +112,42 @@ def test_a_truncated_or_missing_file_is_named(folder: Path, name: str) -> None:
         build(folder)
 
 
-@pytest.mark.parametrize("name", ["tokens.arrow", "vocabulary.tsv"])
-def test_a_flipped_bit_is_found_by_verify(folder: Path, name: str) -> None:
+def flip(path: Path, byte: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["tokens.arrow", "segments.arrow", "vocabulary.tsv"])
+def test_a_flipped_bit_is_found_by_verify_and_where_it_is_read(folder: Path, name: str) -> None:
     store = build(folder)
     store.verify()
-    path = store.path / name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=f"{name} is damaged: delete"):
+    flip(store.path / name, (store.path / name).stat().st_size // 2)
+    with pytest.raises(DataError, match=f"{name} is damaged.* delete"):
         store.verify()
+    with pytest.raises(DataError, match=f"{name} is damaged.* delete"):
+        assert build(folder).vocabulary
+
+
+def test_tokens_are_checked_in_chunks_when_they_are_first_read(tmp_path: Path) -> None:
+    tokens = 1_000_000
+    (tmp_path / "text.txt").write_text("to be or not to be " * (tokens // 6))
+    path = build(tmp_path).path / "tokens.arrow"
+    assert path.stat().st_size > 3 * CHUNK
+    flip(path, 2 * CHUNK + 5)
+    store = build(tmp_path)
+    assert len(store.train.ids(0, CHUNK // 4)) == CHUNK // 4
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"tokens\.arrow is damaged near byte {2 * CHUNK:,}"):
+            store.train.ids(CHUNK // 4, 3 * CHUNK // 4)
+
+
+def test_no_lock_stays_and_several_processes_build_once(folder: Path) -> None:
+    processes = [start(folder, "none", 0) for _ in range(3)]
+    for process in processes:
+        assert process.wait() == 0
+    assert [entry.name for entry in (folder / "stores").iterdir()] == folders(folder)
+    assert len(folders(folder)) == 1
 
 
 def test_a_damaged_header_is_named(folder: Path) -> None:

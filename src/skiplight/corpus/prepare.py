@@ -15,7 +15,7 @@ from skiplight.corpus.counting import WordCounts, default_threads
 from skiplight.corpus.encoding import Numbered, number
 from skiplight.corpus.segments import RunCutter
 from skiplight.corpus.sources import Source
-from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, read_manifest
+from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
 from skiplight.corpus.stream import TokenStream
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
@@ -137,7 +137,7 @@ def prepare(
     if given is not None:
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
     manifest = once(folder, make, read_manifest)
-    counted = Vocabulary.load(folder / VOCABULARY)
+    counted = load_vocabulary(folder, manifest)
     # Once words were pruned, some counts are too low, and their sum is no length to plan an epoch by.
     tokens = None if manifest["pruned"] else int(counted.counts.sum())
     return TokenStream(
