@@ -10,8 +10,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from skiplight.corpus.build import NumberedFile, once, write_manifest, write_tokens
 from skiplight.corpus.counting import WordCounts, default_threads
+from skiplight.corpus.documents import Documents
 from skiplight.corpus.encoding import Numbered, number
 from skiplight.corpus.segments import RunCutter
 from skiplight.corpus.sources import Source
@@ -21,6 +25,9 @@ from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
+
+BYTES_A_WORD = 100
+"""Text with fewer words than one in so many bytes is hardly in the script that the normaliser keeps."""
 
 Progress = Callable[[str, int], None]
 
@@ -85,13 +92,20 @@ def prepare(
         counts = WordCounts()
         file = None if streaming else NumberedFile(temporary / "numbered.arrow")
         raw = 0
-        for batch in number(source.documents(), normalise, threads, cutter):
+        read = _Measured(source.documents())
+        for batch in number(read, normalise, threads, cutter):
             if given is None or grow:
                 counts.add(batch.words, batch.train_counts(heldout))
             if file:
                 file.write(batch)
             raw += len(batch.ids)
             report("vocabulary", raw)
+        if normalise == "text8" and read.bytes > max(raw, 1) * BYTES_A_WORD:
+            lost = f"`data.normalise=text8` keeps a to z only, {raw} words of {read.bytes:,} bytes of {source.describe}"
+            remedy = "`data.normalise=unicode` keeps the letters of every language"
+            if not raw:
+                raise DataError(f"{lost}: {remedy}")
+            log.warning("%s: %s", lost, remedy)
         if not raw:
             raise DataError(f"{source.loader.option}: {source.describe} is empty: there is not one word in it")
         found = given
@@ -150,6 +164,19 @@ def prepare(
         threads=threads,
         seconds=manifest["seconds"],
     )
+
+
+class _Measured:
+    """Documents, and how many bytes of text they had that is not white space at either end."""
+
+    def __init__(self, documents: Iterator[Documents]) -> None:
+        self.documents, self.bytes = documents, 0
+
+    def __iter__(self) -> Iterator[Documents]:
+        for part in self.documents:
+            if pa.types.is_string(part.texts.type):
+                self.bytes += pc.sum(pc.binary_length(pc.utf8_trim_whitespace(part.texts))).as_py() or 0
+            yield part
 
 
 def _reported(batches: Iterator[Numbered], report: Progress) -> Iterator[Numbered]:
