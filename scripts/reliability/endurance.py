@@ -97,9 +97,8 @@ def main() -> None:
         if sample is not None:
             samples.append(sample)
             if len(samples) % 30 == 0:
-                print(
-                    f"{sample.seconds:6.0f} s  {sample.memory:.2f} GB  {sample.threads} threads  {sample.files} files"
-                )
+                seconds, memory = f"{sample.seconds:6.0f} s", f"{sample.memory:.2f} GB"
+                print(f"{seconds}  {memory}  {sample.threads} threads  {sample.files} files", flush=True)
         time.sleep(1)
     shutil.rmtree(folder)
     if process.returncode:
