@@ -19,6 +19,7 @@ from skiplight.config import ABOVE_RUNS, Config
 from skiplight.errors import ConfigError
 
 MAX_BYTES = 1 << 20
+MAX_DEPTH = 16
 """More than any run's config has."""
 
 
@@ -144,8 +145,7 @@ def load(path: Path) -> Config:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path} is no run's config: it has more than {MAX_BYTES:,} bytes")
         text = path.read_text(encoding="utf-8")
-        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, yaml.SafeLoader)):
-            raise ConfigError(f"{path} holds an alias, which a run's config may not")  # they can grow without bound
+        _check_events(text, path)
         mapping = yaml.safe_load(text)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
@@ -155,6 +155,15 @@ def load(path: Path) -> Config:
         raise ConfigError(f"{path} is not a run's config: it holds no mapping of options")
     _check_plain(mapping, os.fspath(path))
     return from_mapping(mapping)
+
+
+def _check_events(text: str, path: Path) -> None:
+    """Refuses, before anything is made of it, YAML that grows without bound or takes for ever."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path} holds an alias or {MAX_DEPTH} levels, which a run's config may not")
 
 
 def _check_plain(value: Any, where: str) -> None:
