@@ -8,6 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
@@ -16,7 +18,7 @@ from hypothesis import strategies as st
 from skiplight.checkpoints import FolderCheckpointIO, verify
 from skiplight.config import Config
 from skiplight.corpus import TokenStore, Vocabulary, open_source, prepare
-from skiplight.errors import ConfigError, RunError, SkiplightError
+from skiplight.errors import ConfigError, DataError, RunError, SkiplightError
 from skiplight.evaluation.analogy import read_questions
 from skiplight.evaluation.similarity import read_pairs
 from skiplight.options import load, save
@@ -73,6 +75,15 @@ def test_any_bytes_are_a_text_or_refused(tmp_path: Path, data: bytes, normalise:
     assert store.vocabulary.counts.sum() == store.train.tokens == store.manifest["raw_tokens"]
     words = [word for word in store.vocabulary.words if word.split() != [word] or not word]
     assert not words, "white space is in no word"
+
+
+def test_strings_of_parquet_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
+    bad = pa.StringArray.from_buffers(1, pa.py_buffer(b"\0\0\0\0\4\0\0\0"), pa.py_buffer(b"a \xff\xfe"))
+    pq.write_table(pa.table({"text": bad}), tmp_path / "a.parquet")
+    source = open_source("files", path=tmp_path / "a.parquet", cache=tmp_path)
+    for normalise in ("text8", "unicode", "none"):
+        with pytest.raises(DataError, match=r"a\.parquet cannot be read"):
+            prepare(source, normalise=normalise, min_count=1, heldout=0, stores=tmp_path / "stores")
 
 
 @few

@@ -177,3 +177,23 @@ def test_opening_takes_no_time(folder: Path) -> None:
     begin = time.perf_counter()
     TokenStore(path)
     assert time.perf_counter() - begin < 0.2
+
+
+@pytest.mark.parametrize(("text", "documents"), [("a\nb\n", 2), ("a\nb", 2), ("a\n\nb\n", 3), ("a", 1)])
+def test_a_newline_at_the_end_begins_no_document(tmp_path: Path, text: str, documents: int) -> None:
+    (tmp_path / "text.txt").write_text(text + " a b" * (documents == 1))
+    source = open_source("files", path=tmp_path / "text.txt", document="line", cache=tmp_path)
+    store = prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores")
+    assert isinstance(store, TokenStore)
+    assert store.manifest["documents"] == documents
+
+
+def test_text_in_another_script_names_the_normaliser(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "text.txt").write_text("привет мир " * 1000)
+    source = open_source("files", path=tmp_path / "text.txt", cache=tmp_path)
+    with pytest.raises(DataError, match=r"data\.normalise=unicode"):
+        prepare(source, normalise="text8", min_count=1, stores=tmp_path / "stores")
+    (tmp_path / "text.txt").write_text("привет мир " * 1000 + "one two")
+    source = open_source("files", path=tmp_path / "text.txt", cache=tmp_path)
+    prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores")
+    assert "data.normalise=unicode" in caplog.text

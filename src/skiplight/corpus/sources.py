@@ -111,6 +111,7 @@ class Source:
                 if blocks:
                     rows, texts, row = split_blocks(chunk, self._unit, row)
                 else:
+                    chunk.validate(full=True)  # a damaged file may hold strings that are not UTF-8
                     rows, texts, row = split_rows(chunk, self._unit, row)
                 skip = int(np.searchsorted(rows, start))
                 if skip < len(rows):
