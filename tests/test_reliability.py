@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import resource
 import shutil
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import numpy as np
 import pytest
 import torch
 
-from skiplight.checkpoints import FolderCheckpointIO, checkpoints, verify
+from skiplight.checkpoints import checkpoints, verify
 from skiplight.errors import DivergedError
 from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
@@ -123,24 +122,6 @@ def test_a_folder_that_is_removed_is_named_and_stays_away(folder: Path) -> None:
     assert "its folder was removed" in said
     assert not run.exists()
     verify(checkpoints(folder / "elsewhere" / "checkpoints")[-1])
-
-
-def test_a_full_disk_is_named_and_leaves_the_last_checkpoint(folder: Path) -> None:
-    run = folder / "full"
-
-    def limited() -> None:
-        # Files may have so many bytes: tables fit, the metrics soon do not.
-        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
-
-    # What may not be limited was made before: the store, and the compiled kernels.
-    assert skiplight(started(folder, folder / "before", "trainer.max_tokens=2000")).returncode == 0
-    said = trained_while(folder, run, lambda: None, "trainer.max_epochs=100000", preexec_fn=limited)
-    assert str(run) in said
-    assert "File too large" in said
-    assert "skiplight resume" in said
-    for checkpoint in checkpoints(run / "checkpoints"):
-        FolderCheckpointIO().load_checkpoint(checkpoint)
-    assert not list((run / "checkpoints").glob(".tmp-*"))
 
 
 def test_a_table_that_is_not_finite_is_found_though_the_loss_is() -> None:
