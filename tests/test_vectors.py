@@ -45,7 +45,8 @@ def test_the_tensors_are_as_contracted(tmp_path):
     vectors = make()
     vectors.save(tmp_path)
     with safe_open(tmp_path / "vectors.safetensors", framework="np") as file:
-        assert file.metadata() == {"format": "pt", "skiplight_format_version": "1"}
+        metadata = file.metadata()
+        assert (metadata["format"], metadata["skiplight_format_version"]) == ("pt", "1")
         assert {file.get_tensor(name).dtype.name for name in file.keys()} == {"float32"}  # noqa: SIM118
     assert not (tmp_path / "README.md").exists()
 
@@ -121,7 +122,17 @@ def test_damaged_folders_are_named(tmp_path):
     with pytest.raises(RunError, match=r"input is \[5, 3\], but the vocabulary has 4 words; copy"):
         WordVectors.load(tmp_path)
 
+    file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
+    WordVectors.load(tmp_path)
+    with pytest.raises(RunError, match=rf"{file} is damaged in the table output"):
+        WordVectors.load(tmp_path, verify=True)
     file.write_bytes(good)
+    assert_equal(WordVectors.load(tmp_path, verify=True), make())
+    right = words.read_text()
+    words.write_text(right.replace("the", "thy"))
+    with pytest.raises(RunError, match=rf"{words} is not the one"):
+        WordVectors.load(tmp_path)
+    save_file({"input": torch.ones(4, 3)}, file, {"skiplight_format_version": "1"})  # without checksums
     words.write_text("word\tcount\nbroken\n")
     with pytest.raises(DataError, match="line 2"):
         WordVectors.load(tmp_path)

@@ -31,6 +31,7 @@ from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
+from skiplight.stability import warning
 from skiplight.vectors import WordVectors, vectors_folder
 
 log = logging.getLogger(__name__)
@@ -103,6 +104,16 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         f"{round(data.tokens / data.steps):,}",
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
+    told = warning(
+        sampler,
+        text.vocabulary.counts,
+        optimizer=config.optim.name,
+        lr=config.optim.lr,
+        block_tokens=block_tokens,
+        per_window=engine.takes_blocks,
+    )
+    if told and config.objective.name == "negative_sampling":
+        log.warning("%s", told)
     keep = keep_probabilities(counts, config.sampling.subsample)
     tables = Tables(
         len(counts),
@@ -194,6 +205,8 @@ def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
     dim = tables.input.weight.shape[1]
     if vectors.dim != dim:
         raise ConfigError(f"`model.start={run}` has vectors of {vectors.dim} numbers: give `model.dim={vectors.dim}`")
+    if not all(table.isfinite().all() for table in (vectors.input, vectors.output) if table is not None):
+        raise ConfigError(f"`model.start={run}` has vectors that are not finite: its training had diverged")
     rows = torch.from_numpy(vectors.vocabulary.encode(vocabulary.array).astype(np.int64))
     known = rows >= 0
     if not known.any():
@@ -222,6 +235,7 @@ def prepare_text(config: Config) -> TokenStore | TokenStream:
         path=options.path if isinstance(options.path, list) or options.path is None else str(options.path),
         column=options.column,
         document=options.document,
+        max_bytes=options.max_bytes,
         cache=cache_folder(),
     )
     return prepare(

@@ -7,10 +7,10 @@ folder can be moved.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import json
 import logging
-import shutil
+import pickle
 import time
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ import lightning
 import torch
 from lightning.fabric.plugins import CheckpointIO
 from lightning.pytorch.callbacks import Checkpoint
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from skiplight.errors import RunError
-from skiplight.files import replacing, writing
+from skiplight.files import digest, remove, replacing, writing
 from skiplight.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -37,11 +38,11 @@ class FolderCheckpointIO(CheckpointIO):
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
         tables = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
-        with writing(path), replacing(path) as folder:
+        with writing(path), replacing(path, parents=False) as folder:
             folder.mkdir()
             save_file(tables, folder / _TABLES)
             torch.save(rest, folder / _STATE)
-            files = {name: {"bytes": (folder / name).stat().st_size, "blake2b": _digest(folder / name)}
+            files = {name: {"bytes": (folder / name).stat().st_size, "blake2b": digest(folder / name)}
                      for name in (_TABLES, _STATE)}  # fmt: skip
             manifest = {"format": FORMAT, "world_size": 1, "step": checkpoint["global_step"], "files": files}
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
@@ -53,33 +54,53 @@ class FolderCheckpointIO(CheckpointIO):
             RunError: it is not one, is damaged, or of a newer format.
         """
         folder = Path(path)
+        verify(folder)
         try:
-            manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise RunError(f"{folder} is not a checkpoint: {error}") from None
-        if manifest["format"] > FORMAT:
-            raise RunError(f"{folder} is of format {manifest['format']}, newer than this skiplight reads: upgrade it")
-        for name, expected in manifest["files"].items():
-            file = folder / name
-            if not file.exists() or file.stat().st_size != expected["bytes"] or _digest(file) != expected["blake2b"]:
-                raise RunError(f"{file} is damaged: delete {folder} to go on from the checkpoint before it")
-        checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
-        checkpoint["state_dict"] = load_file(folder / _TABLES)
+            checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
+            checkpoint["state_dict"] = load_file(folder / _TABLES)
+        except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError):
+            # The checksums are right, so nothing was damaged: it was made so, to be taken for a checkpoint.
+            raise RunError(
+                f"{folder} was not written by skiplight: it holds more than tensors and plain values"
+            ) from None
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
-        shutil.rmtree(path, ignore_errors=True)
+        remove(Path(path))
 
 
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+def verify(folder: Path) -> None:
+    """Compares a checkpoint's files with the sizes and checksums of its manifest.
+
+    Raises:
+        RunError: it is not one, is damaged, or of a newer format.
+    """
+    remedy = f"delete {folder} to go on from the checkpoint before it"
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        version = int(manifest["format"])
+    except OSError as error:
+        raise RunError(
+            f"{folder} is not a checkpoint, {_MANIFEST} cannot be read ({error.strerror}): {remedy}"
+        ) from None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise RunError(f"{folder / _MANIFEST} is damaged: {remedy}") from None
+    if version > FORMAT:
+        raise RunError(f"{folder} is of format {version}, newer than this skiplight reads ({FORMAT}): upgrade it")
+    for name in (_TABLES, _STATE):
+        file = folder / name
+        try:
+            expected = manifest["files"][name]
+            whole = file.stat().st_size == expected["bytes"] and digest(file) == expected["blake2b"]
+        except (OSError, TypeError, LookupError):
+            whole = False
+        if not whole:
+            raise RunError(f"{file} is damaged: {remedy}")
 
 
-def latest(folder: Path) -> Path | None:
-    """The newest checkpoint in a run's `checkpoints/`, None where there is none."""
-    found = sorted(folder.glob("step-*"))
-    return found[-1] if found else None
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run's `checkpoints/`, the newest last."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
 class Checkpointing(Checkpoint):
@@ -98,11 +119,8 @@ class Checkpointing(Checkpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved = time.monotonic()
-        # Only now, behind Lightning's own: its SIGTERM handler would end training without saving.
+        # Again, over Lightning's own handler: its SIGTERM would end training without saving.
         self.stop.install()
-
-    def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
-        self.stop.remove()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
         if self.stop.signal is not None:
@@ -120,6 +138,7 @@ class Checkpointing(Checkpoint):
             return
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
-        for old in sorted(self.folder.glob("step-*"))[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        for old in checkpoints(self.folder)[: -self.keep]:
+            with contextlib.suppress(OSError):  # what cannot be removed now is tried again the next time
+                remove(old)
         self._saved = time.monotonic()

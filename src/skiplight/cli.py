@@ -83,9 +83,9 @@ def train(arguments: list[str]) -> int:
     from skiplight.composition import compose
     from skiplight.runs import default_run_dir
 
-    config = compose(arguments)
+    config = compose([argument for argument in arguments if argument != "--verify"])
     run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
-    _report(_training().train(config, run_dir), run_dir)
+    _report(_training().train(config, run_dir, verify="--verify" in arguments), run_dir)
     return 0
 
 
@@ -93,8 +93,9 @@ def resume(arguments: list[str]) -> int:
     """Go on with a run that was stopped or killed: `skiplight resume RUN`."""
     parser = argparse.ArgumentParser("skiplight resume", description=resume.__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
-    run = parser.parse_args(arguments).run
-    _report(_training().resume(run), run)
+    _add_verify(parser)
+    options = parser.parse_args(arguments)
+    _report(_training().resume(options.run, verify=options.verify), options.run)
     return 0
 
 
@@ -170,7 +171,7 @@ def neighbors(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from skiplight.evaluation.neighbors import neighbors as nearest
 
-    vectors = _load(options.run)
+    vectors = _load(options)
     _print_nearest({word: nearest(vectors, word, options.k) for word in options.word}, options.json)
     return 0
 
@@ -183,7 +184,7 @@ def analogy(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from skiplight.evaluation.neighbors import solve
 
-    found = solve(_load(options.run), options.a, options.b, options.c, options.k)
+    found = solve(_load(options), options.a, options.b, options.c, options.k)
     _print_nearest({f"{options.a} : {options.b} = {options.c} : ?": found}, options.json)
     return 0
 
@@ -200,10 +201,11 @@ def evaluate(arguments: list[str]) -> int:
         "--restrict-vocabulary", type=int, default=30_000, help="most frequent words to answer with (30000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_verify(parser)
     options = parser.parse_args(arguments)
     from skiplight.evaluation.suite import evaluate as score
 
-    results = score(_load(options.run), options.similarity, options.analogy, options.restrict_vocabulary)
+    results = score(_load(options), options.similarity, options.analogy, options.restrict_vocabulary)
     failed = [result["error"] for result in results.values() if "error" in result]
     if options.json:
         print(json.dumps(results, ensure_ascii=False))
@@ -235,13 +237,18 @@ def _query_parser(verb: str, description: str | None) -> argparse.ArgumentParser
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
     parser.add_argument("-k", type=int, default=10, help="how many words (10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    _add_verify(parser)
     return parser
 
 
-def _load(run: Path) -> WordVectors:
+def _add_verify(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--verify", action="store_true", help="compare all files with their checksums first")
+
+
+def _load(options: argparse.Namespace) -> WordVectors:
     from skiplight.vectors import WordVectors
 
-    return WordVectors.load(run)
+    return WordVectors.load(options.run, verify=options.verify)
 
 
 def _print_nearest(found: dict[str, list[tuple[str, float]]], as_json: bool) -> None:
@@ -269,10 +276,11 @@ def export(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, help="file or folder to write")
     parser.add_argument("--escape", action="store_true", help="escape white space in words, where the format has none")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload the vectors and their card to the Hub")
+    _add_verify(parser)
     options = parser.parse_args(arguments)
     if (options.format is None) != (options.output is None) or not (options.format or options.push_to_hub):
         parser.error("give --format and --output together, or --push-to-hub")
-    vectors = _load(options.run)
+    vectors = _load(options)
     if options.format:
         write(vectors, options.output, options.format, escape=options.escape)
         print(options.output)
@@ -306,7 +314,7 @@ def _print_options() -> None:
     from skiplight.options import describe_options
 
     console = Console()
-    console.print("usage: skiplight train [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
+    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
     for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
         console.print(f"  {group.name}= {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}")
     table = Table("option", "default", "range", "", box=None, pad_edge=False)

@@ -46,6 +46,9 @@ class DataConfig:
     normalise: str = option(
         "text8", "text8: a-z only; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
     )
+    max_bytes: int | None = option(
+        None, "bytes that a compressed file may unpack to; default: 200 times its size, and 256 MiB at least", low=1
+    )
     store: str | None = option(None, "folder of the token stores; default: the user's cache")
     heldout: float = option(0.01, "share of the text that is kept out of training, for evaluation", low=0, high=0.5)
     tokens: int | None = option(None, "tokens of an epoch, for a stream whose size is not known", low=1)

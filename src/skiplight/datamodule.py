@@ -21,6 +21,7 @@ from skiplight.errors import DataError, RunError
 from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
 from skiplight.sampling.windows import WindowSampler
+from skiplight.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
@@ -45,12 +46,18 @@ class _Loader(DataLoader):
     """A loader that begins each epoch where the data module stands."""
 
     def __init__(self, module: SkipGramDataModule) -> None:
-        super().__init__(_Epoch(module), batch_size=None, num_workers=module.workers)
+        super().__init__(
+            _Epoch(module), batch_size=None, num_workers=module.workers, worker_init_fn=_ignore_first_signal
+        )
         self.module = module
 
     def __iter__(self) -> Any:
         self.dataset.cursor = self.module.cursor  # type: ignore[attr-defined]
         return super().__iter__()
+
+
+def _ignore_first_signal(worker: int) -> None:
+    StopRequest().install()
 
 
 class SkipGramDataModule(lightning.LightningDataModule):
@@ -120,6 +127,15 @@ class SkipGramDataModule(lightning.LightningDataModule):
             for batch in self.text.heldout_segments():
                 if len(batch.end):
                     yield block_of(batch, 0, len(batch.end), EVALUATION_EPOCH, 0)
+
+    def verify(self) -> None:
+        """Compares all of a stored text with its checksums.
+
+        Raises:
+            DataError: naming the file that is damaged.
+        """
+        if isinstance(self.text, TokenStore):
+            self.text.verify()
 
     def windows(self, block: Block) -> Windows:
         """The windows of a block with their negatives, on the block's device."""

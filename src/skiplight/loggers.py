@@ -41,7 +41,9 @@ def open_logger(config: Config, run: RunFolder) -> Iterator[Logger | None]:
         with _wandb(config, run) as logger:
             yield logger
     elif config.logger.name == "csv":
-        yield CSVLogger(run.path, name="", version="csv")
+        # Lightning empties a folder that has a file already: what a resumed run adds stands beside it.
+        number = sum(1 for _ in run.path.glob("csv*/metrics.csv"))
+        yield CSVLogger(run.path, name="", version=f"csv-{number}" if number else "csv")
     else:
         yield None
 

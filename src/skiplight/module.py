@@ -8,6 +8,7 @@ does nothing.
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from skiplight.engines.autograd import AutogradEngine, optimizer_class
 from skiplight.engines.base import Engine, Request
-from skiplight.errors import ConfigError, DivergedError
+from skiplight.errors import ConfigError, DivergedError, RunError
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block, Windows
 
@@ -69,6 +70,7 @@ class SkipGramModule(lightning.LightningModule):
         self.pairs = 0
         self._engine: Engine | None = None
         self._batch: Block | Windows | None = None
+        self._look = 0.0  # when to look over the tables again
 
     @property
     def engine(self) -> Engine:
@@ -139,7 +141,11 @@ class SkipGramModule(lightning.LightningModule):
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self.loss_sum.device.type == "cpu":
+            begin = time.monotonic()
             self.check_finite()
+            if begin >= self._look:  # a hundredth of the time at most
+                self.check_tables_finite()
+                self._look = begin + 100 * (time.monotonic() - begin)
         if self.tokens >= self.total_tokens:
             self.trainer.should_stop = True
 
@@ -192,6 +198,14 @@ class SkipGramModule(lightning.LightningModule):
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        for name, table in self.state_dict().items():
+            found = checkpoint["state_dict"].get(name)
+            if found is None or found.shape != table.shape:
+                shape = "not there" if found is None else f"{list(found.shape)}"
+                raise RunError(
+                    f"{name} is {list(table.shape)} by the run's config and text, but in the checkpoint {shape}:"
+                    " restore the config.yaml that the run began with"
+                )
         state = checkpoint["skiplight"]
         self.tokens, self.pairs = state["tokens"], state["pairs"]
         self.loss_sum.fill_(state["loss_sum"])

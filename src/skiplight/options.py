@@ -18,6 +18,10 @@ from omegaconf.errors import OmegaConfBaseException
 from skiplight.config import ABOVE_RUNS, Config
 from skiplight.errors import ConfigError
 
+MAX_BYTES = 1 << 20
+MAX_DEPTH = 16
+"""More than any run's config has."""
+
 
 def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
     """Every option's dotted name and field, in the schema's order."""
@@ -138,21 +142,42 @@ def load(path: Path) -> Config:
         ConfigError: the file is not such a config.
     """
     try:
-        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} is no run's config: it has more than {MAX_BYTES:,} bytes")
+        text = path.read_text(encoding="utf-8")
+        _check_events(text, path)
+        mapping = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
         raise ConfigError(f"{path} cannot be read as a run's config: {error}") from None
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path} is not a run's config: it holds no mapping of options")
-    _refuse_interpolation(mapping, os.fspath(path))
+    _check_plain(mapping, os.fspath(path))
     return from_mapping(mapping)
 
 
-def _refuse_interpolation(value: Any, where: str) -> None:
+def _check_events(text: str, path: Path) -> None:
+    """Refuses, before anything is made of it, YAML that grows without bound or takes for ever."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path} holds an alias or {MAX_DEPTH} levels, which a run's config may not")
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuses all but plain values: what is no option is refused by the schema, these would be more than they seem."""
     if isinstance(value, dict):
         for key, inner in value.items():
-            _refuse_interpolation(inner, f"{where}: {key}")
+            if not isinstance(key, str):
+                raise ConfigError(f"{where}: {key!r} is no name of an option")
+            _check_plain(inner, f"{where}: {key}")
     elif isinstance(value, list):
         for inner in value:
-            _refuse_interpolation(inner, where)
-    elif isinstance(value, str) and "${" in value:
-        raise ConfigError(f"{where}: {value!r} holds an interpolation, which a run's config may not")
+            _check_plain(inner, where)
+    elif isinstance(value, str):
+        if "${" in value or value == "???":
+            raise ConfigError(f"{where}: {value!r} stands for another value, which a run's config may not")
+    elif not isinstance(value, int | float | None):
+        raise ConfigError(f"{where}: {value!r} is of a type that no option has")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import importlib.metadata
 import json
 import os
 import platform
+import re
 import secrets
 import shutil
 import subprocess
@@ -20,7 +20,9 @@ from typing import Any
 from skiplight import options
 from skiplight.config import Config
 from skiplight.errors import RunError, UnwritableError
-from skiplight.files import replacing, writing
+from skiplight.files import locked, remove, replacing, writing
+
+SUMMARY_FORMAT = 1
 
 PACKAGES = (
     "skiplight",
@@ -82,7 +84,8 @@ class RunFolder:
 
     def describe(self, seed: int) -> None:
         """Writes down what the run runs on, where it is not written down yet: asked by the process that trains."""
-        about = json.loads(self.environment.read_text(encoding="utf-8"))
+        identity = {"id": self.id}
+        about = identity | json.loads(self.environment.read_text(encoding="utf-8"))
         if "python" not in about:
             with writing(self.environment), replacing(self.environment) as temporary:
                 temporary.write_text(json.dumps(about | environment(seed), indent=2), encoding="utf-8")
@@ -99,13 +102,26 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """What names the run outside its folder: the folder's first name and some random characters."""
-        return json.loads(self.environment.read_text(encoding="utf-8"))["id"]
+        """What names the run outside its folder: the folder's first name and some random characters.
+
+        Raises:
+            RunError: environment.json is damaged.
+        """
+        try:
+            name = json.loads(self.environment.read_text(encoding="utf-8"))["id"]
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            name = None
+        # It becomes part of the names of folders and of addresses.
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_-]{1,80}", name):
+            raise RunError(
+                f"{self.environment} is damaged, it has no id of letters, digits, - and _: copy it again from its run"
+            )
+        return name
 
     def clean(self) -> None:
         """Removes what a killed process left half-written."""
         for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
-            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
+            remove(leftover)
 
     @contextlib.contextmanager
     def locked(self, patience: float = 0) -> Iterator[None]:
@@ -117,19 +133,20 @@ class RunFolder:
         Raises:
             RunError: one does already.
         """
-        with (self.path / ".lock").open("a+") as file:
-            deadline = time.monotonic() + patience
+        lock, deadline = self.path / ".lock", time.monotonic() + patience
+        with contextlib.ExitStack() as held:
             while True:
                 try:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    file = held.enter_context(locked(lock))
                     break
-                except OSError:
+                except BlockingIOError:
                     if time.monotonic() < deadline:
                         time.sleep(0.1)
                         continue
-                    file.seek(0)
-                    by = file.read() or "?"
-                    raise RunError(f"{self.path} is being trained by process {by}: let it end") from None
+                    process = lock.read_text(encoding="utf-8") if lock.exists() else ""
+                    raise RunError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
+                except OSError as error:
+                    raise RunError(f"{self.path} cannot be written to: {error.strerror}; make it writable") from None
             file.truncate(0)
             file.write(str(os.getpid()))
             file.flush()
@@ -137,8 +154,26 @@ class RunFolder:
 
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
-        with writing(self.summary), replacing(self.summary) as temporary:
-            temporary.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        with writing(self.summary), replacing(self.summary, parents=False) as temporary:
+            text = json.dumps({"format": SUMMARY_FORMAT, **summary}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json holds.
+
+        Raises:
+            RunError: the run is not finished, or the file is damaged or of a newer format.
+        """
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+            version = int(summary["format"])
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not finished: go on with `skiplight resume {self.path}`") from None
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            raise RunError(f"{self.summary} is damaged: delete it, `skiplight resume {self.path}` writes it") from None
+        if version > SUMMARY_FORMAT:
+            raise RunError(f"{self.summary} is of format {version}, newer than this skiplight reads: upgrade it")
+        return summary
 
 
 def default_run_dir(config: Config) -> Path:

@@ -1,9 +1,15 @@
-"""Stopping on request: the first signal asks the training to save and stop, a second one ends it at once."""
+"""Stopping on request: the first signal asks the training to save and stop, a second one ends it at once.
+
+A terminal's Ctrl-C and a scheduler's SIGTERM reach every process of a training. Those that load its blocks must go on
+until the training itself has stopped, so they handle signals in the same way and never look whether one came.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType
 from typing import Any
 
@@ -19,12 +25,21 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes the two signals over."""
+        """Takes the two signals over; again, where another handler has come in between."""
         for number in (signal.SIGINT, signal.SIGTERM):
-            self._before[number] = signal.signal(number, self._handle)
+            self._before.setdefault(number, signal.signal(number, self._handle))
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """Takes the two signals over, and gives them back in the end."""
+        self.install()
+        try:
+            yield
+        finally:
+            self.remove()
 
     def remove(self) -> None:
-        """Gives them back."""
+        """Gives them back to who had them first."""
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)

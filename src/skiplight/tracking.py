@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import logging
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,8 +13,10 @@ from typing import Any
 
 import lightning
 
-from skiplight.files import replacing, writing
+from skiplight.files import replacing, sync, writing
 from skiplight.module import SkipGramModule
+
+log = logging.getLogger(__name__)
 
 RECORDS = 500
 """About so many lines are written over a whole run."""
@@ -45,6 +48,7 @@ class Tracking(lightning.Callback):
         self._seconds = 0.0
         self._since: float | None = None  # None while the clock stands still
         self._written = (0, 0.0)  # tokens and seconds at the last line
+        self._lines = 0  # how many there are
         self._next = 0
 
     @property
@@ -68,17 +72,22 @@ class Tracking(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        cut_back(self.path, pl_module.tokens)
+        with writing(self.path):
+            cut_back(self.path, self._lines)
         self._since = time.perf_counter()
-        self._written = (pl_module.tokens, self._seconds)
-        self._next = pl_module.tokens + pl_module.total_tokens // RECORDS
+        self._next = self._after(pl_module)
+
+    def _after(self, module: SkipGramModule) -> int:
+        """At how many tokens the next line is due: on one grid, wherever a run was resumed."""
+        stretch = max(1, module.total_tokens // RECORDS)
+        return (module.tokens // stretch + 1) * stretch
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         assert isinstance(pl_module, SkipGramModule)
         if pl_module.tokens >= self._next:
-            self._next = pl_module.tokens + pl_module.total_tokens // RECORDS
+            self._next = self._after(pl_module)
             self._write_loss(trainer, pl_module)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -125,29 +134,34 @@ class Tracking(lightning.Callback):
         } | metrics
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
+        self._lines += 1
         for logger in trainer.loggers:
             logger.log_metrics(line, step=trainer.global_step)
 
+    def on_save_checkpoint(self, trainer: lightning.Trainer, *args: Any) -> None:
+        if self._lines:
+            with writing(self.path):
+                sync(self.path)  # a checkpoint on the disk counts on the lines before it
+
     def state_dict(self) -> dict[str, Any]:
         state = {"seconds": self.seconds, "pairs": self.pairs, "loss": self.loss, "epoch_loss": self.epoch_loss}
-        return state | {"line": self._line, "epoch": self._epoch}
+        return state | {"line": self._line, "epoch": self._epoch, "lines": self._lines, "written": self._written}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self._seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
         self.loss, self.epoch_loss = state_dict["loss"], state_dict["epoch_loss"]
         self._line, self._epoch = tuple(state_dict["line"]), tuple(state_dict["epoch"])
+        self._lines, self._written = state_dict["lines"], tuple(state_dict["written"])
 
 
-def cut_back(path: Path, tokens: int) -> None:
-    """Drops the lines of metrics.jsonl from beyond `tokens`, and a last one that a killed process left half-written."""
-    if not path.exists():
+def cut_back(path: Path, lines: int) -> None:
+    """Leaves the first `lines` lines of metrics.jsonl: what came after the checkpoint will be written again."""
+    written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if len(written) < lines:
+        log.warning(
+            "%s has %d of the %d lines it had at the checkpoint: the others are lost", path, len(written), lines
+        )
+    if len(written) <= lines:
         return
-    kept = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        try:
-            if json.loads(line)["tokens"] <= tokens:
-                kept.append(line + "\n")
-        except ValueError:
-            continue
-    with replacing(path) as temporary:
-        temporary.write_text("".join(kept), encoding="utf-8")
+    with replacing(path, parents=False) as temporary:
+        temporary.write_bytes(b"".join(written[:lines]))

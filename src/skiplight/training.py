@@ -20,7 +20,8 @@ from lightning.pytorch.loggers import Logger
 
 from skiplight.assembly import assemble, device_type
 from skiplight.card import model_card
-from skiplight.checkpoints import Checkpointing, FolderCheckpointIO, latest
+from skiplight.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
+from skiplight.checkpoints import verify as verify_checkpoint
 from skiplight.config import Config
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.errors import DataError, RunError, Stopped
@@ -37,12 +38,13 @@ from skiplight.vectors import WordVectors
 log = logging.getLogger(__name__)
 
 
-def train(config: Config, run_dir: Path) -> dict[str, Any]:
+def train(config: Config, run_dir: Path, *, verify: bool = False) -> dict[str, Any]:
     """Trains a new run and returns what its summary.json holds.
 
     Args:
         config: all options, checked.
         run_dir: the folder to make.
+        verify: compare the checksums of the whole store first, not only of what is read, when it is read.
 
     Raises:
         ConfigError, DataError, RunError: the options or the text do not allow it; there is then no folder.
@@ -52,6 +54,8 @@ def train(config: Config, run_dir: Path) -> dict[str, Any]:
     run.refuse_existing()
     check_logger(config)
     module, data = assemble(config)
+    if verify:
+        data.verify()
     run.create(config)
     with run.locked():
         run.describe(config.seed)
@@ -59,7 +63,11 @@ def train(config: Config, run_dir: Path) -> dict[str, Any]:
 
 
 def resume(
-    run_dir: Path, watch: Callable[[Evaluation], lightning.Callback] | None = None, patience: float = 0
+    run_dir: Path,
+    watch: Callable[[Evaluation], lightning.Callback] | None = None,
+    patience: float = 0,
+    *,
+    verify: bool = False,
 ) -> dict[str, Any]:
     """Goes on with a run from its newest checkpoint, or from the beginning where it has none.
 
@@ -67,6 +75,7 @@ def resume(
         run_dir: the run's folder.
         watch: makes a callback that follows the evaluations, and may end the run by an exception.
         patience: seconds to wait for another process that trains in the folder to end.
+        verify: compare the checksums of the text's store and of every checkpoint first, not only of what is read.
 
     Raises:
         RunError: there is no such run, it is finished or being trained, or its text or checkpoint is not what it was.
@@ -80,8 +89,13 @@ def resume(
             raise RunError(f"{run_dir} is finished already: there is nothing to resume")
         run.clean()
         run.describe(config.seed)
-        checkpoint = latest(run.checkpoints)
+        found = checkpoints(run.checkpoints)
+        checkpoint = found[-1] if found else None
         module, data = assemble(config, fresh=checkpoint is None)
+        if verify:
+            data.verify()
+            for path in found:
+                verify_checkpoint(path)
         log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
         return _Training(run, config, module, data, watch).run(checkpoint=checkpoint, begin=begin)
 
@@ -117,7 +131,7 @@ class _Training:
     def run(self, checkpoint: Path | None, begin: float) -> dict[str, Any]:
         """Trains from a checkpoint, or the beginning, to the end; returns what summary.json holds."""
         folder, module, data = self.folder, self.module, self.data
-        with open_logger(self.config, folder) as logger:
+        with self.stop.installed(), open_logger(self.config, folder) as logger:
             trainer = self._trainer(logger)
             self._fit(trainer, checkpoint)
             if self.tracking.pairs == 0:
@@ -162,7 +176,11 @@ class _Training:
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
             # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
             warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
-            trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+            try:
+                trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+            except SystemExit:  # so Lightning ends for a SIGTERM that came before training had begun
+                if self.stop.signal is None:
+                    raise
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
 

@@ -2,7 +2,8 @@
 
 A run's `vectors/` folder holds
 
-    vectors.safetensors   `input` and `output`, float32 [V, d]; the header's metadata carries a format version
+    vectors.safetensors   `input` and `output`, float32 [V, d]; the header's metadata carries a format version, and
+                          checksums (BLAKE2b) of both tables and of vocabulary.tsv
     vocabulary.tsv        the words in id order, with their counts
     README.md             the model card
 
@@ -13,6 +14,7 @@ are what people call word vectors; the output vectors are kept to go on training
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 from pathlib import Path
 
@@ -20,7 +22,7 @@ import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import RunError
-from skiplight.files import replacing, writing
+from skiplight.files import digest, replacing, writing
 
 FORMAT_VERSION = 1
 _TENSORS, _VOCABULARY, _CARD = "vectors.safetensors", "vocabulary.tsv", "README.md"
@@ -95,14 +97,22 @@ class WordVectors:
                 with replacing(folder / _CARD) as temporary:
                     temporary.write_text(card, encoding="utf-8")
             tables = {"input": self.input} | ({} if self.output is None else {"output": self.output})
-            # "format": "pt" is what other readers of safetensors look for; the version is ours.
+            tables = {name: table.cpu().contiguous() for name, table in tables.items()}
+            # "format": "pt" is what other readers of safetensors look for; the others are ours.
             metadata = {"format": "pt", "skiplight_format_version": str(FORMAT_VERSION)}
+            metadata[_checksum("vocabulary")] = digest(folder / _VOCABULARY)
+            metadata |= {_checksum(name): _digest(table) for name, table in tables.items()}
             with replacing(folder / _TENSORS) as temporary:
-                save_file({name: table.cpu().contiguous() for name, table in tables.items()}, temporary, metadata)
+                save_file(tables, temporary, metadata)
 
     @classmethod
-    def load(cls, folder_or_run: str | os.PathLike[str]) -> WordVectors:
+    def load(cls, folder_or_run: str | os.PathLike[str], *, verify: bool = False) -> WordVectors:
         """Reads the vectors of a run folder, or of a `vectors/` folder itself.
+
+        Args:
+            folder_or_run: the folder.
+            verify: whether to compare the checksums of the tables, which reads them twice; the vocabulary's, sizes and
+                the header are always looked at.
 
         Raises:
             RunError: there are no vectors, they are damaged, of a newer format, or unfit for the vocabulary.
@@ -114,23 +124,42 @@ class WordVectors:
         file = folder / _TENSORS
         if not (folder / _VOCABULARY).exists():
             raise RunError(f"{folder} has vectors but no {_VOCABULARY}: copy the whole folder from its run")
-        vocabulary = Vocabulary.load(folder / _VOCABULARY)
+        remedy = "copy it again from its run, or train again"
         try:
             with safe_open(file, framework="pt") as tensors:
                 metadata, names = tensors.metadata() or {}, set(tensors.keys())
                 tables = {name: tensors.get_tensor(name) for name in ("input", "output") if name in names}
         except (SafetensorError, OSError) as error:
-            raise RunError(f"cannot read {file}: {error}; copy it again from its run, or train again") from None
+            raise RunError(f"cannot read {file}: {error}; {remedy}") from None
         version = metadata.get("skiplight_format_version", "")
         if not version.isdecimal() or "input" not in tables:
             raise RunError(f"{file} was not written by skiplight: give a run folder or its vectors/ folder")
         if int(version) > FORMAT_VERSION:
             raise RunError(f"{file} is of format {version}, this skiplight reads up to {FORMAT_VERSION}: upgrade it")
+        if any(not table.is_floating_point() for table in tables.values()):
+            raise RunError(f"{file} was not written by skiplight: its tables are not of floating point numbers")
+        # Vectors of the first versions have no checksums.
+        if metadata.get(_checksum("vocabulary"), found := digest(folder / _VOCABULARY)) != found:
+            raise RunError(f"{folder / _VOCABULARY} is not the one that these vectors were written with; {remedy}")
+        vocabulary = Vocabulary.load(folder / _VOCABULARY)
+        if verify:
+            for name, table in tables.items():
+                if metadata.get(_checksum(name), found := _digest(table)) != found:
+                    raise RunError(f"{file} is damaged in the table {name}; {remedy}")
         card = folder / _CARD
         try:
-            return cls(vocabulary, **tables, card=card.read_text(encoding="utf-8") if card.exists() else None)
+            text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else None
+            return cls(vocabulary, **tables, card=text)
         except ValueError as error:
             raise RunError(f"{folder}: {error}; copy the whole folder from its run, or train again") from None
+
+
+def _checksum(name: str) -> str:
+    return f"skiplight_{name}_blake2b"
+
+
+def _digest(table: torch.Tensor) -> str:
+    return hashlib.blake2b(table.contiguous().view(torch.uint8).numpy().data, digest_size=16).hexdigest()
 
 
 def vectors_folder(folder_or_run: str | os.PathLike[str]) -> Path:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.corpus import TokenStore, open_source, prepare
+from skiplight.corpus.store import CHUNK
 from skiplight.errors import DataError
 
 BUILD = """
@@ -111,16 +112,42 @@ def test_a_truncated_or_missing_file_is_named(folder: Path, name: str) -> None:
         build(folder)
 
 
-@pytest.mark.parametrize("name", ["tokens.arrow", "vocabulary.tsv"])
-def test_a_flipped_bit_is_found_by_verify(folder: Path, name: str) -> None:
+def flip(path: Path, byte: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[byte] ^= 4
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["tokens.arrow", "segments.arrow", "vocabulary.tsv"])
+def test_a_flipped_bit_is_found_by_verify_and_where_it_is_read(folder: Path, name: str) -> None:
     store = build(folder)
     store.verify()
-    path = store.path / name
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 4
-    path.write_bytes(data)
-    with pytest.raises(DataError, match=f"{name} is damaged: delete"):
+    flip(store.path / name, (store.path / name).stat().st_size // 2)
+    with pytest.raises(DataError, match=f"{name} is damaged.* delete"):
         store.verify()
+    with pytest.raises(DataError, match=f"{name} is damaged.* delete"):
+        assert build(folder).vocabulary
+
+
+def test_tokens_are_checked_in_chunks_when_they_are_first_read(tmp_path: Path) -> None:
+    tokens = 1_000_000
+    (tmp_path / "text.txt").write_text("to be or not to be " * (tokens // 6))
+    path = build(tmp_path).path / "tokens.arrow"
+    assert path.stat().st_size > 3 * CHUNK
+    flip(path, 2 * CHUNK + 5)
+    store = build(tmp_path)
+    assert len(store.train.ids(0, CHUNK // 4)) == CHUNK // 4
+    for _ in range(2):
+        with pytest.raises(DataError, match=rf"tokens\.arrow is damaged near byte {2 * CHUNK:,}"):
+            store.train.ids(CHUNK // 4, 3 * CHUNK // 4)
+
+
+def test_no_lock_stays_and_several_processes_build_once(folder: Path) -> None:
+    processes = [start(folder, "none", 0) for _ in range(3)]
+    for process in processes:
+        assert process.wait() == 0
+    assert [entry.name for entry in (folder / "stores").iterdir()] == folders(folder)
+    assert len(folders(folder)) == 1
 
 
 def test_a_damaged_header_is_named(folder: Path) -> None:
@@ -150,3 +177,23 @@ def test_opening_takes_no_time(folder: Path) -> None:
     begin = time.perf_counter()
     TokenStore(path)
     assert time.perf_counter() - begin < 0.2
+
+
+@pytest.mark.parametrize(("text", "documents"), [("a\nb\n", 2), ("a\nb", 2), ("a\n\nb\n", 3), ("a", 1)])
+def test_a_newline_at_the_end_begins_no_document(tmp_path: Path, text: str, documents: int) -> None:
+    (tmp_path / "text.txt").write_text(text + " a b" * (documents == 1))
+    source = open_source("files", path=tmp_path / "text.txt", document="line", cache=tmp_path)
+    store = prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores")
+    assert isinstance(store, TokenStore)
+    assert store.manifest["documents"] == documents
+
+
+def test_text_in_another_script_names_the_normaliser(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "text.txt").write_text("привет мир " * 1000)
+    source = open_source("files", path=tmp_path / "text.txt", cache=tmp_path)
+    with pytest.raises(DataError, match=r"data\.normalise=unicode"):
+        prepare(source, normalise="text8", min_count=1, stores=tmp_path / "stores")
+    (tmp_path / "text.txt").write_text("привет мир " * 1000 + "one two")
+    source = open_source("files", path=tmp_path / "text.txt", cache=tmp_path)
+    prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores")
+    assert "data.normalise=unicode" in caplog.text

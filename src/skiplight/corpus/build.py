@@ -5,19 +5,17 @@ Arrow file, and counts. With the vocabulary known a pass over that file, which i
 needs no normalising, translates the dictionaries and writes the tokens.
 
 All is written in `<fingerprint>.building`, which becomes `<fingerprint>` when it is complete. A lock on
-`<fingerprint>.lock` lets one of several processes build and the others wait; the system drops the lock of a
-killed one, and the next removes what it left.
+`<fingerprint>.lock`, removed afterwards, lets one of several processes build and the others wait; the system drops the
+lock of a killed one, and the next removes what it left.
 """
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -26,9 +24,10 @@ import pyarrow as pa
 
 from skiplight.corpus.encoding import Indexer, Numbered
 from skiplight.corpus.segments import Cuts, Runs
-from skiplight.corpus.store import FORMAT, MANIFEST, VOCABULARY, checksum
+from skiplight.corpus.store import FORMAT, MANIFEST, VOCABULARY, checksums
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
+from skiplight.files import locked, sync
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +54,7 @@ def once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T])
         return load(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(folder.with_name(f"{folder.name}.lock")):
+        with locked(folder.with_name(f"{folder.name}.lock"), wait=_waiting):
             if not folder.exists():
                 _make(folder, make)
     except OSError as error:
@@ -76,17 +75,17 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
     try:
         make(temporary)
         for path in (*temporary.iterdir(), temporary):
-            _sync(path)
+            sync(path)
         temporary.rename(folder)
-        _sync(folder.parent)
+        sync(folder.parent)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes `manifest.json` with the format version and the size and checksum of all files of the folder."""
-    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksum(path)} for path in sorted(folder.iterdir())}
+    """Writes `manifest.json` with the format version and the size and checksums of all files of the folder."""
+    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksums(path)} for path in sorted(folder.iterdir())}
     text = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
@@ -180,20 +179,5 @@ class _SplitWriter:
             writer.write_batch(batch)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            log.info("another process is preparing the same text; waiting for it")
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _waiting() -> None:
+    log.info("another process is preparing the same text; waiting for it")

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import glob
-import hashlib
 import importlib.util
 import json
 import os
@@ -18,7 +17,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
+from skiplight.corpus.credentials import http_options, refuse_secrets
 from skiplight.errors import DataError
+from skiplight.files import digest, replacing
 
 KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
@@ -46,6 +47,7 @@ def is_url(path: str) -> bool:
 
 def _find(path: str) -> list[str]:
     if is_url(path):
+        refuse_secrets(path)
         return [path]
     path = os.path.expanduser(path)
     if os.path.isdir(path):
@@ -108,34 +110,33 @@ def fingerprint(files: Sequence[str], cache: Path) -> list[str]:
         status = os.stat(file)
         entry = known.get(file)
         if not entry or entry[:2] != [status.st_size, status.st_mtime_ns]:
-            with open(file, "rb") as stream:
-                digest = hashlib.file_digest(stream, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-            known[file] = entry = [status.st_size, status.st_mtime_ns, digest]
+            known[file] = entry = [status.st_size, status.st_mtime_ns, digest(Path(file))]
             fresh = True
         hashes.append(str(entry[2]))
     if fresh:
         # Only a help for the next start: without it, files are hashed again.
-        with contextlib.suppress(OSError):
-            cache.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.{os.getpid()}")
+        with contextlib.suppress(OSError), replacing(path) as temporary:
             temporary.write_text(json.dumps(known))
-            temporary.replace(path)
     return hashes
 
 
 def _read_hashes(path: Path) -> dict[str, list[int | str]]:
     try:
         known = json.loads(path.read_text())
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return {file: entry for file, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
 
 
 def _remote_version(url: str) -> str:
     import fsspec
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(url)
+        filesystem, path = fsspec.core.url_to_fs(url, **http_options(url))
         info = filesystem.info(path)
     except ImportError as error:
         raise DataError(f"data.path={url}: {error}") from None

@@ -5,6 +5,7 @@ Code from the Hub is never run: `datasets` has no way to since version 4.
 
 from __future__ import annotations
 
+import contextlib
 import glob
 import json
 import logging
@@ -15,7 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from skiplight.corpus import files as file_lists
+from skiplight.corpus.decompression import bound
 from skiplight.errors import DataError
+from skiplight.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -41,10 +44,11 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class FilesLoader:
-    """Files of one kind, `text`, `json` or `parquet`, each a shard."""
+    """Files of one kind, `text`, `json` or `parquet`, each a shard, which unpacks to at most `max_bytes`."""
 
     kind: str
     files: tuple[str, ...]
+    max_bytes: int | None = None
     option: ClassVar[str] = "data.path"
 
     @property
@@ -54,6 +58,7 @@ class FilesLoader:
     def load(self, column: str) -> Any:
         import datasets
 
+        bound(self.max_bytes)
         names = [file if file_lists.is_url(file) else glob.escape(file) for file in self.files]
         try:
             if self.kind == "text":
@@ -98,7 +103,7 @@ class HubLoader:
         from huggingface_hub.errors import HfHubHTTPError
 
         path = cache / _REVISIONS
-        known = json.loads(path.read_text()) if path.exists() else {}
+        known = _read_revisions(path)
         key = f"{self.name}@{self.revision or 'main'}"
         try:
             sha = huggingface_hub.HfApi().dataset_info(self.name, revision=self.revision).sha
@@ -118,10 +123,9 @@ class HubLoader:
             log.warning("the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key])
             sha = known[key]
         if known.get(key) != sha:
-            cache.mkdir(parents=True, exist_ok=True)
-            temporary = path.with_name(f"{path.name}.{os.getpid()}")
-            temporary.write_text(json.dumps({**known, key: sha}))
-            temporary.replace(path)
+            # Only a help for the day when the Hub cannot be reached.
+            with contextlib.suppress(OSError), replacing(path) as temporary:
+                temporary.write_text(json.dumps({**known, key: sha}))
         return replace(self, revision=sha)
 
     def identity(self, cache: Path) -> list[str | None]:
@@ -149,6 +153,14 @@ class HubLoader:
 
     def shard_name(self, shard: int) -> str:
         return f"{self.name}, shard {shard}"
+
+
+def _read_revisions(path: Path) -> dict[str, str]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {key: sha for key, sha in known.items() if isinstance(sha, str)} if isinstance(known, dict) else {}
 
 
 def _stream(builder: Any, split: str, column: str) -> Any:

@@ -10,17 +10,24 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from skiplight.corpus.build import NumberedFile, once, write_manifest, write_tokens
 from skiplight.corpus.counting import WordCounts, default_threads
+from skiplight.corpus.documents import Documents
 from skiplight.corpus.encoding import Numbered, number
 from skiplight.corpus.segments import RunCutter
 from skiplight.corpus.sources import Source
-from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, read_manifest
+from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
 from skiplight.corpus.stream import TokenStream
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
+
+BYTES_A_WORD = 100
+"""Text with fewer words than one in so many bytes is hardly in the script that the normaliser keeps."""
 
 Progress = Callable[[str, int], None]
 
@@ -85,13 +92,20 @@ def prepare(
         counts = WordCounts()
         file = None if streaming else NumberedFile(temporary / "numbered.arrow")
         raw = 0
-        for batch in number(source.documents(), normalise, threads, cutter):
+        read = _Measured(source.documents())
+        for batch in number(read, normalise, threads, cutter):
             if given is None or grow:
                 counts.add(batch.words, batch.train_counts(heldout))
             if file:
                 file.write(batch)
             raw += len(batch.ids)
             report("vocabulary", raw)
+        if normalise == "text8" and read.bytes > max(raw, 1) * BYTES_A_WORD:
+            lost = f"`data.normalise=text8` keeps a to z only, {raw} words of {read.bytes:,} bytes of {source.describe}"
+            remedy = "`data.normalise=unicode` keeps the letters of every language"
+            if not raw:
+                raise DataError(f"{lost}: {remedy}")
+            log.warning("%s: %s", lost, remedy)
         if not raw:
             raise DataError(f"{source.loader.option}: {source.describe} is empty: there is not one word in it")
         found = given
@@ -137,7 +151,7 @@ def prepare(
     if given is not None:
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
     manifest = once(folder, make, read_manifest)
-    counted = Vocabulary.load(folder / VOCABULARY)
+    counted = load_vocabulary(folder, manifest)
     # Once words were pruned, some counts are too low, and their sum is no length to plan an epoch by.
     tokens = None if manifest["pruned"] else int(counted.counts.sum())
     return TokenStream(
@@ -150,6 +164,19 @@ def prepare(
         threads=threads,
         seconds=manifest["seconds"],
     )
+
+
+class _Measured:
+    """Documents, and how many bytes of text they had that is not white space at either end."""
+
+    def __init__(self, documents: Iterator[Documents]) -> None:
+        self.documents, self.bytes = documents, 0
+
+    def __iter__(self) -> Iterator[Documents]:
+        for part in self.documents:
+            if pa.types.is_string(part.texts.type):
+                self.bytes += pc.sum(pc.binary_length(pc.utf8_trim_whitespace(part.texts))).as_py() or 0
+            yield part
 
 
 def _reported(batches: Iterator[Numbered], report: Progress) -> Iterator[Numbered]:

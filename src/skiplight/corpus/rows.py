@@ -37,7 +37,7 @@ def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.
 
     >>> rows, texts, row = split_blocks(pa.array(["a b\\nc", " d\\n", "e"]), "line", 0)
     >>> rows.tolist(), texts.to_pylist(), row
-    ([0, 1, 1, 2, 2], ['a b\\n', 'c', ' d\\n', '', 'e'], 2)
+    ([0, 1, 1, 2], ['a b\\n', 'c', ' d\\n', 'e'], 2)
     """
     rows, texts = [], []
     for block in blocks:
@@ -49,10 +49,12 @@ def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.
         else:
             pattern = re.compile(_BLANK_LINES.encode())
             ends = np.asarray([match.end() for match in pattern.finditer(memoryview(data))], dtype=np.int64)
-        # The separator stays at the end of its document, where it is white space like any other.
-        offsets = np.concatenate(([0], ends, [data.size])).astype(np.int32)
-        texts.append(pa.StringArray.from_buffers(len(offsets) - 1, pa.py_buffer(offsets), data))
-        rows.append(np.arange(row, row + len(offsets) - 1))
+        # The separator stays at the end of its document, where it is white space like any other. Behind a last one
+        # there is nothing: the next block goes on with the next document, and at the end of the file there is none.
+        offsets = np.concatenate(([0], ends, [data.size] if not len(ends) or ends[-1] < data.size else []))
+        count = len(offsets) - 1
+        texts.append(pa.StringArray.from_buffers(count, pa.py_buffer(offsets.astype(np.int32)), data))
+        rows.append(np.arange(row, row + count))
         row += len(ends)
     return np.concatenate(rows), pa.concat_arrays(texts), row
 

@@ -112,6 +112,7 @@ class Source:
                 if blocks:
                     rows, texts, row = split_blocks(chunk, self._unit, row)
                 else:
+                    chunk.validate(full=True)  # a damaged file may hold strings that are not UTF-8
                     rows, texts, row = split_rows(chunk, self._unit, row)
                 skip = int(np.searchsorted(rows, start))
                 if skip < len(rows):
@@ -136,6 +137,7 @@ def open_source(
     path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None = None,
     column: str = "text",
     document: str = "document",
+    max_bytes: int | None = None,
 ) -> Source:
     """Describes a text; nothing but what its fingerprint needs is read yet.
 
@@ -150,6 +152,7 @@ def open_source(
         column: the text's column; does not matter for plain text.
         document: what one document is: the row or file (`document`), a `line`, or a `paragraph` between blank
             lines.
+        max_bytes: what a compressed file may unpack to; see `decompression`.
 
     Raises:
         DataError: there is no such text; the message names the option.
@@ -182,7 +185,7 @@ def open_source(
     kind = file_lists.kind(found)
     column = "text" if kind == "text" else column
     key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.fingerprint(found, cache))
-    return Source(FilesLoader(kind, tuple(found)), key, described, column, unit, sequences)
+    return Source(FilesLoader(kind, tuple(found), max_bytes), key, described, column, unit, sequences)
 
 
 def _hash(*parts: str | None) -> str:

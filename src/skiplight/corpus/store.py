@@ -5,11 +5,11 @@ A folder, named by the fingerprint of the text and of all that decides its ids:
     tokens.arrow, heldout-tokens.arrow        ids: int32, one record batch, uncompressed
     segments.arrow, heldout-segments.arrow    document, start, end: int64, one record batch
     vocabulary.tsv                            words and counts in id order
-    manifest.json                             format version, options, counts, size and CRC-32 of each file
+    manifest.json                             format version, options, counts, size and CRC-32s of each file
 
-The manifest is written last, in a folder that gets its name only when all is on disk (`build.py`), so a
-folder of that
-name is whole unless something damaged it later: sizes are checked when it is opened, checksums by `verify`.
+The manifest is written last, in a folder that gets its name only when all is on disk (`build.py`), so a folder of that
+name is whole unless something damaged it later. Sizes, segments and vocabulary are checked when it is opened, tokens in
+chunks of 1 MiB when they are first read, and everything by `verify`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,8 @@ import pyarrow as pa
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
-FORMAT = 1
+FORMAT = 2
+CHUNK = 1 << 20
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.tsv"
 
@@ -45,12 +46,15 @@ class TokenSplit:
     start: np.ndarray
     end: np.ndarray
 
-    def __init__(self, folder: Path, prefix: str = "") -> None:
-        self._folder, self._prefix = folder, prefix
-        (self._ids,) = _columns(folder / f"{prefix}tokens.arrow", {"ids": pa.int32()})
+    def __init__(self, folder: Path, checksums: dict[str, list[int]], prefix: str = "") -> None:
+        self._folder, self._checksums, self._prefix = folder, checksums, prefix
+        tokens, segments = (_Chunks(folder / f"{prefix}{name}.arrow", checksums) for name in ("tokens", "segments"))
+        tokens.check_ends()
+        (self._ids,) = _columns(tokens, {"ids": pa.int32()})
+        self._chunks = tokens
+        segments.check(0, segments.size)
         self.document, self.start, self.end = _columns(
-            folder / f"{prefix}segments.arrow",
-            {"document": pa.int64(), "start": pa.int64(), "end": pa.int64()},
+            segments, {"document": pa.int64(), "start": pa.int64(), "end": pa.int64()}
         )
         self.tokens = len(self._ids)
         if self.tokens != (int(self.end[-1]) if len(self.end) else 0):
@@ -59,11 +63,56 @@ class TokenSplit:
             )
 
     def ids(self, begin: int, stop: int) -> np.ndarray:
-        """Ids of the tokens from `begin` up to `stop`, int32 [stop - begin]: a read-only view of the file."""
-        return self._ids[begin:stop]
+        """Ids of the tokens from `begin` up to `stop`, int32 [stop - begin]: a read-only view of the file.
+
+        Raises:
+            DataError: the part of the file that holds them is damaged.
+        """
+        ids = self._ids[begin:stop]
+        if len(ids):
+            self._chunks.check_array(ids)
+        return ids
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return TokenSplit, (self._folder, self._prefix)
+        return TokenSplit, (self._folder, self._checksums, self._prefix)
+
+
+class _Chunks:
+    """A memory-mapped file whose chunks are compared with their checksums, each once."""
+
+    def __init__(self, path: Path, checksums: dict[str, list[int]]) -> None:
+        self.path = path
+        try:
+            self.map = pa.memory_map(str(path))
+            self.size = self.map.size()
+            self._buffer = self.map.read_buffer()
+            self._expected = np.asarray(checksums[path.name], np.uint32)
+        except (OSError, LookupError, ValueError, TypeError, OverflowError) as error:
+            raise DataError(f"{path} cannot be read ({error}): {_remedy(path)}") from None
+        if len(self._expected) != -(-self.size // CHUNK):
+            raise DataError(f"{path} has {self.size:,} bytes, which is not what was written: {_remedy(path)}")
+        self._checked = np.zeros(len(self._expected), bool)
+
+    def check(self, begin: int, stop: int) -> None:
+        """Checks the chunks that hold the bytes from `begin` up to `stop`."""
+        first, last = begin // CHUNK, -(-stop // CHUNK)
+        if self._checked[first:last].all():
+            return
+        data = memoryview(self._buffer)
+        for chunk in (first + np.flatnonzero(~self._checked[first:last])).tolist():
+            if zlib.crc32(data[chunk * CHUNK : (chunk + 1) * CHUNK]) != self._expected[chunk]:
+                raise DataError(f"{self.path} is damaged near byte {chunk * CHUNK:,}: {_remedy(self.path)}")
+            self._checked[chunk] = True
+
+    def check_ends(self) -> None:
+        """Checks the first and the last chunk, where Arrow keeps what it needs to open the file."""
+        self.check(0, 1)
+        self.check(self.size - 1, self.size)
+
+    def check_array(self, array: np.ndarray) -> None:
+        """Checks the chunks that a view of the file lies in."""
+        begin = array.ctypes.data - self._buffer.address
+        self.check(begin, begin + array.nbytes)
 
 
 class TokenStore:
@@ -79,15 +128,14 @@ class TokenStore:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.manifest = read_manifest(self.path)
-        for name, entry in self.manifest["files"].items():
-            _check_size(self.path / name, entry["bytes"])
-        self.train = TokenSplit(self.path)
-        self.heldout = TokenSplit(self.path, "heldout-")
+        checksums = check_files(self.path, self.manifest)
+        self.train = TokenSplit(self.path, checksums)
+        self.heldout = TokenSplit(self.path, checksums, "heldout-")
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
         """The words of the ids."""
-        return Vocabulary.load(self.path / VOCABULARY)
+        return load_vocabulary(self.path, self.manifest)
 
     @property
     def fingerprint(self) -> str:
@@ -111,8 +159,11 @@ class TokenStore:
             DataError: naming the file that is damaged.
         """
         for name, entry in self.manifest["files"].items():
-            if checksum(self.path / name) != entry["crc32"]:
-                raise DataError(f"{self.path / name} is damaged: delete {self.path}, it is made again")
+            found = checksums(self.path / name)
+            for chunk, expected in enumerate(entry["crc32"]):
+                if found[chunk : chunk + 1] != [expected]:
+                    path = self.path / name
+                    raise DataError(f"{path} is damaged near byte {chunk * CHUNK:,}: {_remedy(path)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStore, (self.path,)
@@ -127,12 +178,17 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
         version = int(manifest["format"])
+        well_made = version > FORMAT or _well_made(manifest)
     except FileNotFoundError:
         raise DataError(
             f"{folder} is not a token store, it has no {MANIFEST}: if it was one, delete it, it is made again"
         ) from None
-    except (ValueError, KeyError, TypeError):
-        raise DataError(f"{folder / MANIFEST} is damaged: delete {folder}, it is made again") from None
+    except OSError as error:
+        raise DataError(f"{folder / MANIFEST} cannot be read: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        well_made, version = False, 0
+    if not well_made:
+        raise DataError(f"{folder / MANIFEST} is damaged: delete {folder}, it is made again")
     if version > FORMAT:
         raise DataError(
             f"{folder} was written by a newer skiplight (format {version}, this one reads {FORMAT}): update"
@@ -141,33 +197,60 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     return manifest
 
 
-def checksum(path: Path) -> int:
-    """CRC-32 of a file."""
-    crc = 0
+def _well_made(manifest: dict[str, Any]) -> bool:
+    """Whether a manifest has all that is read from it, so that nothing else need expect a damaged one."""
+    files = {name: (int(entry["bytes"]), list(entry["crc32"])) for name, entry in manifest["files"].items()}
+    entries = {"fingerprint", "tokens", "seconds", "pruned", "raw_tokens", "documents"}
+    return entries <= manifest.keys() and VOCABULARY in files and all(Path(name).name == name for name in files)
+
+
+def check_files(folder: Path, manifest: dict[str, Any]) -> dict[str, list[int]]:
+    """Compares the sizes of all files with the manifest; returns the CRC-32s of the chunks of each.
+
+    Raises:
+        DataError: a file is missing or of another size.
+    """
+    for name, entry in manifest["files"].items():
+        path = folder / name
+        try:
+            found = path.stat().st_size
+        except FileNotFoundError:
+            raise DataError(f"{path} is missing: {_remedy(path)}") from None
+        if found != entry["bytes"]:
+            raise DataError(f"{path} has {found:,} bytes, not {entry['bytes']:,}: {_remedy(path)}")
+    return {name: entry["crc32"] for name, entry in manifest["files"].items()}
+
+
+def load_vocabulary(folder: Path, manifest: dict[str, Any]) -> Vocabulary:
+    """The vocabulary of a store, or of a text that is streamed.
+
+    Raises:
+        DataError: it is not what the manifest says.
+    """
+    path = folder / VOCABULARY
+    check_files(folder, manifest)
+    if checksums(path) != manifest["files"][VOCABULARY]["crc32"]:
+        raise DataError(f"{path} is damaged: {_remedy(path)}")
+    return Vocabulary.load(path)
+
+
+def checksums(path: Path) -> list[int]:
+    """The CRC-32 of each chunk of a file."""
     with path.open("rb") as file:
-        while block := file.read(1 << 22):
-            crc = zlib.crc32(block, crc)
-    return crc
+        return [zlib.crc32(block) for block in iter(lambda: file.read(CHUNK), b"")]
 
 
-def _check_size(path: Path, size: int) -> None:
-    try:
-        found = path.stat().st_size
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: delete {path.parent}, it is made again") from None
-    if found != size:
-        raise DataError(f"{path} has {found:,} bytes, not {size:,}: delete {path.parent}, it is made again")
+def _remedy(path: Path) -> str:
+    return f"delete {path.parent}, it is made again"
 
 
-def _columns(path: Path, types: dict[str, pa.DataType]) -> list[np.ndarray]:
+def _columns(file: _Chunks, types: dict[str, pa.DataType]) -> list[np.ndarray]:
     """Views of the columns of an Arrow file of one record batch."""
     try:
-        reader = pa.ipc.open_file(pa.memory_map(str(path)))
+        reader = pa.ipc.open_file(file.map)
         batch = reader.get_batch(0)
-    except FileNotFoundError:
-        raise DataError(f"{path} is missing: delete {path.parent}, it is made again") from None
     except (pa.ArrowException, OSError) as error:
-        raise DataError(f"{path} is damaged ({error}): delete {path.parent}, it is made again") from None
+        raise DataError(f"{file.path} is damaged ({error}): {_remedy(file.path)}") from None
     if reader.num_record_batches != 1 or reader.schema != pa.schema(list(types.items())):
-        raise DataError(f"{path} is not a file of this format: delete {path.parent}, it is made again")
+        raise DataError(f"{file.path} is not a file of this format: {_remedy(file.path)}")
     return [batch.column(name).to_numpy() for name in types]

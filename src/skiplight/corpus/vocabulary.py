@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skiplight.errors import DataError
+from skiplight.files import replacing
 
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 
@@ -105,13 +106,9 @@ class Vocabulary:
         for character, escape in _ESCAPES:
             words = pc.replace_substring(words, character, escape)
         lines = pc.binary_join_element_wise(words, pa.array(self.counts).cast(pa.string()), "\t")
-        temporary = Path(f"{path}.tmp-{os.getpid()}")
-        with temporary.open("w", encoding="utf-8", newline="") as file:
+        with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
             file.write("word\tcount\n")
             file.writelines(f"{line}\n" for line in lines.to_pylist())
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:

@@ -1,0 +1,69 @@
+"""Passwords and tokens do not belong into addresses: they are refused there, and found where each protocol looks.
+
+What is on a command line ends up in a run's config, in logs and with whoever the run is shown to.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from skiplight.errors import DataError
+
+_SECRET = re.compile(
+    r"token|secret|passw|pwd|signature|credential|api.?key|access.?key|auth|^(sig|key|sas|jwt|code)$", re.I
+)
+
+_PLACES = {
+    "http": "a line `machine HOST login NAME password ...` in ~/.netrc (or the file that NETRC names)",
+    "s3": "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or a profile by AWS_PROFILE",
+    "gs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "gcs": "GOOGLE_APPLICATION_CREDENTIALS",
+    "abfs": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_SAS_TOKEN",
+    "az": "AZURE_STORAGE_ACCOUNT_NAME and AZURE_STORAGE_SAS_TOKEN",
+    "hf": "HF_TOKEN, or `hf auth login`",
+}
+
+
+def refuse_secrets(url: str) -> None:
+    """Refuses an address with a user's name, a password or a token in it; the message does not repeat them.
+
+    Raises:
+        DataError: naming where the protocol's client looks for them.
+
+    >>> refuse_secrets("https://ann:1234@example.org/a.txt?version=2")
+    Traceback (most recent call last):
+    skiplight.errors.DataError: data.path=https://***@example.org/a.txt?version=2 holds a password or token, ...
+    """
+    shown, found = [], None
+    for part in url.split("::"):  # as in zip://a.txt::https://...
+        try:
+            pieces = urlsplit(part)
+        except ValueError:
+            raise DataError("data.path: this address cannot be read; check its brackets and its host") from None
+        _, at, host = pieces.netloc.rpartition("@")
+        query, fragment = (_masked(text) for text in (pieces.query, pieces.fragment))
+        if at or (query, fragment) != (pieces.query, pieces.fragment):
+            found = pieces.scheme
+        shown.append(urlunsplit(pieces._replace(netloc=f"***@{host}" if at else host, query=query, fragment=fragment)))
+    if found is not None:
+        place = _PLACES.get("http" if found == "https" else found, "the environment, where its client looks for them")
+        raise DataError(
+            f"data.path={'::'.join(shown)} holds a password or token, which would be kept in the run's folder and be "
+            f"sent to its logger: give the address without, and them by {place}"
+        )
+
+
+def _masked(query: str) -> str:
+    """A query with the values of what may be secret hidden; the same where there is none."""
+    names = {name for name, _ in parse_qsl(query, keep_blank_values=True) if _SECRET.search(name)}
+    if not names:
+        return query
+    pairs = (pair.partition("=") for pair in re.split("[&;]", query))
+    return "&".join(f"{name}=***" if _SECRET.search(name) else f"{name}={value}" for name, _, value in pairs)
+
+
+def http_options(url: str) -> dict[str, Any]:
+    """What to tell fsspec so that it looks into ~/.netrc and at the proxies of the environment, as `datasets` does."""
+    return {"client_kwargs": {"trust_env": True}} if url.startswith(("http://", "https://")) else {}

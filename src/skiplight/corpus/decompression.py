@@ -1,0 +1,74 @@
+"""Bounds what a compressed file may unpack to, so that a small file cannot fill memory or run on for ever.
+
+`datasets` opens compressed files by file systems that are registered with fsspec, one for each compression; they are
+replaced here by such as count what they give. The bound is on the bytes of one file: `data.max_bytes`, by default 200
+times its size or 256 MiB, whichever is more. Text compresses to a third or a tenth, one repeated word to a hundredth.
+"""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from skiplight.errors import DataError
+
+RATIO = 200
+FLOOR = 1 << 28
+_NAMES = ("Bz2FileSystem", "GzipFileSystem", "Lz4FileSystem", "XzFileSystem", "ZstdFileSystem")
+
+
+class Bounded(io.RawIOBase):
+    """A file that gives no more than so many bytes.
+
+    Args:
+        file: what to read from.
+        limit: bytes that it may give.
+        name: what to call it in the error.
+    """
+
+    def __init__(self, file: Any, limit: int, name: str) -> None:
+        super().__init__()
+        self._file, self._left, self._limit, self.name = file, limit, limit, name
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """Fills the buffer as far as it can.
+
+        Raises:
+            DataError: the file has given more than it may.
+        """
+        data = self._file.read(len(buffer))
+        self._left -= len(data)
+        if self._left < 0:
+            raise DataError(
+                f"data.path: {self.name} unpacks to more than {self._limit:,} bytes; if it is meant to, give"
+                " `data.max_bytes` a higher number"
+            )
+        buffer[: len(data)] = data
+        return len(data)
+
+    def close(self) -> None:
+        self._file.close()
+        super().close()
+
+
+def bound(max_bytes: int | None) -> None:
+    """Bounds all compressed files that this process opens from now on; imports `datasets`, which takes a second."""
+    import fsspec
+    from datasets.filesystems import compression
+
+    for name in _NAMES:
+        base = getattr(compression, name)
+
+        class Limited(base):  # type: ignore[misc, valid-type]
+            cachable = False  # another bound may be asked for later
+
+            def _open(self, path: str, *args: Any, **kwargs: Any) -> io.BufferedReader:
+                file = super()._open(path, *args, **kwargs)
+                size = self._open_with_fsspec().fs.info(self.fo).get("size") or 0
+                limit = max_bytes if max_bytes is not None else max(FLOOR, RATIO * size)
+                return io.BufferedReader(Bounded(file, limit, self.fo), 1 << 20)
+
+        fsspec.register_implementation(base.protocol, Limited, clobber=True)
