@@ -17,6 +17,7 @@ import pytest
 import torch
 
 from skiplight.checkpoints import checkpoints, verify
+from skiplight.config import OBJECTIVES
 from skiplight.errors import DivergedError
 from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
@@ -27,7 +28,17 @@ from skiplight.vectors import WordVectors
 from tests.runs import command, kill_when, metrics, newest_step, own_environment, skiplight, train_command
 from tests.texts import write_texts
 
-CASES = [("negative_sampling", engine, streaming) for engine in ("fused", "autograd") for streaming in (False, True)]
+CASES = [
+    ("negative_sampling", "fused", True),
+    ("full_softmax", "autograd", False),
+    *(
+        pytest.param(objective, engine, streaming, marks=pytest.mark.slow)
+        for objective in OBJECTIVES
+        for engine in ("fused", "autograd")
+        for streaming in (False, True)
+        if engine == "autograd" or objective == "negative_sampling"
+    ),
+]
 """Objective, engine, whether the text is streamed: whatever is added here must be resumed exactly."""
 
 OFTEN = "checkpoint.every=0.02"

@@ -99,6 +99,7 @@ def test_killed_twice_it_ends_as_if_undisturbed(folder: Path, texts: Path, undis
     assert summary["tokens"] == json.loads((undisturbed / "summary.json").read_text())["tokens"]
 
 
+@pytest.mark.slow  # test_reliability has one that is moved as well
 def test_a_streamed_run_is_resumed_exactly(folder: Path, texts: Path) -> None:
     whole, killed = folder / "streamed", folder / "streamed-killed"
     options = [EPOCHS, "data.streaming=true", "data.workers=1"]

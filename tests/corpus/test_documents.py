@@ -76,7 +76,10 @@ def test_documents_of_a_text_file_do_not_depend_on_its_blocks(text: str, size: i
         _, whole, _ = split_rows(pa.array([text]), unit, 0)
         words = [value.split() for value in found.values()]
         assert list(found) == list(range(len(found)))
-        assert (words or [[]]) == [document.split() for document in whole.to_pylist()]
+        documents = whole.to_pylist()
+        if len(documents) > 1 and documents[-1] == "":  # a separator at the end of a file begins no document
+            documents.pop()
+        assert (words or [[]]) == [document.split() for document in documents]
 
 
 LENGTHS = st.sampled_from([0, 1, 999, 1000, 1001, 2500, 9_999, 10_000, 10_001, 25_000])

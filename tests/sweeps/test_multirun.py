@@ -23,7 +23,7 @@ def texts(folder: Path) -> Path:
     return write_texts(folder / "texts", files=2, documents=30, words=300)
 
 
-@pytest.mark.parametrize("launcher", ["basic", "joblib"])
+@pytest.mark.parametrize("launcher", ["basic", pytest.param("joblib", marks=pytest.mark.slow)])
 def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leaves_the_others(
     folder: Path, texts: Path, launcher: str
 ) -> None:

@@ -145,6 +145,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
     assert "going on from" in logs[2]
 
 
+@pytest.mark.slow
 def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts: Path, undisturbed: Path) -> None:
     study = folder / "stopped"
     arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
