@@ -21,7 +21,7 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path, levels: dict[str, 
     import matplotlib
 
     matplotlib.use("Agg")
-    from matplotlib import pyplot
+    from matplotlib import pyplot, ticker
 
     shown = metrics(outcomes)
     figure, axes = pyplot.subplots(
@@ -38,9 +38,15 @@ def draw(outcomes: Sequence[Outcome], title: str, path: Path, levels: dict[str, 
             level, name = levels[metric]
             for plot in row:
                 plot.axhline(level, color="grey", linestyle=":", label=name)
+        row[1].set_xscale("log")
+        plain = [row[1].xaxis]
         if metric == "heldout/perplexity":
             row[0].set_yscale("log")
-        row[1].set_xscale("log")
+            plain.append(row[0].yaxis)
+        for axis in plain:
+            axis.set_major_locator(ticker.LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: f"{value:,g}"))
+            axis.set_minor_formatter(ticker.NullFormatter())
         row[0].set_ylabel(MEASURES.get(metric, metric))
         for plot in row:
             plot.grid(alpha=0.3, which="both")
