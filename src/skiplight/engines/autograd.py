@@ -54,7 +54,7 @@ class AutogradEngine(Engine):
 
     name: ClassVar[str] = "autograd"
     takes_blocks: ClassVar[bool] = False
-    block_tokens: ClassVar[int] = 1000
+    block_tokens: ClassVar[int] = 2000
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
