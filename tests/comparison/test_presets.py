@@ -1,0 +1,23 @@
+"""The comparisons that conf/ carries are composed whole: every variant, view and candidate."""
+
+from __future__ import annotations
+
+import pytest
+
+from skiplight.comparison.plan import Plan
+from skiplight.config import OBJECTIVES
+
+
+@pytest.mark.parametrize("experiment", ["softmax_vs_ns", "softmax_vs_ns_text8", "noise_words", "sharing"])
+def test_a_preset_is_a_plan(experiment: str) -> None:
+    plan = Plan([f"experiment={experiment}"], tokens=1_000_000)
+    runs = [plan.run(view, variant, view.candidates[variant][0], 0) for view in plan.views for variant in plan.variants]
+    assert len({run.name for run in runs}) == len(runs)
+    if experiment.startswith("softmax"):
+        assert {run.config.objective.name for run in runs} == set(OBJECTIVES)
+        same = [run.config for run in runs if run.view == "same"]
+        assert {(config.engine.name, config.optim.name, config.data.block_tokens) for config in same} == {
+            (same[0].engine.name, "sgd", same[0].data.block_tokens)
+        }
+    if experiment == "noise_words":
+        assert [run.config.noise.negatives for run in runs] == [1, 4, 16, 64, 100, 256]
