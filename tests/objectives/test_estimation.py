@@ -70,6 +70,24 @@ def test_each_is_stationary_where_it_claims_whatever_k(k: int) -> None:
         torch.testing.assert_close(log_prob[0].exp(), TRUTH, atol=1e-6, rtol=0)
 
 
+def test_without_the_correction_negative_sampling_looks_worse_than_the_unigram_model() -> None:
+    # p(o|i) of 50 words near their frequencies, of Zipf's law, and the scores that negative sampling ends at.
+    unigram = 1 / np.arange(1, 51)
+    unigram /= unigram.sum()
+    noise = unigram**0.75 / (unigram**0.75).sum()
+    conditional = unigram * np.random.default_rng(0).gamma(4, 0.25, 50)
+    conditional /= conditional.sum()
+    scores = torch.from_numpy(np.log(conditional) - np.log(5 * noise))
+
+    def loss(log_prob: np.ndarray) -> float:
+        return -float((conditional * log_prob).sum())
+
+    corrected = NegativeSampling(noise).double().log_prob(tables_of(scores), torch.tensor([0]))[0]
+    uncorrected = torch.log_softmax(scores, 0)
+    assert loss(corrected.detach().numpy()) == pytest.approx(loss(np.log(conditional)), abs=1e-6)
+    assert loss(corrected.detach().numpy()) < loss(np.log(unigram)) < loss(uncorrected.numpy())
+
+
 def test_sampled_softmax_without_accidental_hits_tends_to_the_full_softmax() -> None:
     scores = torch.tensor([0.3, -0.4, 1.0, 0.1], dtype=torch.float64)
     objective, rng = SampledSoftmax(NOISE, hits=False).double(), np.random.default_rng(0)
