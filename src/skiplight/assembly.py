@@ -106,7 +106,7 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
     )
     told = warning(
         sampler,
-        text.vocabulary.counts,
+        counts,
         optimizer=config.optim.name,
         lr=config.optim.lr,
         block_tokens=block_tokens,

@@ -6,11 +6,9 @@ nobody. Whoever gets it first cuts off a last line that another process was kill
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
 
@@ -20,14 +18,6 @@ if TYPE_CHECKING:
     from optuna.storages import JournalStorage
 
 log = logging.getLogger(__name__)
-
-
-@contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Waits for the lock on a file, which is made if need be, and holds it meanwhile."""
-    with path.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 class JournalLock(JournalFileOpenLock):

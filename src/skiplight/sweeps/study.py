@@ -18,11 +18,11 @@ import yaml
 
 from skiplight.config import Config
 from skiplight.errors import ConfigError, RunError, UnwritableError
-from skiplight.files import replacing
+from skiplight.files import locked, replacing
 from skiplight.options import from_mapping, of_run
 from skiplight.runs import RunFolder
 from skiplight.sweeps import lease, space
-from skiplight.sweeps.journal import locked, open_storage
+from skiplight.sweeps.journal import open_storage
 from skiplight.sweeps.metrics import figures, judged_by
 from skiplight.worker import Outcome
 
@@ -94,7 +94,7 @@ class Study:
         about = {"format": FORMAT, "study": dataclasses.asdict(config.study), "run": run}
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            with locked(folder / ".lock"):
+            with locked(folder / ".lock", wait=lambda: None):
                 if not (folder / FILE).exists():
                     with replacing(folder / FILE) as temporary:
                         temporary.write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True), "utf-8")
@@ -131,7 +131,7 @@ class Study:
         from optuna.trial import TrialState
 
         try:
-            with locked(self.folder / ".lock"):
+            with locked(self.folder / ".lock", wait=lambda: None):
                 trials = self.trials
                 for found in trials:
                     if found.state == TrialState.RUNNING and lease.holder(self.run(found.number)) is None:
