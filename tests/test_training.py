@@ -159,7 +159,7 @@ BAD = {
     "no negatives": (["noise.negatives=0"], "`noise.negatives=0` is out of range: it must be at least 1"),
     "no dimension": (["model.dim=0"], "`model.dim=0` is out of range"),
     "unknown optimizer": (["optim.name=sgdd"], "`optim.name=sgdd`"),
-    "several devices": (["trainer.devices=2"], "trainer.devices"),
+    "more GPUs than there are": (["trainer.devices=2", "trainer.accelerator=cuda"], "trainer.accelerator"),
     "vocabulary under two words": (["vocabulary.min_count=1000000"], "vocabulary.min_count"),
     "no such file": (["data.path=/nowhere/at/all.txt"], "/nowhere/at/all.txt"),
 }

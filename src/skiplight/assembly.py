@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +17,10 @@ from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.datamodule import SkipGramDataModule
+from skiplight.distributed.gradient_exchange import GradientExchange
+from skiplight.distributed.place import Place
+from skiplight.distributed.strategy import RankStrategy
+from skiplight.distributed.table_averaging import TableAveraging
 from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
@@ -31,7 +36,7 @@ from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
-from skiplight.stability import warning
+from skiplight.stability import gradients_per_token, warning
 from skiplight.vectors import WordVectors, vectors_folder
 
 log = logging.getLogger(__name__)
@@ -42,25 +47,34 @@ STEPS = 200
 """A run has at least so many steps where `data.block_tokens=auto`, so that the learning rate falls smoothly."""
 
 
-def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGramDataModule]:
-    """The two parts of a training, made from its options; prepares the text first.
+class Parts(NamedTuple):
+    """What a Trainer is given."""
+
+    module: SkipGramModule
+    data: SkipGramDataModule
+    strategy: RankStrategy | None
+    """How the ranks train together; None where there is one."""
+
+
+def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Parts:
+    """The parts of a training, made from its options; prepares the text first.
 
     Args:
         config: all options, checked.
+        run: folder of the run, on which other ranks are started.
+        place: this process among them.
         fresh: whether the tables begin here, rather than in a checkpoint.
 
     Raises:
         ConfigError: options contradict each other.
         DataError: the text cannot be read, or holds nothing to train on.
     """
-    if config.trainer.devices * config.trainer.num_nodes > 1:
-        raise ConfigError(
-            "training on several devices is not supported yet: leave `trainer.devices` and `num_nodes` at 1"
-        )
     if config.data.streaming and config.data.workers > 1:
         raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker, which has threads")
-    if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+    _check_devices(config)
+    threads = config.trainer.threads or (place.threads() if place.world > 1 else None)
+    if threads:
+        torch.set_num_threads(threads)
     objective_class = OBJECTIVES[config.objective.name]
     bias = objective_class.default_bias if config.model.bias == "auto" else config.model.bias
     _check_objective(config, objective_class)
@@ -75,14 +89,14 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
             input=config.sampling.input,
             device=device_type(config.trainer.accelerator),
             precision=config.trainer.precision,
-            devices=config.trainer.devices * config.trainer.num_nodes,
         ),
     )
     sparse = takes_sparse(config.optim.name)
 
     if fresh and config.model.start is not None:
         _check_start(config.model.start)  # before a long text is prepared
-    text = prepare_text(config)
+    # Nobody else computes before the text is there.
+    text = prepare_text(config, None if place.rank == 0 and not config.data.streaming else threads)
     counts = text.vocabulary.counts
     sampler = make_sampler(config, text, objective_class)
     objective = make_objective(config.objective.name, counts, sampler, config.objective.chunk)
@@ -101,7 +115,7 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
     log.info(
         "%s tokens in steps of about %s%s",
         f"{total:,}",
-        f"{round(data.tokens / data.steps):,}",
+        f"{round(data.tokens / len(data.blocks)):,}{f' on each of {place.world} ranks' if place.world > 1 else ''}",
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
     told = warning(
@@ -109,7 +123,7 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         counts,
         optimizer=config.optim.name,
         lr=config.optim.lr,
-        block_tokens=block_tokens,
+        block_tokens=block_tokens * place.world,
         per_window=engine.takes_blocks,
     )
     if told and config.objective.name == "negative_sampling":
@@ -132,9 +146,22 @@ def assemble(config: Config, fresh: bool = True) -> tuple[SkipGramModule, SkipGr
         optimizer=config.optim.name,
         lr=config.optim.lr,
         total_tokens=total,
-        engine=engine.maker(sampler, config.trainer.threads),
+        engine=engine.maker(sampler, threads),
     )
-    return module, data
+    if place.world == 1:
+        return Parts(module, data, None)
+    options: dict[str, Any] = {"run": run, "timeout": config.distributed.timeout}
+    options["cluster_environment"] = place.environment
+    if engine.strategy == TableAveraging.name:
+        gradients = gradients_per_token(sampler, counts)
+        return Parts(module, data, TableAveraging(config.distributed.every, gradients, block_tokens, **options))
+    return Parts(module, data, GradientExchange(**options))
+
+
+def _check_devices(config: Config) -> None:
+    devices = config.trainer.devices
+    if device_type(config.trainer.accelerator) == "cuda" and devices > torch.cuda.device_count():
+        raise ConfigError(f"`trainer.devices={devices}`: this machine has {torch.cuda.device_count()} GPUs")
 
 
 def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:
@@ -223,8 +250,13 @@ def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
     )
 
 
-def prepare_text(config: Config) -> TokenStore | TokenStream:
-    """The token store or stream that `data.*` and `vocabulary.*` ask for."""
+def prepare_text(config: Config, threads: int | None = None) -> TokenStore | TokenStream:
+    """The token store or stream that `data.*` and `vocabulary.*` ask for.
+
+    Args:
+        config: all options, checked.
+        threads: that read and encode; default: as `trainer.threads` says.
+    """
     options = config.data
     source = open_source(
         options.source,
@@ -248,7 +280,7 @@ def prepare_text(config: Config) -> TokenStore | TokenStream:
         heldout=options.heldout,
         stores=Path(options.store) if options.store else cache_folder() / "stores",
         streaming=options.streaming,
-        threads=config.trainer.threads,
+        threads=threads or config.trainer.threads,
         progress=_Told(),
     )
 

@@ -22,6 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from skiplight.distributed.agreement import alike, any_rank, greatest, settle
 from skiplight.errors import RunError
 from skiplight.files import digest, remove, replacing, writing
 from skiplight.signals import StopRequest
@@ -44,7 +45,8 @@ class FolderCheckpointIO(CheckpointIO):
             torch.save(rest, folder / _STATE)
             files = {name: {"bytes": (folder / name).stat().st_size, "blake2b": digest(folder / name)}
                      for name in (_TABLES, _STATE)}  # fmt: skip
-            manifest = {"format": FORMAT, "world_size": 1, "step": checkpoint["global_step"], "files": files}
+            world = checkpoint.get("skiplight", {}).get("world_size", 1)
+            manifest = {"format": FORMAT, "world_size": world, "step": checkpoint["global_step"], "files": files}
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
@@ -116,29 +118,35 @@ class Checkpointing(Checkpoint):
     def __init__(self, folder: Path, *, every: float, keep: int, stop: StopRequest) -> None:
         self.folder, self.every, self.keep, self.stop = folder, every, keep, stop
         self._saved = time.monotonic()
+        self._step = 0  # that of the newest checkpoint
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._saved = time.monotonic()
+        self._saved, self._step = time.monotonic(), trainer.global_step
         # Again, over Lightning's own handler: its SIGTERM would end training without saving.
         self.stop.install()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
-        if self.stop.signal is not None:
+        if not alike(trainer):
+            return  # saving would move the tables, and when it is due depends on the clock
+        due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every
+        if not any_rank(trainer, due or self.stop.signal is not None):
+            return
+        if signal := greatest(trainer, self.stop.signal or 0):
+            self.stop.signal = signal
             trainer.should_stop = True
-            self._save(trainer)
-        elif time.monotonic() - self._saved >= self.every:
-            self._save(trainer)
+        self._save(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        settle(trainer)
         self._save(trainer)
 
     def _save(self, trainer: lightning.Trainer) -> None:
-        path = self.folder / f"step-{trainer.global_step:010d}"
-        if path.exists():
+        if self._step == trainer.global_step:
             return
+        path = self.folder / f"step-{trainer.global_step:010d}"
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
-        for old in checkpoints(self.folder)[: -self.keep]:
+        self._saved, self._step = time.monotonic(), trainer.global_step
+        for old in checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero else ():
             with contextlib.suppress(OSError):  # what cannot be removed now is tried again the next time
                 remove(old)
-        self._saved = time.monotonic()

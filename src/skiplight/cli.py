@@ -93,9 +93,12 @@ def resume(arguments: list[str]) -> int:
     """Go on with a run that was stopped or killed: `skiplight resume RUN`."""
     parser = argparse.ArgumentParser("skiplight resume", description=resume.__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
+    parser.add_argument("--devices", type=_positive, help="devices of each machine from now on; default: as before")
+    parser.add_argument("--num-nodes", type=_positive, help="machines from now on; default: as before")
     _add_verify(parser)
-    options = parser.parse_args(arguments)
-    _report(_training().resume(options.run, verify=options.verify), options.run)
+    given = parser.parse_args(arguments)
+    summary = _training().resume(given.run, verify=given.verify, devices=given.devices, num_nodes=given.num_nodes)
+    _report(summary, given.run)
     return 0
 
 
@@ -241,6 +244,12 @@ def _query_parser(verb: str, description: str | None) -> argparse.ArgumentParser
     return parser
 
 
+def _positive(text: str) -> int:
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
 def _add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="compare all files with their checksums first")
 
@@ -325,7 +334,9 @@ def _print_options() -> None:
 
 
 def _report(summary: dict, run_dir: Path) -> None:
-    """What came of a run, in a few lines on the screen."""
+    """What came of a run, in a few lines on the screen; nothing on other ranks than the first, which know nothing."""
+    if not summary:
+        return
     print(
         f"{summary['tokens']:,} tokens in {summary['seconds']['train']:.1f} s of training "
         f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"

@@ -144,7 +144,7 @@ class TrainerConfig:
     devices: int = option(1, "devices on each machine", low=1)
     num_nodes: int = option(1, "machines", low=1)
     precision: str = option("32-true", "as for Lightning's Trainer", choices=["32-true", "bf16-mixed", "64-true"])
-    threads: int | None = option(None, "CPU threads; default: all cores", low=1)
+    threads: int | None = option(None, "CPU threads of each rank; default: its share of the cores", low=1)
 
 
 @dataclasses.dataclass
@@ -180,6 +180,18 @@ class LoggerConfig:
     project: str = option("skiplight", "W&B: project")
     group: str | None = option(None, "W&B: group of runs that belong together")
     artifact: bool = option(False, "W&B: log the vectors as an artifact of type model")
+
+
+@dataclasses.dataclass
+class DistributedConfig:
+    """How ranks work together, where there are several."""
+
+    every: int = option(
+        64,
+        "table averaging (engine=fused): steps between two exchanges of all rows; frequent ones go more often",
+        low=1,
+    )
+    timeout: float = option(1800.0, "seconds that a rank waits for the others in an exchange", above=0)
 
 
 @dataclasses.dataclass
@@ -230,6 +242,7 @@ class Config:
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
     logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
+    distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
     seed: int = option(0, "of every random decision", low=0, high=2**32 - 1)

@@ -13,7 +13,7 @@ from typing import Any
 import lightning
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from skiplight.blocks import Cursor, StoredBlocks, StreamedBlocks, block_of
+from skiplight.blocks import Cursor, LoadedBlock, StoredBlocks, StreamedBlocks, block_of
 from skiplight.corpus.segments import SEGMENT_TOKENS
 from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
@@ -126,7 +126,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
         else:
             for batch in self.text.heldout_segments():
                 if len(batch.end):
-                    yield block_of(batch, 0, len(batch.end), EVALUATION_EPOCH, 0)
+                    yield block_of(batch, EVALUATION_EPOCH)
 
     def verify(self) -> None:
         """Compares all of a stored text with its checksums.
@@ -141,15 +141,9 @@ class SkipGramDataModule(lightning.LightningDataModule):
         """The windows of a block with their negatives, on the block's device."""
         return self.sampler(block)
 
-    def consumed(self, block: Block) -> None:
-        """Moves the cursor behind a block that has been trained on."""
-        if block.index + 1 >= self.steps:
-            self.cursor = Cursor(block.epoch + 1)
-        elif isinstance(self.blocks, StoredBlocks):
-            self.cursor = Cursor(block.epoch, block.index + 1)
-        else:
-            last = int(block.document[-1]), int(block.start[-1])
-            self.cursor = Cursor(block.epoch, block.index + 1, self.cursor.tokens + len(block.ids), *last)
+    def consumed(self, block: LoadedBlock) -> None:
+        """Moves the cursor behind the step of a block that has been trained on."""
+        self.cursor = block.after
 
     def end_epoch(self) -> None:
         """Moves the cursor to the next epoch, where a stream came to its end before the announced number of blocks.

@@ -29,6 +29,10 @@ class DivergedError(SkiplightError):
     """The loss is no longer a number."""
 
 
+class RankError(SkiplightError):
+    """A rank of a training has died, or the others cannot reach it."""
+
+
 class PrunedError(SkiplightError):
     """A study has stopped a trial that promises less than others; what it measured until then is kept."""
 

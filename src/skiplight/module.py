@@ -14,10 +14,12 @@ from typing import Any
 
 import lightning
 import torch
+from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor
 
+from skiplight.distributed.agreement import summed
 from skiplight.engines.autograd import AutogradEngine, optimizer_class
-from skiplight.engines.base import Engine, Request
+from skiplight.engines.base import Engine, GradientCounts, Request
 from skiplight.errors import ConfigError, DivergedError, RunError
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block, Windows
@@ -69,8 +71,14 @@ class SkipGramModule(lightning.LightningModule):
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs = 0
         self._engine: Engine | None = None
+        self.gradient_counts: GradientCounts = {}  # of the backward pass before the next step
         self._batch: Block | Windows | None = None
         self._look = 0.0  # when to look over the tables again
+
+    @property
+    def batch_tokens(self) -> int:
+        """How many tokens the last step consumed over all ranks."""
+        return 0 if self._batch is None else _block_of(self._batch).tokens
 
     @property
     def engine(self) -> Engine:
@@ -93,7 +101,7 @@ class SkipGramModule(lightning.LightningModule):
             optimizer,
             device=self.device.type,
             precision=str(trainer.precision),
-            devices=trainer.world_size,
+            strategy=_name_of(trainer.strategy),
             clipping=bool(trainer.gradient_clip_val),
             accumulate=trainer.accumulate_grad_batches,
         )
@@ -124,10 +132,11 @@ class SkipGramModule(lightning.LightningModule):
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if loss.requires_grad:
             super().backward(loss, *args, **kwargs)
+        assert self._batch is not None
+        self.gradient_counts = self.engine.gradient_counts(self._batch)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        if self._batch is not None:
-            self.engine.stabilise(self._batch)
+        self.engine.stabilise(self.gradient_counts)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
@@ -191,11 +200,22 @@ class SkipGramModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
         self.check_tables_finite()
-        checkpoint["skiplight"] = {
-            "tokens": self.tokens,
-            "loss_sum": float(self.loss_sum),
-            "pairs": self.pairs,
-        }
+        loss, pairs = float(self.loss_sum), self.pairs
+        world = 1
+        if self._trainer is not None:
+            loss, pairs = summed(self._trainer, loss, pairs)
+            world = self._trainer.world_size
+        checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": loss, "pairs": pairs, "world_size": world}
+
+    def _count_steps_anew(self, checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
+        """Tells Lightning how many steps into the epoch so many blocks are for another number of ranks."""
+        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        _, index, *_ = checkpoint[type(datamodule).__qualname__]["cursor"]
+        current = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
+        ended = index == 0 and current["processed"] > 0
+        steps = datamodule.steps if ended else index // trainer.world_size
+        # Shifted, since `completed` is one behind the others in what was saved between two steps.
+        current.update({name: count + steps - current["processed"] for name, count in current.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, table in self.state_dict().items():
@@ -207,8 +227,19 @@ class SkipGramModule(lightning.LightningModule):
                     " restore the config.yaml that the run began with"
                 )
         state = checkpoint["skiplight"]
-        self.tokens, self.pairs = state["tokens"], state["pairs"]
-        self.loss_sum.fill_(state["loss_sum"])
+        self.tokens = state["tokens"]
+        if self._trainer is not None and self._trainer.world_size != state.get("world_size", 1):
+            self._count_steps_anew(checkpoint, self._trainer)
+        if self._trainer is None or self._trainer.is_global_zero:  # the sum over all ranks, once
+            self.pairs = state["pairs"]
+            self.loss_sum.fill_(state["loss_sum"])
+
+
+def _name_of(strategy: Strategy) -> str:
+    """What an engine's `unsupported` calls a strategy."""
+    if isinstance(strategy, SingleDeviceStrategy):
+        return "single"
+    return getattr(strategy, "name", type(strategy).__name__)
 
 
 def _block_of(batch: Block | Windows) -> Block:

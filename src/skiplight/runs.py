@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.metadata
 import json
+import logging
 import os
 import platform
 import re
@@ -12,6 +13,7 @@ import secrets
 import shutil
 import subprocess
 import time
+import traceback
 from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
@@ -19,10 +21,14 @@ from typing import Any
 
 from skiplight import options
 from skiplight.config import Config
-from skiplight.errors import RunError, UnwritableError
+from skiplight.errors import ConfigError, PrunedError, RunError, Stopped, UnwritableError
 from skiplight.files import locked, remove, replacing, writing
 
+log = logging.getLogger(__name__)
+
 SUMMARY_FORMAT = 1
+
+TELL_SECONDS = 30
 
 PACKAGES = (
     "skiplight",
@@ -52,6 +58,7 @@ class RunFolder:
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
         self.vectors = self.path / "vectors"
+        self.errors = self.path / "errors"
 
     def refuse_existing(self) -> None:
         """Runs are never overwritten.
@@ -89,6 +96,17 @@ class RunFolder:
         if "python" not in about:
             with writing(self.environment), replacing(self.environment) as temporary:
                 temporary.write_text(json.dumps(about | environment(seed), indent=2), encoding="utf-8")
+
+    def note(self, **facts: Any) -> None:
+        """Writes more into environment.json."""
+        about = json.loads(self.environment.read_text(encoding="utf-8"))
+        with writing(self.environment), replacing(self.environment) as temporary:
+            temporary.write_text(json.dumps(about | facts, indent=2), encoding="utf-8")
+
+    def rewrite(self, config: Config) -> None:
+        """Replaces config.yaml, where a run goes on with other options than it began with."""
+        with writing(self.config_file), replacing(self.config_file) as temporary:
+            options.save(config, temporary)
 
     def config(self) -> Config:
         """The options of an existing run.
@@ -152,6 +170,30 @@ class RunFolder:
             file.flush()
             yield
 
+    def wait(self) -> None:
+        """Waits until the first rank, which prepares the text before, has made the folder."""
+        told = time.monotonic()
+        while not self.config_file.exists():
+            time.sleep(0.1)
+            if time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                log.info("waiting for the first rank to prepare the text and make %s", self.path)
+
+    @contextlib.contextmanager
+    def keeping_errors(self, rank: int) -> Iterator[None]:
+        """Leaves the traceback of what goes wrong meanwhile in errors/<rank>.txt, if that can be written."""
+        try:
+            yield
+        except (Stopped, PrunedError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            try:
+                self.errors.mkdir(exist_ok=True)
+                (self.errors / f"{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            except OSError as error:
+                log.warning("%s cannot be written: %s", self.errors, error.strerror)
+            raise
+
     def write_summary(self, summary: dict[str, Any]) -> None:
         """Writes summary.json, which marks the run as finished."""
         with writing(self.summary), replacing(self.summary, parents=False) as temporary:
@@ -177,9 +219,31 @@ class RunFolder:
 
 
 def default_run_dir(config: Config) -> Path:
-    """runs/<time>-<data>, with the process behind it, since several may start in the same second."""
+    """runs/<time>-<data>, with the process behind it, since several may start in the same second.
+
+    In a job of torchrun or Slurm it is runs/<job>-<data>, the same for every rank, and again when the job is requeued.
+
+    Raises:
+        ConfigError: torchrun has not named its job.
+    """
     name = _plain(config.data.name or config.data.source)
+    if (job := _job()) is not None:
+        return Path("runs") / f"{_plain(job)}-{name}"
     return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
+
+
+def _job() -> str | None:
+    """What names this job of torchrun or Slurm; None outside of one, and in an interactive shell of Slurm's."""
+    variables = os.environ
+    if (elastic := variables.get("TORCHELASTIC_RUN_ID")) is not None:
+        if elastic == "none":
+            raise ConfigError("torchrun has no name for this job: give it --rdzv-id, or give `run_dir`")
+        return f"torchrun-{elastic}"
+    if "SLURM_JOB_ID" not in variables or variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    if (array := variables.get("SLURM_ARRAY_JOB_ID")) is not None:
+        return f"slurm-{array}-{variables.get('SLURM_ARRAY_TASK_ID', '0')}"
+    return f"slurm-{variables['SLURM_JOB_ID']}"
 
 
 def _plain(name: str) -> str:

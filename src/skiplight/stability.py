@@ -19,6 +19,15 @@ SHORTENED = 10
 """A share of 1 in so many gradients is still no loss to speak of: frequent words have more than they need."""
 
 
+def gradients_per_token(sampler: WindowSampler, counts: np.ndarray) -> np.ndarray:
+    """How many scores of a consumed token each word is in, float64 [V], the more of its input and its output row."""
+    kept = sampler.keep / 2**32 * counts / counts.sum()
+    # W + 1 pairs a window on average, with the words that subsampling leaves; K + 1 scores a pair.
+    pairs = kept * (sampler.window + 1)
+    drawn = pairs.sum() * sampler.negatives * sampler.noise.probabilities
+    return np.maximum(pairs * (sampler.negatives + 1), pairs + drawn)
+
+
 def warning(
     sampler: WindowSampler, counts: np.ndarray, *, optimizer: str, lr: float, block_tokens: int, per_window: bool
 ) -> str | None:
@@ -42,9 +51,7 @@ def warning(
             f"`optim.lr={lr:g}` is high for windows of {words} words, whose gradients are summed: training may diverge;"
             f" below {2 / words:.2g} it is safe"
         )
-    kept = sampler.keep / 2**32 * counts / counts.sum()
-    # W + 1 pairs a window on average, with the words that subsampling leaves; K + 1 scores a pair.
-    n = float(kept.max()) * block_tokens * (sampler.window + 1) * (sampler.negatives + 1)
+    n = float(gradients_per_token(sampler, counts).max()) * block_tokens
     if lr * n < 4 * SHORTENED:
         return None
     most = max(1, int(block_tokens * 4 * SHORTENED / (lr * n)))

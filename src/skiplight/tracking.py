@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 
+from skiplight.distributed.agreement import summed
 from skiplight.files import replacing, sync, writing
 from skiplight.module import SkipGramModule
 
@@ -72,8 +73,9 @@ class Tracking(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        with writing(self.path):
-            cut_back(self.path, self._lines)
+        if trainer.is_global_zero:
+            with writing(self.path):
+                cut_back(self.path, self._lines)
         self._since = time.perf_counter()
         self._next = self._after(pl_module)
 
@@ -97,23 +99,24 @@ class Tracking(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        self._collect(pl_module)
+        self._collect(trainer, pl_module)
         self._epoch = (0.0, 0)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        self._collect(pl_module)
+        self._collect(trainer, pl_module)
         if self._epoch[1]:
             self.epoch_loss = self._epoch[0] / self._epoch[1]
 
-    def _collect(self, module: SkipGramModule) -> None:
-        loss, pairs = module.take_loss()
+    def _collect(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+        """Takes the loss since the last time over from all ranks, which call this at the same tokens."""
+        loss, pairs = summed(trainer, *module.take_loss())
         self.pairs += pairs
         self._line = self._line[0] + loss, self._line[1] + pairs
         self._epoch = self._epoch[0] + loss, self._epoch[1] + pairs
 
     def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
-        self._collect(module)
+        self._collect(trainer, module)
         loss, pairs = self._line
         if pairs == 0:
             return
@@ -125,12 +128,15 @@ class Tracking(lightning.Callback):
         self.write(trainer, module, {"train/loss": self.loss, "lr": lr, "words_per_second": speed})
 
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
-        """Appends a line with `metrics` and where in the run they were measured."""
+        """Appends a line with `metrics` and where in the run they were measured; the first rank does."""
+        self._collect(trainer, module)
+        if not trainer.is_global_zero or not metrics:
+            return
         line = {
             "step": trainer.global_step,
             "tokens": module.tokens,
             "seconds": round(self.seconds, 4),
-            "pairs": self.pairs + module.pairs,
+            "pairs": self.pairs,
         } | metrics
         with writing(self.path), self.path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
@@ -139,7 +145,7 @@ class Tracking(lightning.Callback):
             logger.log_metrics(line, step=trainer.global_step)
 
     def on_save_checkpoint(self, trainer: lightning.Trainer, *args: Any) -> None:
-        if self._lines:
+        if self._lines and trainer.is_global_zero:
             with writing(self.path):
                 sync(self.path)  # a checkpoint on the disk counts on the lines before it
 

@@ -8,26 +8,31 @@ A folder is made only when the text is ready and no option contradicts another, 
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import lightning
 from lightning.pytorch.loggers import Logger
 
-from skiplight.assembly import assemble, device_type
+from skiplight.assembly import Parts, assemble, device_type
 from skiplight.card import model_card
 from skiplight.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
 from skiplight.checkpoints import verify as verify_checkpoint
 from skiplight.config import Config
-from skiplight.datamodule import SkipGramDataModule
-from skiplight.errors import DataError, RunError, Stopped
+from skiplight.distributed.launcher import GRACE, RankLauncher
+from skiplight.distributed.place import Place
+from skiplight.distributed.roll_call import RollCall
+from skiplight.distributed.strategy import RankStrategy, lost_connection
+from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped
 from skiplight.evaluation.callback import Evaluation
 from skiplight.loggers import check_logger, log_summary, open_logger
-from skiplight.module import SkipGramModule
+from skiplight.options import of_run
 from skiplight.progress import TokenProgress
 from skiplight.runs import RunFolder
 from skiplight.sampling.subsampling import keep_probabilities
@@ -39,7 +44,9 @@ log = logging.getLogger(__name__)
 
 
 def train(config: Config, run_dir: Path, *, verify: bool = False) -> dict[str, Any]:
-    """Trains a new run and returns what its summary.json holds.
+    """Trains a new run and returns what its summary.json holds; on other ranks than the first, nothing.
+
+    Where torchrun or Slurm has started the ranks, and may start them again, a run of the same options goes on.
 
     Args:
         config: all options, checked.
@@ -51,15 +58,24 @@ def train(config: Config, run_dir: Path, *, verify: bool = False) -> dict[str, A
     """
     begin = time.perf_counter()
     run = RunFolder(run_dir)
+    place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    if place.rank > 0:
+        run.wait()
+    if place.started and run.path.exists():
+        if of_run(run.config()) != of_run(config):
+            raise ConfigError(f"`run_dir={run_dir}` is a run of other options: choose another")
+        return resume(run_dir, verify=verify)
+    if place.rank > 0:
+        return resume(run_dir, verify=verify)
     run.refuse_existing()
     check_logger(config)
-    module, data = assemble(config)
+    parts = assemble(config, run.path, place)
     if verify:
-        data.verify()
+        parts.data.verify()
     run.create(config)
-    with run.locked():
+    with run.locked(), run.keeping_errors(place.rank):
         run.describe(config.seed)
-        return _Training(run, config, module, data).run(checkpoint=None, begin=begin)
+        return _Training(run, config, parts, place).run(checkpoint=None, begin=begin)
 
 
 def resume(
@@ -68,6 +84,8 @@ def resume(
     patience: float = 0,
     *,
     verify: bool = False,
+    devices: int | None = None,
+    num_nodes: int | None = None,
 ) -> dict[str, Any]:
     """Goes on with a run from its newest checkpoint, or from the beginning where it has none.
 
@@ -76,6 +94,7 @@ def resume(
         watch: makes a callback that follows the evaluations, and may end the run by an exception.
         patience: seconds to wait for another process that trains in the folder to end.
         verify: compare the checksums of the text's store and of every checkpoint first, not only of what is read.
+        devices, num_nodes: on so many from now on, rather than on as many as before.
 
     Raises:
         RunError: there is no such run, it is finished or being trained, or its text or checkpoint is not what it was.
@@ -84,20 +103,30 @@ def resume(
     begin = time.perf_counter()
     run = RunFolder(run_dir)
     config = run.config()
-    with run.locked(patience):
+    before = config.trainer.devices, config.trainer.num_nodes
+    config.trainer.devices, config.trainer.num_nodes = devices or before[0], num_nodes or before[1]
+    place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    with contextlib.ExitStack() as stack:
+        if place.rank == 0:
+            stack.enter_context(run.locked(patience))
         if run.summary.exists():
             raise RunError(f"{run_dir} is finished already: there is nothing to resume")
-        run.clean()
-        run.describe(config.seed)
+        stack.enter_context(run.keeping_errors(place.rank))
+        if place.rank == 0:
+            run.clean()
+            run.describe(config.seed)
+            if (config.trainer.devices, config.trainer.num_nodes) != before:
+                run.rewrite(config)
         found = checkpoints(run.checkpoints)
         checkpoint = found[-1] if found else None
-        module, data = assemble(config, fresh=checkpoint is None)
+        parts = assemble(config, run.path, place, fresh=checkpoint is None)
         if verify:
-            data.verify()
+            parts.data.verify()
             for path in found:
                 verify_checkpoint(path)
-        log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
-        return _Training(run, config, module, data, watch).run(checkpoint=checkpoint, begin=begin)
+        if place.rank == 0:
+            log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
+        return _Training(run, config, parts, place, watch).run(checkpoint=checkpoint, begin=begin)
 
 
 class _Training:
@@ -107,11 +136,13 @@ class _Training:
         self,
         run: RunFolder,
         config: Config,
-        module: SkipGramModule,
-        data: SkipGramDataModule,
+        parts: Parts,
+        place: Place,
         watch: Callable[[Evaluation], lightning.Callback] | None = None,
     ) -> None:
-        self.folder, self.config, self.module, self.data = run, config, module, data
+        self.folder, self.config, self.place = run, config, place
+        self.module, self.data, self.strategy = parts
+        data = self.data
         self.stop, self.tracking = StopRequest(), Tracking(run.metrics)
         evaluation = config.evaluation
         self.evaluation = Evaluation(
@@ -129,11 +160,14 @@ class _Training:
         self.watching = [watch(self.evaluation)] if watch else []
 
     def run(self, checkpoint: Path | None, begin: float) -> dict[str, Any]:
-        """Trains from a checkpoint, or the beginning, to the end; returns what summary.json holds."""
+        """Trains from a checkpoint, or the beginning, to the end; the first rank returns what summary.json holds."""
         folder, module, data = self.folder, self.module, self.data
-        with self.stop.installed(), open_logger(self.config, folder) as logger:
+        first = self.place.rank == 0
+        with self.stop.installed(), open_logger(self.config, folder) if first else contextlib.nullcontext() as logger:
             trainer = self._trainer(logger)
             self._fit(trainer, checkpoint)
+            if not first:
+                return {}
             if self.tracking.pairs == 0:
                 raise DataError(
                     f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"
@@ -149,14 +183,18 @@ class _Training:
         return summary
 
     def _trainer(self, logger: Logger | None) -> lightning.Trainer:
-        options = self.config.checkpoint
+        options, config = self.config.checkpoint, self.config.trainer
         saving = Checkpointing(self.folder.checkpoints, every=options.every, keep=options.keep, stop=self.stop)
+        shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
+        roll_call = [RollCall(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
         return lightning.Trainer(
-            accelerator=device_type(self.config.trainer.accelerator),
-            devices=1,
-            precision=self.config.trainer.precision,  # type: ignore[arg-type]
+            accelerator=device_type(config.accelerator),
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=self.strategy or "auto",
+            precision=config.precision,  # type: ignore[arg-type]
             max_epochs=-1,  # the module stops it by tokens
-            callbacks=[self.tracking, TokenProgress(self.tracking), self.evaluation, *self.watching, saving],
+            callbacks=[*roll_call, self.tracking, *shown, self.evaluation, *self.watching, saving],
             plugins=[FolderCheckpointIO()],
             logger=logger or False,
             enable_model_summary=False,
@@ -176,11 +214,12 @@ class _Training:
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
             # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
             warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
-            try:
-                trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
-            except SystemExit:  # so Lightning ends for a SIGTERM that came before training had begun
-                if self.stop.signal is None:
-                    raise
+            with _with_other_ranks(self.strategy):
+                try:
+                    trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+                except SystemExit:  # so Lightning ends for a SIGTERM that came before training had begun
+                    if self.stop.signal is None:
+                        raise
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
 
@@ -211,3 +250,33 @@ class _Training:
             "evaluation": self.evaluation.results,
             "neighbors": self.evaluation.neighbors,
         }
+
+
+@contextlib.contextmanager
+def _with_other_ranks(strategy: RankStrategy | None) -> Iterator[None]:
+    """Ends the ranks that this process has started when its own training has ended; leaves the environment as it was.
+
+    Raises:
+        RankError: another rank has died, or cannot be reached.
+    """
+    if strategy is None:
+        yield
+        return
+    launcher = strategy.launcher if isinstance(strategy.launcher, RankLauncher) else None
+    before = dict(os.environ)
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL raise no class of their own for a lost connection
+        dead = launcher.dead(GRACE) if launcher else None
+        if dead is None and not lost_connection(error):
+            raise
+        what = dead or "the connection to another rank is lost"
+        raise RankError(f"{what}: go on with `skiplight resume`, when the cause is found") from error
+    else:
+        if launcher:
+            launcher.end(patience=60)
+    finally:
+        if launcher:
+            launcher.end(patience=0)
+        os.environ.clear()  # torch and Lightning have set where the ranks meet: the next training is another
+        os.environ.update(before)

@@ -1,12 +1,14 @@
-"""Trains a run from its resolved folder, in a process of its own: `python -m skiplight.worker RUN`.
+"""Trains a run from its resolved folder, in a process of its own: `python -m skiplight.worker RUN [--rank N]`.
 
-The parent makes RUN with its config.yaml; the worker goes on from the newest checkpoint in it, or begins. A parent with
+The parent makes RUN with its config.yaml; the worker goes on from the newest checkpoint in it, or begins. Rank N joins
+the training that the first rank, its parent, begins or goes on with, and ends with it. A parent with
 several runs starts them by `run_apart`: a server process imports everything once and forks for each, so that a run
 costs no imports, and one that dies takes nothing with it. What a run says goes to RUN/output.log.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
 import logging
 import multiprocessing
@@ -55,12 +57,18 @@ class Outcome:
 def main(arguments: list[str] | None = None) -> int:
     """Trains the run in the folder that is given; 0 if it is finished, else as `CODES` has it."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if len(arguments) != 1 or arguments[0].startswith("-"):
-        print("usage: python -m skiplight.worker RUN", file=sys.stderr)
-        return 2
-    outcome = train_folder(Path(arguments[0]))
+    parser = argparse.ArgumentParser("python -m skiplight.worker", description=__doc__.partition("\n")[0])
+    parser.add_argument("run", type=Path)
+    parser.add_argument("--rank", type=int, help="which rank this is; standard input ends with the first rank")
+    given = parser.parse_args(arguments)
+    if given.rank is not None:
+        from skiplight.distributed.launcher import end_with_first_rank
+
+        end_with_first_rank()
+    outcome = train_folder(given.run)
     if outcome.message:
-        print(f"skiplight: {outcome.message}", file=sys.stderr)
+        where = "" if given.rank is None else f" rank {given.rank}:"
+        print(f"skiplight:{where} {outcome.message}", file=sys.stderr)
     return CODES[outcome.state]
 
 
@@ -83,13 +91,14 @@ def train_folder(run: Path) -> Outcome:
     except KeyboardInterrupt:
         return Outcome("stopped", f"stopped; go on with: skiplight resume {run}")
     except SkiplightError as error:
-        return Outcome("failed", _keep(run, str(error)))
+        return Outcome("failed", str(error))
     except BaseException as error:
         reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
         # torch raises RuntimeError where the CPU's memory is at its end, numpy a MemoryError, CUDA an OutOfMemoryError.
         if "memory" in reason.lower():
             reason = f"out of memory ({reason}): lower model.dim, vocabulary.max_size or data.block_tokens"
-        return Outcome("failed", _keep(run, reason))
+        traceback.print_exc()
+        return Outcome("failed", reason)
     return Outcome("finished")
 
 
@@ -100,17 +109,6 @@ def _watching(run: Path) -> Callable[[Evaluation], Callback] | None:
     from skiplight.sweeps.pruning import watching
 
     return watching(run)
-
-
-def _keep(run: Path, reason: str) -> str:
-    """Leaves the traceback in the run's folder, if that can be written to."""
-    print(text := traceback.format_exc(), file=sys.stderr)
-    try:
-        (run / "errors").mkdir(exist_ok=True)
-        (run / "errors" / "0.txt").write_text(text, encoding="utf-8")
-    except OSError as error:
-        print(f"{run}/errors cannot be written: {error.strerror}", file=sys.stderr)
-    return reason
 
 
 def run_apart(

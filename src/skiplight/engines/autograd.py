@@ -14,7 +14,7 @@ from typing import ClassVar
 
 import torch
 
-from skiplight.engines.base import Engine, Request, StepResult
+from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.errors import ConfigError
 from skiplight.sampling.batches import Block, Windows
 
@@ -55,6 +55,7 @@ class AutogradEngine(Engine):
     name: ClassVar[str] = "autograd"
     takes_blocks: ClassVar[bool] = False
     block_tokens: ClassVar[int] = 2000
+    strategy: ClassVar[str] = "gradient_exchange"
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -62,6 +63,12 @@ class AutogradEngine(Engine):
         problems = {
             f"{optimizer} with {request.objective.__name__}, whose gradients are dense: another `optim.name` can": (
                 request.objective.dense and request.optimizer is torch.optim.SparseAdam
+            ),
+            f"the strategy {request.strategy}, which does not sum gradients of rows": (
+                request.strategy not in ("single", cls.strategy)
+            ),
+            f"summing {request.accumulate} batches a step on several devices": (
+                request.accumulate > 1 and request.strategy != "single"
             ),
             f"gradient clipping with {optimizer}, whose gradients are sparse": request.clipping and optimizer in SPARSE,
         }
@@ -75,17 +82,21 @@ class AutogradEngine(Engine):
         loss = self.objective.loss(self.tables, batch)
         return StepResult(loss.sum.detach(), loss.pairs, loss.sum)
 
-    def stabilise(self, batch: Block | Windows) -> None:
-        if not isinstance(self.optimizer, torch.optim.SGD) or not isinstance(batch, Windows) or batch.pairs == 0:
-            return
+    def gradient_counts(self, batch: Block | Windows) -> GradientCounts:
+        if not isinstance(self.optimizer, torch.optim.SGD) or not isinstance(batch, Windows):
+            return {}
+        inputs, outputs = (counts.float() for counts in self.objective.gradients(self.tables, batch))
+        counts = {self.tables.input.weight: inputs, self.tables.output.weight: outputs}
+        if self.tables.bias is not None:
+            counts[self.tables.bias.weight] = outputs.clone()
+        return counts
+
+    def stabilise(self, counts: GradientCounts) -> None:
         most = 4 / self.optimizer.param_groups[0]["lr"]
-        inputs, outputs = self.objective.gradients(self.tables, batch)
-        tables = [(self.tables.input, inputs), (self.tables.output, outputs), (self.tables.bias, outputs)]
-        for table, summed in tables:
-            gradient = None if table is None else table.weight.grad
+        for table, summed in counts.items():
+            gradient = table.grad
             if gradient is None or summed.max() <= most:
                 continue
-            assert table is not None
             if gradient.is_sparse:
                 rows, values = gradient._indices()[0], gradient._values()
                 long = (summed[rows] > most).nonzero().squeeze(1)  # few rows are: the others are left alone

@@ -14,6 +14,9 @@ from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.windows import WindowSampler
 
+GradientCounts = dict[Tensor, Tensor]
+"""For a table's parameter [rows, d], how many gradients each of its rows sums, float32 [rows]."""
+
 
 @dataclasses.dataclass
 class StepResult:
@@ -42,7 +45,7 @@ class Request:
         input: which side of a window is the input word.
         device: type of the device, as torch calls it.
         precision: as Lightning calls it.
-        devices: on how many devices, over all machines.
+        strategy: how several devices train together; "single" for one device.
         clipping: whether gradients are clipped.
         accumulate: over how many batches gradients are summed before a step.
     """
@@ -53,7 +56,7 @@ class Request:
     input: str = "context"
     device: str = "cpu"
     precision: str = "32-true"
-    devices: int = 1
+    strategy: str = "single"
     clipping: bool = False
     accumulate: int = 1
 
@@ -72,6 +75,8 @@ class Engine(abc.ABC):
     """Whether a step takes a block of tokens and draws its windows itself, rather than taking windows."""
     block_tokens: ClassVar[int]
     """How many tokens a step should consume, where the user does not say."""
+    strategy: ClassVar[str]
+    """By which strategy several devices train together."""
 
     def __init__(self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer) -> None:
         self.objective, self.tables, self.optimizer = objective, tables, optimizer
@@ -92,5 +97,13 @@ class Engine(abc.ABC):
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""
 
-    def stabilise(self, batch: Block | Windows) -> None:  # noqa: B027 - most engines have nothing to do here
-        """Called between the backward pass and the optimiser's step: may shorten steps that would diverge."""
+    def gradient_counts(self, batch: Block | Windows) -> GradientCounts:
+        """How many gradients the step of a batch sums in each row of a table; empty if `stabilise` need not know."""
+        return {}
+
+    def stabilise(self, counts: GradientCounts) -> None:  # noqa: B027 - most engines have nothing to do here
+        """Called between the backward pass and the optimiser's step: may shorten steps that would diverge.
+
+        Args:
+            counts: as `gradient_counts` has it, summed over the ranks of a training.
+        """

@@ -45,6 +45,7 @@ class FusedCpuEngine(Engine):
     name: ClassVar[str] = "fused"
     takes_blocks: ClassVar[bool] = True
     block_tokens: ClassVar[int] = 400_000
+    strategy: ClassVar[str] = "table_averaging"
 
     def __init__(
         self,
@@ -75,7 +76,9 @@ class FusedCpuEngine(Engine):
             "an output bias": request.bias,
             "the centre as input": request.input != "context",
             f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),
-            f"{request.devices} devices": request.devices > 1,
+            f"the strategy {request.strategy}, under which ranks would drift apart": (
+                request.strategy not in ("single", cls.strategy)
+            ),
             "gradient clipping": request.clipping,
             f"summing {request.accumulate} batches a step": request.accumulate > 1,
         }

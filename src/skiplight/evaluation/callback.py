@@ -15,6 +15,7 @@ from typing import Any
 import lightning
 
 from skiplight.datamodule import SkipGramDataModule
+from skiplight.distributed.agreement import settle
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
 from skiplight.evaluation.neighbors import neighbors
@@ -93,7 +94,14 @@ class Evaluation(lightning.Callback):
             self.run(trainer, pl_module)
 
     def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
-        """Evaluates now."""
+        """Evaluates now, on the first rank; the others make their tables the same as its own, and go on."""
+        settle(trainer)
+        self.evaluated = module.tokens
+        if trainer.is_global_zero:
+            self._evaluate(trainer, module)
+        self.tracking.write(trainer, module, scores(self.results))
+
+    def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
         with self.tracking.paused() as pause:
             table = module.tables.input.weight.detach()
             vectors = WordVectors(self.data.text.vocabulary, table)
@@ -103,13 +111,10 @@ class Evaluation(lightning.Callback):
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
             self.neighbors = {word: found for word, found in near.items() if isinstance(found, list)}
         self.seconds += pause.seconds
-        self.evaluated = module.tokens
         for what, result in [*self.results.items(), *near.items()]:
             if isinstance(result, dict) and "error" in result and what not in self._warned:
                 self._warned.add(what)
                 log.warning("evaluation of %s left out: %s", what, result["error"])
-        if found := scores(self.results):
-            self.tracking.write(trainer, module, found)
         log_neighbors(trainer.logger, self.neighbors, module.tokens)
 
     def _heldout(self, module: SkipGramModule) -> dict[str, Any]:

@@ -43,6 +43,7 @@ class Tables(nn.Module):
         train_bias: bool = True,
     ) -> None:
         super().__init__()
+        self.sparse = sparse
         self.input = nn.Embedding(vocabulary, dim, sparse=sparse, _weight=torch.empty(vocabulary, dim))
         rows = vocabulary if output_rows is None else output_rows
         self.output = nn.Embedding(rows, dim, sparse=sparse, _weight=torch.zeros(rows, dim))

@@ -1,0 +1,136 @@
+"""What ranks of real processes see and end with: every token once, and the tables of one process."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from skiplight.blocks import Cursor
+from skiplight.distributed.table_averaging import first_rows, sum_scale
+from skiplight.sampling.batches import Block
+from tests.distributed.program import CASES, parts
+from tests.texts import write_texts
+
+ROOT = Path(__file__).parents[2]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return min(found.getsockname()[1], 65_000)
+
+
+@pytest.fixture(scope="module", params=[2, 3])
+def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder in which so many ranks have trained every case."""
+    folder = tmp_path_factory.mktemp(f"ranks-{request.param}")
+    write_texts(folder / "texts", files=1, documents=30, words=400)
+    parts(folder, CASES["sgd"])  # the store is there before the ranks are
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "WANDB"))}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.distributed.program", str(folder), str(request.param), str(free_port())],
+        capture_output=True, text=True, check=False, timeout=300, cwd=ROOT,
+        env=variables | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder, request.param
+
+
+def left(ran: tuple[Path, int], name: str) -> list[dict]:
+    folder, world = ran
+    return [torch.load(folder / f"{name}-{world}-{rank}.pt", weights_only=True) for rank in range(world)]
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_token_is_seen_once_an_epoch_and_all_ranks_take_the_same_steps(ran: tuple[Path, int], name: str) -> None:
+    ranks = left(ran, name)
+    _, data = parts(ran[0], CASES[name])
+    expected = Counter(
+        (epoch, document, start, length)
+        for epoch in range(CASES[name].epochs)
+        for block in data.blocks(Cursor(epoch), 0, 1, 0, 1)
+        for document, start, length in zip(
+            block.document.tolist(), block.start.tolist(), block.segments.diff().tolist(), strict=True
+        )
+    )
+    assert sum((Counter(rank["seen"]) for rank in ranks), Counter()) == expected
+    assert {rank["steps"] for rank in ranks} == {CASES[name].epochs * -(-len(data.blocks) // len(ranks))}
+    assert {rank["tokens"] for rank in ranks} == {data.tokens * CASES[name].epochs}
+    assert all(len(rank["seen"]) > 3 for rank in ranks)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_all_ranks_end_with_the_same_tables_to_the_last_bit(ran: tuple[Path, int], name: str) -> None:
+    ranks = left(ran, name)
+    for rank in ranks[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(rank["tables"], ranks[0]["tables"], strict=True))
+    assert all(rank["bytes"] > 0 for rank in ranks)
+
+
+def merged(blocks: list[Block]) -> Block:
+    """One block of the segments of several."""
+    ends = torch.cat([block.segments.diff() for block in blocks]).cumsum(0)
+    return Block(
+        ids=torch.cat([block.ids for block in blocks]),
+        segments=torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
+        document=torch.cat([block.document for block in blocks]),
+        start=torch.cat([block.start for block in blocks]),
+        epoch=blocks[0].epoch,
+    )
+
+
+@pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch's own Adagrad
+@pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.engine == "autograd"])
+def test_exchanged_gradients_give_the_tables_of_one_process_with_the_same_global_batch(
+    ran: tuple[Path, int], name: str
+) -> None:
+    folder, world = ran
+    module, data = parts(folder, CASES[name])
+    optimizer = module.configure_optimizers()
+    for epoch in range(CASES[name].epochs):
+        blocks = list(data.blocks(Cursor(epoch), 0, 1, 0, 1))
+        for first in range(0, len(blocks), world):
+            windows = data.windows(merged(blocks[first : first + world]))
+            after = module.tokens + len(windows.block.ids)
+            optimizer.zero_grad()
+            result = module.engine.step(windows, module.lr_at(module.tokens), module.lr_at(after))
+            result.loss.backward()
+            module.engine.stabilise(module.engine.gradient_counts(windows))
+            optimizer.step()
+            module.tokens = after
+    for ours, expected in zip(left(ran, name)[0]["tables"], module.tables.parameters(), strict=True):
+        # Where Adam's first steps divide by the gradient itself, rounding decides the sign of one that is almost zero.
+        torch.testing.assert_close(ours, expected.detach(), rtol=1e-4, atol=1e-4 if "adam" in name else 1e-6)
+
+
+@given(st.floats(0, 1e6), st.integers(2, 64))
+def test_what_ranks_add_counts_for_at_least_its_mean_and_at_most_its_sum(x: float, ranks: int) -> None:
+    scale, more = sum_scale(torch.tensor([x, x * 1.1], dtype=torch.float64), ranks).tolist()
+    assert 1 / ranks - 1e-9 <= more <= scale + 1e-9 <= 1 + 2e-9
+    # A step towards an optimum, taken by each rank for its own, is put together to what one process would have gone.
+    share = 1e-3
+    updates = round(min(x, 30) / share)
+    alone = 1 - (1 - share) ** updates
+    one_after_the_other = 1 - (1 - share) ** (updates * ranks)
+    put_together = float(sum_scale(torch.tensor([share * updates], dtype=torch.float64), ranks)) * ranks * alone
+    assert put_together == pytest.approx(one_after_the_other, rel=2e-3, abs=1e-9)
+
+
+@given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=50), st.integers(1, 100))
+def test_every_row_is_exchanged_in_time_and_frequent_ones_no_less_often(gradients: list[float], every: int) -> None:
+    ordered = np.sort(np.array(gradients))[::-1]
+    rows = first_rows(ordered, every)
+    exchanged = [rows(step) for step in range(1, 2 * every + 1)]
+    assert exchanged[every - 1] == exchanged[2 * every - 1] == len(ordered)
+    assert all(0 <= count <= len(ordered) for count in exchanged)
