@@ -249,7 +249,14 @@ class _Training:
             "loss": tracking.epoch_loss,
             "evaluation": self.evaluation.results,
             "neighbors": self.evaluation.neighbors,
-        }
+        } | self._exchanged()
+
+    def _exchanged(self) -> dict[str, Any]:
+        """What this rank sent, since it was last started, of what the ranks exchange; nothing where there is one."""
+        if self.strategy is None:
+            return {}
+        about = {"ranks": self.place.world, "strategy": self.strategy.name, "bytes_sent": self.strategy.bytes_sent}
+        return {"distributed": about}
 
 
 @contextlib.contextmanager

@@ -39,6 +39,7 @@ class Case(NamedTuple):
     streaming: bool = False
     lr: float = 0.05
     epochs: int = 1
+    overlap: bool = False
 
 
 CASES = {
@@ -49,6 +50,7 @@ CASES = {
     "sparse-adam": Case(optimizer="sparse_adam", lr=0.001),
     "softmax": Case(objective="full_softmax", optimizer="adagrad"),
     "fused": Case(engine="fused", epochs=2),
+    "overlapped": Case(engine="fused", epochs=2, overlap=True),
 }
 
 
@@ -88,7 +90,8 @@ class Witness(lightning.Callback):
 
 def strategy(case: Case, data: SkipGramDataModule) -> RankStrategy:
     if case.engine == "fused":
-        return TableAveraging(5, gradients_per_token(data.sampler, data.text.vocabulary.counts), BLOCK_TOKENS)
+        gradients = gradients_per_token(data.sampler, data.text.vocabulary.counts)
+        return TableAveraging(5, gradients, BLOCK_TOKENS, overlap=case.overlap)
     return GradientExchange()
 
 

@@ -1,0 +1,155 @@
+"""What several ranks gain and cost on one machine's CPU: speed, quality, and quality against the exchange interval.
+
+    python scripts/benchmarks/ranks.py PATH speed     # 1 rank x 1 thread, 2 x 1 and 1 x 2, in turns
+    python scripts/benchmarks/ranks.py PATH quality   # 2 x 1 against 1 x 2, several seeds
+    python scripts/benchmarks/ranks.py PATH interval  # 2 x 1 at several `distributed.every`: scores, bytes, words/s
+
+PATH is what `data.path` takes. Runs are processes of their own and take turns, so that a busy machine troubles all.
+`--output FOLDER` keeps what is there, so that a run is not repeated; it gets ranks.json, and ranks.png for `interval`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+LAYOUTS = {"1 x 1": (1, 1), "2 x 1": (2, 1), "1 x 2": (1, 2)}
+"""Ranks and threads of each."""
+
+INTERVALS = [1, 4, 16, 64, 256]
+SETS = ["wordsim353", "simlex999", "google"]
+
+
+class Runs:
+    """Trains runs in a folder, and reads those that are there."""
+
+    def __init__(self, given: argparse.Namespace, folder: Path) -> None:
+        self.given, self.folder = given, folder
+
+    def __call__(self, name: str, ranks: int, threads: int, *options: str, seed: int = 0) -> dict[str, Any]:
+        """The summary of a run."""
+        run = self.folder / name.replace(" ", "")
+        if not (run / "summary.json").exists():
+            subprocess.run(
+                [
+                    sys.executable, "-m", "skiplight.cli", "train", "data=files", f"data.path='{self.given.path}'",
+                    "data.heldout=0", f"data.store={self.folder / 'stores'}", "logger=none", "trainer.accelerator=cpu",
+                    f"trainer.devices={ranks}", f"trainer.threads={threads}", f"trainer.max_epochs={self.given.epochs}",
+                    f"model.dim={self.given.dim}", f"run_dir={run}", f"seed={seed}", "checkpoint.every=100000",
+                    *options,
+                ],
+                check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        summary = json.loads((run / "summary.json").read_text())
+        print(f"{name}, seed {seed}: {summary['words_per_second']:,} words/s, {scores(summary)}", flush=True)
+        return summary
+
+
+def scores(summary: dict[str, Any]) -> dict[str, float]:
+    """What the sets gave, of those that were asked for."""
+    return {name: round(summary["evaluation"][name]["score"], 4) for name in SETS if name in summary["evaluation"]}
+
+
+def speed(runs: Runs, times: int) -> dict[str, float]:
+    """Medians of words/s, and of each turn's ratios."""
+    found: dict[str, list[float]] = {name: [] for name in LAYOUTS}
+    for turn in range(times):
+        for name, (ranks, threads) in LAYOUTS.items():
+            found[name].append(runs(f"speed-{turn}-{name}", ranks, threads, "evaluation=none")["words_per_second"])
+    result = {name: statistics.median(values) for name, values in found.items()}
+    for other in ("1 x 1", "1 x 2"):
+        ratios = [ours / theirs for ours, theirs in zip(found["2 x 1"], found[other], strict=True)]
+        result[f"2 x 1 over {other}"] = statistics.median(ratios)
+    return result
+
+
+def quality(runs: Runs, seeds: int) -> dict[str, dict[str, list[float]]]:
+    """Scores of each layout, a number a seed."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for seed in range(seeds):
+        for name in ("1 x 2", "2 x 1"):
+            for measure, score in scores(
+                runs(f"quality-{seed}-{name}", *LAYOUTS[name], "evaluation=full", seed=seed)
+            ).items():
+                found.setdefault(name, {}).setdefault(measure, []).append(score)
+    for measure in SETS:
+        ours, theirs = (found[name][measure] for name in ("2 x 1", "1 x 2"))
+        error = (statistics.variance(ours) / seeds + statistics.variance(theirs) / seeds) ** 0.5 if seeds > 1 else 0
+        difference = statistics.mean(ours) - statistics.mean(theirs)
+        print(f"{measure}: 2 x 1 {statistics.mean(ours):.4f}, 1 x 2 {statistics.mean(theirs):.4f},"
+              f" difference {difference:+.4f} (standard error {error:.4f})")  # fmt: skip
+    return found
+
+
+def interval(runs: Runs, seeds: int) -> dict[str, dict[str, Any]]:
+    """Scores, bytes that a rank sends for each token that it consumes, and words/s, by `distributed.every`."""
+    found: dict[str, dict[str, Any]] = {}
+    for every in INTERVALS:
+        summaries = [runs(f"every-{every}-{seed}", 2, 1, "evaluation=full", f"distributed.every={every}", seed=seed)
+                     for seed in range(seeds)]  # fmt: skip
+        found[str(every)] = {
+            "scores": [scores(summary) for summary in summaries],
+            "bytes_per_token": summaries[0]["distributed"]["bytes_sent"] / (summaries[0]["tokens"] / 2),
+            "words_per_second": statistics.median(summary["words_per_second"] for summary in summaries),
+        }
+    return found
+
+
+def draw(found: dict[str, dict[str, Any]], single: dict[str, list[float]] | None, path: Path) -> None:
+    """Scores and bytes against the interval; one rank's scores as lines, where they were measured."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, 2, figsize=(9, 3.4), layout="constrained")
+    intervals = [int(every) for every in found]
+    for number, measure in enumerate(SETS):
+        values = [[scores[measure] for scores in found[str(every)]["scores"]] for every in intervals]
+        means = [statistics.mean(v) for v in values]
+        spread = [statistics.stdev(v) if len(v) > 1 else 0 for v in values]
+        axes[0].errorbar(intervals, means, spread, marker="o", capsize=3, color=f"C{number}", label=measure)
+        if single is not None:
+            axes[0].axhline(statistics.mean(single[measure]), color=f"C{number}", linestyle=":", linewidth=1)
+    axes[0].set(xscale="log", xlabel="distributed.every (steps)", ylabel="score (dotted: one rank)")
+    axes[0].legend()
+    axes[1].plot(intervals, [found[str(every)]["bytes_per_token"] for every in intervals], marker="o")
+    axes[1].set(xscale="log", yscale="log", xlabel="distributed.every (steps)", ylabel="bytes sent for each token")
+    figure.savefig(path, dpi=150)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("path")
+    parser.add_argument("part", nargs="+", choices=["speed", "quality", "interval"])
+    parser.add_argument("--dim", type=int, default=100)
+    parser.add_argument("--epochs", type=int, default=5)
+    parser.add_argument("--seeds", type=int, default=3, help="of `quality`; `interval` takes one")
+    parser.add_argument("--times", type=int, default=3, help="turns of `speed`")
+    parser.add_argument("--output", type=Path)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.output or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        runs = Runs(given, folder)
+        file = folder / "ranks.json"
+        result = json.loads(file.read_text()) if file.exists() else {}
+        if "speed" in given.part:
+            result["speed"] = speed(runs, given.times)
+            print(result["speed"])
+        if "quality" in given.part:
+            result["quality"] = quality(runs, given.seeds)
+        if "interval" in given.part:
+            result["interval"] = interval(runs, 1)
+            draw(result["interval"], result.get("quality", {}).get("1 x 2"), folder / "ranks.png")
+        file.write_text(json.dumps(result, indent=2))
+
+
+if __name__ == "__main__":
+    main()
