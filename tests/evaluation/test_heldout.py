@@ -12,6 +12,7 @@ import torch
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
+from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block
@@ -69,6 +70,20 @@ def test_perplexity_is_exact(monkeypatch: pytest.MonkeyPatch, chunk: int) -> Non
     assert result.loss == pytest.approx(total / 4.5, rel=1e-5)
     assert result.perplexity == pytest.approx(math.exp(total / 4.5), rel=1e-5)
     assert result.pairs == 4
+
+
+@pytest.mark.parametrize("scale", [1.0, 60.0])  # at 60 some exponentials of scores are infinite in float32
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_it_is_the_mean_of_log_prob_for_every_objective(name: str, scale: float) -> None:
+    torch.manual_seed(0)
+    objective = make_objective(name, COUNTS, sampler())
+    tables = Tables(4, 6, objective.output_rows(4), bias=objective.unigram_bias(COUNTS))
+    for table in (tables.input, tables.output):
+        torch.nn.init.normal_(table.weight, std=math.sqrt(scale))
+    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
+    log_prob = objective.log_prob(tables, pairs.inputs)[torch.arange(len(pairs.inputs)), pairs.outputs].double()
+    expected = -(log_prob * pairs.weights).sum() / pairs.weights.sum()
+    assert heldout(objective, tables, pairs).loss == pytest.approx(float(expected.detach()), rel=1e-5)
 
 
 def test_untrained_tables_are_as_good_as_the_noise_distribution() -> None:

@@ -108,9 +108,13 @@ class Objective(nn.Module, abc.ABC):
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         """How many gradients `loss` sums in each row of the tables."""
 
-    @abc.abstractmethod
+    def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
+        """Scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""
+        return at_least_float32(tables.scores(inputs))
+
     def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        """log p(o | i) of every output word o, float32 [n, V], for n input words, int64 [n]; rows sum to 1."""
+        """log p(o | i) of every output word o, float32 [n, V], for n input words, int64 [n]: `logits` normalised."""
+        return torch.log_softmax(self.logits(tables, inputs), dim=-1)
 
     def _constant(self, name: str, values: np.ndarray) -> None:
         """Keeps an array as a buffer, in float32 where it is of real numbers, out of the checkpoints."""

@@ -58,9 +58,6 @@ class FullSoftmax(Objective):
         outputs = torch.bincount(windows.target, weights=sizes, minlength=len(tables.output.weight))
         return Gradients(4.0 * inputs, 4.0 * outputs)
 
-    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        return torch.log_softmax(tables.scores(inputs), dim=-1)
-
 
 class _SoftmaxLoss(torch.autograd.Function):
     """-Σ log p(o|i), whose gradient is computed with it and kept: [n, d] for the inputs and one output table."""

@@ -85,8 +85,9 @@ class HierarchicalSoftmax(Objective):
         outputs = torch.bincount(nodes.flatten(), weights=weights.flatten(), minlength=len(tables.output.weight))
         return Gradients(inputs, outputs)
 
-    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        scores = tables.scores(inputs)
+    def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
+        """They are log-probabilities already."""
+        scores = super().logits(tables, inputs)
         size = len(tables.input.weight)
         log_prob = scores.new_zeros(len(inputs), 2 * size - 1)
         for level in self.by_level.split(self.level_sizes):

@@ -6,9 +6,10 @@ output word from K noise words drawn from P_n,
 
     loss = -log σ(s(i,o) - log(K·P_n(o))) - Σ_k log σ(log(K·P_n(k)) - s(i,k)),
 
-is minimised where s = log p(o|i) exactly, for every K: its scores learn to sum to 1 by themselves. It differs from
-negative sampling by the correction alone, which is what makes it estimate probabilities. Exact where the noise may
-draw the target (`noise.exclude=none`); with the target excluded, P_n(o) is off by a factor near 1.
+is minimised where s = log p(o|i) exactly, for every K: its probabilities learn to sum to 1 by themselves, but only in
+the limit, so that `log_prob` normalises them, to be compared. It differs from negative sampling by the correction
+alone, which is what makes it estimate probabilities. Exact where the noise may draw the target (`noise.exclude=none`);
+with the target excluded, P_n(o) is off by a factor near 1.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ import math
 from typing import ClassVar
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
@@ -51,7 +51,3 @@ class NCE(Objective):
 
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
-
-    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        """Normalised, so that it can be compared: what training drives the sum of exp(s) to is 1 only in the limit."""
-        return torch.log_softmax(tables.scores(inputs), dim=-1)

@@ -28,7 +28,7 @@ class NegativeSampling(Objective):
     """Mikolov's negative sampling.
 
     Args:
-        noise: the probabilities P_n of the noise distribution, float64 [V], which `log_prob` needs.
+        noise: the probabilities P_n of the noise distribution, float64 [V], which `logits` needs.
 
     >>> from skiplight.sampling.batches import Block
     >>> from skiplight.sampling.windows import WindowSampler
@@ -56,8 +56,8 @@ class NegativeSampling(Objective):
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
 
-    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        return torch.log_softmax(tables.scores(inputs) + self.log_noise, dim=-1)
+    def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
+        return super().logits(tables, inputs).add_(self.log_noise)
 
 
 def logistic_loss(scores: Tensor, counted: Tensor) -> Tensor:

@@ -71,6 +71,3 @@ class SampledSoftmax(Objective):
 
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return contrast_gradients(tables, windows, min(4, 1 + windows.negatives.shape[1]))
-
-    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        return torch.log_softmax(tables.scores(inputs), dim=-1)
