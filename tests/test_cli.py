@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -12,6 +14,7 @@ from gensim.models import KeyedVectors
 from skiplight.cli import VERBS, main
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.vectors import WordVectors
+from tests.runs import command
 
 WORDS = ["the", "king", "queen", "man", "woman", "tiger", "cat"]
 
@@ -58,6 +61,18 @@ def test_export_is_read_by_gensim(run: Path, tmp_path: Path, capsys: pytest.Capt
     path = tmp_path / "vectors.bin"
     assert str(path) in said(capsys, "export", run, "--format", "word2vec-binary", "--output", path)
     assert KeyedVectors.load_word2vec_format(path, binary=True).index_to_key == WORDS
+
+
+@pytest.mark.parametrize(("options", "unbuffered"), [(["--json"], ""), (["--json"], "1"), ([], "")])
+def test_it_ends_quietly_where_nobody_reads_on(run: Path, options: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nowhere:
+        done = subprocess.run(
+            command("neighbors", str(run), "king", *options),
+            stdout=nowhere, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
 
 
 @pytest.mark.parametrize(

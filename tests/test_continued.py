@@ -52,7 +52,7 @@ def test_a_grown_vocabulary_keeps_old_rows_and_adds_counts(folder: Path) -> None
 
 
 def test_the_same_vocabulary_keeps_its_counts(folder: Path) -> None:
-    path = folder / "first" / "vectors" / "vocabulary.tsv"
+    path = folder / "first"  # the run's folder stands for the vocabulary in it
     assert train(folder, "same", f"model.start={folder / 'first'}", f"vocabulary.path={path}") == 0
     first, same = WordVectors.load(folder / "first"), WordVectors.load(folder / "same")
     assert list(same.vocabulary) == list(first.vocabulary)
@@ -76,6 +76,7 @@ def test_its_own_vocabulary_keeps_what_both_know(folder: Path, caplog: pytest.Lo
         (["model.start=/no/such/run"], "`model.start=/no/such/run`: no vectors in"),
         (["model.start=/no/such/run", "data.path=/no/such/text"], "model.start"),  # asked before the text is read
         (["vocabulary.grow=true"], "vocabulary.path"),
+        (["vocabulary.path=FIRST/checkpoints"], "is a folder without a vocabulary: give a vocabulary.tsv"),
         (["vocabulary.grow=true", "vocabulary.path=FIRST/vectors/vocabulary.tsv", "data.streaming=true"], "streaming"),
     ],
 )

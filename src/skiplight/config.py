@@ -62,7 +62,7 @@ class VocabularyConfig:
 
     min_count: int = option(5, "words that occur more rarely are dropped", low=1)
     max_size: int | None = option(None, "only the most frequent words, at most so many", low=2)
-    path: str | None = option(None, "vocabulary.tsv of another run, to be used as it is, counts included")
+    path: str | None = option(None, "another run, or its vocabulary.tsv: its words and counts are used as they are")
     grow: bool = option(False, "add this text's words and counts to those of vocabulary.path")
 
 

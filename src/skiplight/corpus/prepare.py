@@ -21,7 +21,7 @@ from skiplight.corpus.segments import RunCutter
 from skiplight.corpus.sources import Source
 from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
 from skiplight.corpus.stream import TokenStream
-from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.corpus.vocabulary import Vocabulary, vocabulary_file
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,7 @@ def prepare(
         min_count: words that occur less often are left out of the vocabulary.
         stores: folder of all stores; this text's is in a folder in it, named by a fingerprint.
         max_size: keep only so many of the most frequent words.
-        vocabulary: a `vocabulary.tsv` to take as it is, instead of counting.
+        vocabulary: a `vocabulary.tsv`, or the folder of a run that has one, to take as it is, instead of counting.
         grow: take all words of `vocabulary` and the new ones of this text, with their counts added up.
         heldout: fraction of the text to keep for evaluation.
         streaming: store no tokens, only the vocabulary, and encode the text again each time it is read.
@@ -67,6 +67,7 @@ def prepare(
     if source.sequences:
         normalise = "none"
     threads = threads or default_threads()
+    vocabulary = vocabulary_file(vocabulary) if vocabulary else None
     given = Vocabulary.load(vocabulary) if vocabulary else None
     if given is not None:
         _check_vocabulary(given, f"vocabulary.path={vocabulary}: give one that has more")

@@ -144,6 +144,24 @@ class Vocabulary:
         return cls(words, rows.field("count").cast(pa.int64()).to_numpy())
 
 
+def vocabulary_file(path: str | os.PathLike[str]) -> Path:
+    """The file that `vocabulary.path` means: itself, or the vocabulary of a run's folder or of its vectors/.
+
+    Raises:
+        DataError: it is a folder without a vocabulary.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        return path
+    for file in (path / "vectors" / "vocabulary.tsv", path / "vocabulary.tsv"):
+        if file.exists():
+            return file
+    raise DataError(
+        f"vocabulary.path={path} is a folder without a vocabulary: give a vocabulary.tsv, or the folder of a run that"
+        " has finished"
+    )
+
+
 def _unescape(words: pa.Array) -> pa.Array:
     escaped = pc.match_substring(words, "\\")
     plain = [_unescape_word(word) for word in words.filter(escaped).to_pylist()]
