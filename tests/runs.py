@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from skiplight.vectors import WordVectors
+
 SMALL = [
     "vocabulary.min_count=2",
     "data.document=line",
@@ -70,3 +72,12 @@ def newest_step(run: Path) -> int:
 
 def metrics(run: Path) -> list[dict]:
     return [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+
+
+def left(run: Path) -> tuple[list[list[float]], list[dict], dict]:
+    """The tables, and the metrics and the summary without what depends on the clock."""
+    vectors = WordVectors.load(run, verify=True)
+    tables = [table.tolist() for table in (vectors.input, vectors.output) if table is not None]
+    lines = [{k: v for k, v in line.items() if k not in ("seconds", "words_per_second")} for line in metrics(run)]
+    summary = json.loads((run / "summary.json").read_text())
+    return tables, lines, {key: summary[key] for key in ("tokens", "loss", "epochs", "evaluation", "format")}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import shutil
@@ -24,8 +23,7 @@ from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
 from skiplight.stability import warning
-from skiplight.vectors import WordVectors
-from tests.runs import command, kill_when, metrics, newest_step, own_environment, skiplight, train_command
+from tests.runs import command, kill_when, left, newest_step, own_environment, skiplight, train_command
 from tests.texts import write_texts
 
 CASES = [
@@ -53,15 +51,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def started(folder: Path, run: Path, *options: str) -> list[str]:
     return train_command(folder / "texts" / "*.txt", folder, run, *options)
-
-
-def left(run: Path) -> tuple[list[list[float]], list[dict], dict]:
-    """The tables, and the metrics and the summary without what depends on the clock."""
-    vectors = WordVectors.load(run, verify=True)
-    tables = [table.tolist() for table in (vectors.input, vectors.output) if table is not None]
-    lines = [{k: v for k, v in line.items() if k not in ("seconds", "words_per_second")} for line in metrics(run)]
-    summary = json.loads((run / "summary.json").read_text())
-    return tables, lines, {key: summary[key] for key in ("tokens", "loss", "epochs", "evaluation", "format")}
 
 
 @pytest.mark.parametrize(("objective", "engine", "streaming"), CASES)
