@@ -1,11 +1,12 @@
 """Kills trainings at random moments, resumes them, and compares what they leave with runs that nobody disturbed.
 
-    python scripts/reliability/kills.py --kills 25 --output kills.md
+    python scripts/reliability/kills.py --kills 28 --output kills.md
 
-Every training is killed twice (`kill -9`, the second time after its folder was moved) and resumed to its end. With one
-thread its tables, its metrics and its loss must be those of the undisturbed run, bit for bit. With several, threads
-update the same tables without locks and no two runs are equal: then the same pairs must have been visited, and the
-held-out loss must lie within 3 standard deviations of 5 undisturbed runs of other seeds.
+Every objective is trained by every engine that takes it, from a stored and from a streamed text. Every training is
+killed twice (`kill -9`, the second time after its folder was moved) and resumed to its end. With one thread its tables,
+its metrics and its loss must be those of the undisturbed run, bit for bit. With several, threads update the same tables
+without locks and no two runs are equal: then the same pairs must have been visited, and the held-out loss must lie
+within 3 standard deviations of 5 undisturbed runs of other seeds.
 """
 
 from __future__ import annotations
@@ -147,7 +148,7 @@ def heldout(summary: dict) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--kills", type=int, default=25, help="trainings to kill and resume (25)")
+    parser.add_argument("--kills", type=int, default=28, help="trainings to kill and resume (28)")
     parser.add_argument("--seed", type=int, default=0, help="of the moments (0)")
     parser.add_argument("--output", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
@@ -157,7 +158,7 @@ def main() -> None:
 
     choices = next(field.metadata["choices"] for name, field in options() if name == "objective.name")
     cases = [Case(*parts) for parts in itertools.product(choices, ("fused", "autograd"), (False, True))]
-    cases.append(Case("negative_sampling", "fused", False, threads=2))
+    cases += [Case("negative_sampling", "fused", streaming, threads=2) for streaming in (False, True)]
     undisturbed: dict[Case, tuple[Path, float, list[float]]] = {}
     for number, case in enumerate(cases):
         seeds = SEEDS if case.threads > 1 else 1
