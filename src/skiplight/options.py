@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import functools
 import math
 import os
 import typing
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skiplight.config import ABOVE_RUNS, Config
@@ -114,7 +115,7 @@ def from_mapping(mapping: Any) -> Config:
         ConfigError: an option is unknown, of the wrong type or out of range.
     """
     try:
-        merged = OmegaConf.merge(OmegaConf.structured(Config), mapping)
+        merged = OmegaConf.merge(_schema(), mapping)  # into a copy
         config = typing.cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
@@ -123,6 +124,12 @@ def from_mapping(mapping: Any) -> Config:
         raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
     validate(config)
     return config
+
+
+@functools.cache
+def _schema() -> DictConfig:
+    """Made once, since that takes as long as the rest of `from_mapping`."""
+    return OmegaConf.structured(Config)
 
 
 def of_run(config: Config) -> dict[str, Any]:
