@@ -81,7 +81,7 @@ def importances(table: Table) -> dict[str, float]:
     """The share of each option in how far trials are above the others (PED-ANOVA), of 1; empty where trials are few."""
     from optuna.importance import get_param_importances
 
-    if len(table.complete) < FEWEST or len(varying(table)) < 2:
+    if len(table.complete) < FEWEST or len(set(varying(table)) - {"seed"}) < 2:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -141,31 +141,38 @@ def _heatmap(table: Table) -> Figure | None:
 
 
 def _options(table: Table) -> Figure | None:
-    """The first metric by each option: a dot a trial, and where values repeat, means with deviations."""
+    """What was measured by each option: a dot a trial, and where values repeat, means with deviations."""
     names = [name for name in varying(table) if name != "seed"]
     if not names:
         return None
-    columns = min(3, len(names))
-    figure, axes = _new(columns, math.ceil(len(names) / columns))
-    metric = table.metrics[0]
-    for ax in axes[len(names) :]:
+    panels = [(metric, name) for metric in _shown(table, len(names)) for name in names]
+    columns = min(2 if len(names) == 1 else 3, len(panels))
+    figure, axes = _new(columns, math.ceil(len(panels) / columns))
+    for ax in axes[len(panels) :]:
         ax.remove()
-    for name, ax in zip(names, axes, strict=False):
+    for (metric, name), ax in zip(panels, axes, strict=False):
         values = [row.params[name] for row in table.complete]
         numeric = _numeric(values)
         x = values if numeric else [str(value) for value in values]
-        ax.plot(x, [row.figures[metric] for row in table.complete], "o", alpha=0.45, markersize=4)
+        y = [row.figures[metric] for row in table.complete]
+        ax.plot(x, y, "o", alpha=0.45, markersize=4)
         distinct = sorted(set(x)) if numeric else list(dict.fromkeys(x))
         if len(distinct) <= POINTS and len(distinct) < len(x):
-            found = [
-                [row.figures[metric] for row, at in zip(table.complete, x, strict=True) if at == value]
-                for value in distinct
-            ]
+            found = [[figure for figure, at in zip(y, x, strict=True) if at == value] for value in distinct]
             deviations = [statistics.stdev(group) if len(group) > 1 else 0 for group in found]
             ax.errorbar(distinct, [statistics.fmean(group) for group in found], deviations, fmt="-", capsize=3)
         ax.set_xlabel(name)
         ax.set_ylabel(metric)
     return figure
+
+
+def _shown(table: Table, options: int) -> list[str]:
+    """The metrics that the options are drawn against: few options against all that every trial has."""
+    if options > 2:
+        return table.metrics[:1]
+    shared = set.intersection(*(set(row.figures) for row in table.complete))
+    others = sorted(name for name in shared if name.startswith("evaluation/") or name == "heldout/perplexity")
+    return list(dict.fromkeys([*table.metrics, *others]))
 
 
 def _parallel(table: Table) -> Figure | None:
@@ -175,7 +182,7 @@ def _parallel(table: Table) -> Figure | None:
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    names, metric = varying(table), table.metrics[0]
+    names, metric = [name for name in varying(table) if name != "seed"], table.metrics[0]
     if len(names) < 2 or len(table.complete) < 2:
         return None
     figure, (ax,) = _new(1, 1, 1.8 * (len(names) + 1) + 1, 3.8)
@@ -193,7 +200,8 @@ def _parallel(table: Table) -> Figure | None:
             labels = [(index / max(len(order) - 1, 1), text) for index, text in enumerate(order)]
         ax.axvline(at, color="0.6", linewidth=0.8)
         for y, text in labels:
-            ax.annotate(text, (at, y), (4, 0), textcoords="offset points", fontsize=8, va="center")
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+            ax.annotate(text, (at, y), (4, 0), textcoords="offset points", fontsize=8, va="center", bbox=box, zorder=3)
     norm = Normalize(min(columns[-1]), max(columns[-1]))
     scores = [row.figures[metric] for row in table.complete]
     for line, share in sorted(zip(np.transpose(columns), columns[-1], strict=True), key=lambda pair: pair[1]):
@@ -215,7 +223,7 @@ def _importance(table: Table) -> Figure | None:
     names = list(found)[::-1]
     bars = ax.barh(names, [found[name] for name in names])
     ax.bar_label(bars, fmt="%.2f", padding=3)
-    ax.set_xlim(0, 1.1 * max(found.values()) or 1)
+    ax.set_xlim(0, 1.2 * max(found.values()) or 1)
     ax.set_xlabel(f"importance for {table.metrics[0]}")
     return figure
 

@@ -146,9 +146,9 @@ def _show(table: Table, means: list[Mean]) -> None:
 
 
 def _write_best(table: Table, best: Mean) -> Path:
-    """The best configuration as experiment/best.yaml: what differs from the defaults."""
+    """The best configuration as experiment/best.yaml: what was searched, and what differs from the defaults."""
     config = of_run(RunFolder(table.folder / str(best.rows[0].number)).config())
-    changed = _changed(config, of_run(Config()))
+    changed = _changed(config, of_run(Config()), set(table.swept))
     path = table.folder / "experiment" / "best.yaml"
     trials = ", ".join(str(row.number) for row in best.rows)
     head = f"# @package _global_\n# {table.metrics[0]} {_with_deviation(best, table.metrics[0])} in trial {trials}.\n"
@@ -157,10 +157,16 @@ def _write_best(table: Table, best: Mean) -> Path:
     return path
 
 
-def _changed(config: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+def _changed(config: dict[str, Any], defaults: dict[str, Any], swept: set[str], group: str = "") -> dict[str, Any]:
+    """The options that differ from the defaults, and those of `swept`, which has their names with dots."""
     found = {}
     for name, value in config.items():
-        if name in OWN or value == defaults[name]:
+        if name in OWN:
             continue
-        found[name] = _changed(value, defaults[name]) if isinstance(value, dict) else value
+        if isinstance(value, dict) and not group:
+            value = _changed(value, defaults[name], swept, f"{name}.")
+            if value:
+                found[name] = value
+        elif value != defaults[name] or group + name in swept:
+            found[name] = value
     return found
