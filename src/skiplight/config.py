@@ -168,7 +168,7 @@ class CheckpointConfig:
     """When the state is saved, and how much of it stays."""
 
     every: float = option(60.0, "seconds between checkpoints", above=0)
-    keep: int = option(2, "so many of the newest stay", low=1)
+    keep: int = option(2, "so many of the newest stay; none of a finished run of a comparison or study", low=1)
 
 
 @dataclasses.dataclass

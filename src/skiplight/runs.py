@@ -141,6 +141,12 @@ class RunFolder:
         for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
             remove(leftover)
 
+    def drop_checkpoints(self) -> None:
+        """Removes the checkpoints of a finished run: its vectors are what is left to use, and nothing resumes it."""
+        if self.summary.exists() and self.checkpoints.exists():
+            with contextlib.suppress(OSError):  # they do no harm
+                remove(self.checkpoints)
+
     @contextlib.contextmanager
     def locked(self, patience: float = 0) -> Iterator[None]:
         """Keeps other processes from training in this folder meanwhile.

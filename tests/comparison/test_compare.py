@@ -11,7 +11,7 @@ import pytest
 from skiplight.comparison import compare
 from skiplight.comparison.plan import Plan
 from skiplight.errors import ConfigError, RunError
-from tests.runs import SMALL, command, kill_when, metrics, skiplight
+from tests.runs import SMALL, kill_when, metrics, skiplight
 from tests.texts import write_texts
 
 VIEWS = (
@@ -72,6 +72,7 @@ def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: 
         lines = [line for line in metrics(compared / row["run"]) if "heldout/perplexity" in line]
         assert len(lines) == 4
         assert lines[-1]["heldout/perplexity"] == pytest.approx(float(row["perplexity"]))
+        assert not (compared / row["run"] / "checkpoints").exists()
         tokens[row["seed"]].add(tuple((line["tokens"], line["pairs"]) for line in lines))
     # Evaluated at the same places, after the same windows, whatever the objective.
     assert [len(places) for places in tokens.values()] == [1, 1]
@@ -103,7 +104,7 @@ def test_a_killed_comparison_goes_on_and_ends_as_the_undisturbed_one(
     texts: Path, compared: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "comparison"
-    again = command("compare", *arguments(texts, compared.parent), f"run_dir={folder}")
+    again = ["compare", *arguments(texts, compared.parent), f"run_dir={folder}"]
     kill_when(again, lambda: len(list(folder.glob("runs/*/summary.json"))) >= 3)
     done = skiplight(again)
     assert done.returncode == 0, done.stderr

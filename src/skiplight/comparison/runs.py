@@ -91,6 +91,7 @@ class Runs:
         run = RunFolder(self.folder / "runs" / planned.name)
         failure = run.path / "errors" / "0.txt"
         if run.summary.exists():
+            run.drop_checkpoints()
             return Outcome(planned, search, run.path, json.loads(run.summary.read_text(encoding="utf-8")))
         if failure.exists():
             return Outcome(planned, search, run.path, None, failure.read_text(encoding="utf-8"))
@@ -102,4 +103,5 @@ class Runs:
                 temporary.write_text(str(error), encoding="utf-8")
             log.warning("%s failed: %s", os.fspath(run.path), error)
             return Outcome(planned, search, run.path, None, str(error))
+        run.drop_checkpoints()
         return Outcome(planned, search, run.path, summary)

@@ -13,6 +13,7 @@ from pathlib import Path
 from skiplight.config import Config
 from skiplight.errors import ConfigError, Stopped, UnwritableError
 from skiplight.loggers import check_logger
+from skiplight.runs import RunFolder
 from skiplight.signals import StopRequest
 from skiplight.sweeps import lease
 from skiplight.sweeps.shares import Share, shares, visible_cores, visible_devices
@@ -121,6 +122,7 @@ class _Crew:
         begin = time.perf_counter()
         outcome = self._outcome(trial, share)
         values = self.study.end(trial, outcome)
+        RunFolder(trial.run).drop_checkpoints()
         shown = "  ".join(f"{name}={_short(value)}" for name, value in trial.params.items())
         seconds = time.perf_counter() - begin
         if values is not None:
