@@ -19,14 +19,12 @@ import yaml
 
 from skiplight.cli import main
 from tests.runs import (
-    command,
     kill_when,
     metrics,
     newest_step,
     own_environment,
     skiplight,
     train_arguments,
-    train_command,
 )
 from tests.texts import write_texts
 
@@ -228,8 +226,8 @@ def test_a_resumed_run_keeps_its_id(folder: Path) -> None:
     run = folder / "resumed"
     options = ["logger=wandb", "checkpoint.every=0.02", "trainer.max_epochs=20"]
     texts = folder / "texts" / "*.txt"
-    kill_when(train_command(texts, folder, run, *options), lambda: newest_step(run) > 3)
-    done = skiplight(command("resume", str(run)))
+    kill_when(train_arguments(texts, folder, run, *options), lambda: newest_step(run) > 3)
+    done = skiplight(["resume", str(run)])
     assert done.returncode == 0, done.stderr
     # What the killed one had not yet written is lost, but both files are of one run, as `wandb sync` names it.
     killed, resumed = sorted(run.glob("wandb/offline-run-*/*.wandb"))

@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -23,7 +22,7 @@ from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
 from skiplight.stability import warning
-from tests.runs import command, kill_when, left, newest_step, own_environment, skiplight, train_command
+from tests.runs import Running, kill_when, left, newest_step, skiplight, train_arguments
 from tests.texts import write_texts
 
 CASES = [
@@ -50,7 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def started(folder: Path, run: Path, *options: str) -> list[str]:
-    return train_command(folder / "texts" / "*.txt", folder, run, *options)
+    return train_arguments(folder / "texts" / "*.txt", folder, run, *options)
 
 
 @pytest.mark.parametrize(("objective", "engine", "streaming"), CASES)
@@ -64,7 +63,7 @@ def test_killed_and_moved_it_leaves_the_same_to_the_last_bit(
     assert skiplight(started(folder, whole, *options)).returncode == 0
     kill_when(started(folder, run, *options, OFTEN), lambda: newest_step(run) > 20)
     shutil.move(run, moved)
-    done = skiplight(command("resume", str(moved)))
+    done = skiplight(["resume", str(moved)])
     assert done.returncode == 0, done.stderr
     assert left(moved) == left(whole)
     assert not list(moved.rglob(".tmp-*"))
@@ -78,7 +77,7 @@ def test_killed_behind_its_last_line_it_does_not_write_it_again(folder: Path) ->
     (run / "summary.json").unlink()
     with (run / "metrics.jsonl").open("a") as file:
         file.write('{"step": 99')
-    assert skiplight(command("resume", str(run), "--verify")).returncode == 0
+    assert skiplight(["resume", str(run), "--verify"]).returncode == 0
     assert left(run)[1:] == left(whole)[1:]
 
 
@@ -86,31 +85,27 @@ def test_killed_behind_its_last_line_it_does_not_write_it_again(folder: Path) ->
 def test_a_signal_to_all_processes_stops_the_training_and_not_its_loaders(folder: Path, number: int) -> None:
     run = folder / f"group-{number}"
     options = ["data.workers=2", "engine=autograd", "trainer.max_epochs=200", "checkpoint.every=1000"]
-    process = subprocess.Popen(
-        started(folder, run, *options),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own_environment(), start_new_session=True,
-    )  # fmt: skip
+    process = Running(started(folder, run, *options), session=True)
     while not (run / "metrics.jsonl").exists() and process.poll() is None:
         time.sleep(0.01)
     os.killpg(process.pid, number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 128 + number, said
+    done = process.wait()
+    said = done.stdout + done.stderr
+    assert done.returncode == 128 + number, said
     assert f"skiplight resume {run}" in said
     assert "Traceback" not in said
     verify(checkpoints(run / "checkpoints")[-1])
 
 
-def trained_while(folder: Path, run: Path, disturb: Callable[[], object], *options: str, **how) -> str:
+def trained_while(folder: Path, run: Path, disturb: Callable[[], object], *options: str) -> str:
     """Starts a long training, disturbs it behind its first checkpoint; what it said when it failed."""
-    process = subprocess.Popen(
-        started(folder, run, "trainer.max_epochs=300", OFTEN, "engine=autograd", *options),
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own_environment(), **how,
-    )  # fmt: skip
+    process = Running(started(folder, run, "trainer.max_epochs=300", OFTEN, "engine=autograd", *options))
     while newest_step(run) < 1 and process.poll() is None:
         time.sleep(0.005)
     disturb()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 2, said
+    done = process.wait()
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
     assert "Traceback" not in said
     return said
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from skiplight.cli import main
 from skiplight.vectors import WordVectors
-from tests.runs import command, kill_when, metrics, newest_step, skiplight, train_arguments, train_command
+from tests.runs import kill_when, metrics, newest_step, skiplight, train_arguments
 from tests.texts import write_texts
 
 EPOCHS = "trainer.max_epochs=3"
@@ -34,7 +34,7 @@ def texts(folder: Path) -> Path:
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, texts: Path) -> Path:
     run = folder / "undisturbed"
-    done = skiplight(train_command(texts, folder, run, EPOCHS))
+    done = skiplight(train_arguments(texts, folder, run, EPOCHS))
     assert done.returncode == 0, done.stderr
     return run
 
@@ -80,16 +80,16 @@ def test_the_same_seed_gives_the_same_tables_and_another_does_not(folder: Path, 
 def test_killed_twice_it_ends_as_if_undisturbed(folder: Path, texts: Path, undisturbed: Path, workers: int) -> None:
     run = folder / f"killed-{workers}"
     steps = metrics(undisturbed)[-1]["step"] // 3
-    first = train_command(texts, folder, run, EPOCHS, *OFTEN, f"data.workers={workers}")
+    first = train_arguments(texts, folder, run, EPOCHS, *OFTEN, f"data.workers={workers}")
     kill_when(first, lambda: newest_step(run) > 0)
     assert newest_step(run) < steps, "killed in the first epoch"
     assert not (run / "summary.json").exists()
     # A folder that was moved goes on as well.
     moved = folder / f"moved-{workers}"
     shutil.move(run, moved)
-    kill_when(command("resume", str(moved)), lambda: newest_step(moved) > steps)
+    kill_when(["resume", str(moved)], lambda: newest_step(moved) > steps)
     assert newest_step(moved) < 3 * steps
-    done = skiplight(command("resume", str(moved)))
+    done = skiplight(["resume", str(moved)])
     assert done.returncode == 0, done.stderr
     assert equal(moved, undisturbed)
     ours, expected = ([line for line in metrics(r) if "train/loss" in line] for r in (moved, undisturbed))
@@ -103,9 +103,9 @@ def test_killed_twice_it_ends_as_if_undisturbed(folder: Path, texts: Path, undis
 def test_a_streamed_run_is_resumed_exactly(folder: Path, texts: Path) -> None:
     whole, killed = folder / "streamed", folder / "streamed-killed"
     options = [EPOCHS, "data.streaming=true", "data.workers=1"]
-    assert skiplight(train_command(texts, folder, whole, *options)).returncode == 0
-    kill_when(train_command(texts, folder, killed, *options, *OFTEN), lambda: newest_step(killed) > 250)
-    assert skiplight(command("resume", str(killed))).returncode == 0
+    assert skiplight(train_arguments(texts, folder, whole, *options)).returncode == 0
+    kill_when(train_arguments(texts, folder, killed, *options, *OFTEN), lambda: newest_step(killed) > 250)
+    assert skiplight(["resume", str(killed)]).returncode == 0
     assert equal(whole, killed)
 
 
@@ -114,25 +114,25 @@ def test_a_signal_saves_and_says_how_to_go_on(
     folder: Path, texts: Path, undisturbed: Path, number: int, code: int
 ) -> None:
     run = folder / f"signal-{number}"
-    arguments = train_command(texts, folder, run, EPOCHS, "checkpoint.every=1000")
+    arguments = train_arguments(texts, folder, run, EPOCHS, "checkpoint.every=1000")
     returned, said = kill_when(arguments, lambda: (run / "metrics.jsonl").exists(), number)
     assert returned == code
     assert f"skiplight resume {run}" in said
     assert newest_step(run) > 0
-    assert skiplight(command("resume", str(run))).returncode == 0
+    assert skiplight(["resume", str(run)]).returncode == 0
     assert equal(run, undisturbed)
 
 
 def test_only_so_many_checkpoints_stay_and_a_damaged_one_is_refused(folder: Path, texts: Path) -> None:
     run = folder / "checkpoints"
-    kill_when(train_command(texts, folder, run, EPOCHS, *OFTEN), lambda: newest_step(run) > 30)
+    kill_when(train_arguments(texts, folder, run, EPOCHS, *OFTEN), lambda: newest_step(run) > 30)
     kept = sorted((run / "checkpoints").glob("step-*"))
     assert 1 <= len(kept) <= 3  # one more than `keep` between a rename and a removal
     state = kept[-1] / "tables-0.safetensors"
     data = bytearray(state.read_bytes())
     data[-1] ^= 1
     state.write_bytes(data)
-    done = skiplight(command("resume", str(run)))
+    done = skiplight(["resume", str(run)])
     assert done.returncode == 2
     assert str(state) in done.stderr
 
@@ -216,11 +216,11 @@ def test_a_run_that_is_being_trained_is_left_alone(folder: Path, texts: Path) ->
 
     def refused() -> bool:
         if (run / "metrics.jsonl").exists():
-            said.append(skiplight(command("resume", str(run))).stderr)
+            said.append(skiplight(["resume", str(run)]).stderr)
         return bool(said)
 
     long = "trainer.max_epochs=200"
-    code, _ = kill_when(train_command(texts, folder, run, long, "engine=autograd"), refused, signal.SIGTERM)
+    code, _ = kill_when(train_arguments(texts, folder, run, long, "engine=autograd"), refused, signal.SIGTERM)
     assert code == 143
     assert "is being trained by process" in said[0]
 

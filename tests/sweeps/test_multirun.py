@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.runs import command, skiplight, train_arguments
+from tests.runs import skiplight, train_arguments
 from tests.texts import write_texts
 
 from skiplight.cli import main
@@ -31,7 +31,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
     arguments = ["-m", "optim.lr=0.01,1e38,0.02", f"hydra/launcher={launcher}"]
     options = [*train_arguments(texts, folder, parent, "trainer.max_epochs=1", "logger=wandb"), *arguments]
     options = [option for option in options if option != "logger=none"]
-    done = skiplight(command(*options))
+    done = skiplight(options)
     assert done.returncode == 2, done.stderr
     assert "not finished: 1;" in done.stderr
     configs = [yaml.safe_load((parent / str(number) / "config.yaml").read_text()) for number in range(3)]
@@ -43,9 +43,9 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
         (run,) = (parent / str(number) / "wandb").glob("offline-run-*")
         assert run.name.endswith(json.loads((parent / str(number) / "environment.json").read_text())["id"])
     if launcher == "basic":
-        again = skiplight(command(*options))
+        again = skiplight(options)
         assert "trial 0 is finished already" in again.stderr + again.stdout
-        said = skiplight(command("report", str(parent), "--metric", "heldout/perplexity"))
+        said = skiplight(["report", str(parent), "--metric", "heldout/perplexity"])
         assert said.returncode == 0, said.stderr
         assert "trial 1: failed" in said.stdout
         assert len((parent / "trials.csv").read_text().splitlines()) == 4

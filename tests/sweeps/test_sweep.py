@@ -6,14 +6,13 @@ import csv
 import os
 import random
 import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial
-from tests.runs import SMALL, command, own_environment, skiplight
+from tests.runs import SMALL, Running, skiplight
 from tests.texts import write_texts
 
 from skiplight.composition import compose
@@ -44,7 +43,7 @@ def texts(folder: Path) -> Path:
 
 def sweep_command(texts: Path, folder: Path, study: Path, *options: str) -> list[str]:
     data = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", f"run_dir={study}"]
-    return command("sweep", *data, *SMALL, "data.heldout=0.1", *options)
+    return ["sweep", *data, *SMALL, "data.heldout=0.1", *options]
 
 
 @pytest.fixture(scope="module")
@@ -70,10 +69,12 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
     assert {row["state"] for row in rows} == {"complete", "pruned"}
     for row in rows:
         assert (row["state"] == "complete") == (undisturbed / row["run"] / "summary.json").exists()
+        assert (row["state"] == "complete") == (not (undisturbed / row["run"] / "checkpoints").exists())
         assert -1 <= float(row["noise.exponent"]) <= 1
     best = min((r for r in rows if r["state"] == "complete"), key=lambda row: float(row["heldout/perplexity"]))
     composed = compose([f"hydra.searchpath=['file://{undisturbed}']", "experiment=best"])
     assert composed.noise.exponent == float(best["noise.exponent"])
+    assert "lr: " in (undisturbed / "experiment" / "best.yaml").read_text()  # searched, if the default in the end
     saved = Study.load(undisturbed).config
     assert {**of_run(composed), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0} == {
         **of_run(saved), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0,
@@ -83,15 +84,13 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
 
 def kill_at_a_random_moment(arguments: list[str], within: float, chance: random.Random) -> None:
     """Lets the study begin, and kills it and all of its processes some time after."""
-    process = subprocess.Popen(
-        arguments, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env=own_environment(), start_new_session=True
-    )
+    process = Running(arguments, session=True)
     time.sleep(chance.uniform(0.2, 0.9) * within)
     if chance.random() < 0.5:
         os.kill(process.pid, signal.SIGKILL)  # its children are to notice themselves
     else:
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(timeout=60)
+    process.wait()
 
 
 def check_killed(folder: Path, texts: Path, undisturbed: Path, name: str, kills: int) -> None:
@@ -124,16 +123,14 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
         "optim.lr=0.01,1e38,0.02", "study.sampler=grid", "study.metric=heldout/perplexity", "trainer.max_epochs=20",
         "checkpoint.every=0.05", f"data.store={folder / 'fresh'}", "--workers", "2",
     ]  # fmt: skip
-    process = subprocess.Popen(
-        sweep_command(texts, folder, study, *options), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-        env=own_environment(),
-    )  # fmt: skip
+    process = Running(sweep_command(texts, folder, study, *options))
     while not list((study / "2" / "checkpoints").glob("step-*")):
         assert process.poll() is None
         time.sleep(0.01)
     os.kill(int((study / "2" / ".lock").read_text()), signal.SIGKILL)
-    said, _ = process.communicate(timeout=100)
-    assert process.returncode == 0, said
+    done = process.wait()
+    said = done.stderr
+    assert done.returncode == 0, said
     assert "trial 2: the process was killed by SIGKILL, most likely for want of memory; it goes on" in said
     assert "`optim.lr=1e+38` is too high" in said
     states = [row["state"] for row in csv.DictReader((study / "trials.csv").open())]
@@ -149,14 +146,14 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
 def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts: Path, undisturbed: Path) -> None:
     study = folder / "stopped"
     arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
-    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True, env=own_environment())
+    process = Running(arguments)
     while not (study / "1" / "metrics.jsonl").exists():
         assert process.poll() is None
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    _, said = process.communicate(timeout=60)
-    assert process.returncode == 143, said
-    assert "give the same command again" in said
+    os.kill(process.pid, signal.SIGTERM)
+    done = process.wait()
+    assert done.returncode == 143, done.stderr
+    assert "give the same command again" in done.stderr
     done = skiplight(arguments)
     assert done.returncode == 0, done.stderr
     ours, expected = ([told(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
@@ -179,6 +176,6 @@ def test_bad_input_begins_no_study(
     from skiplight.cli import main
 
     study = folder / "bad"
-    assert main(sweep_command(texts, folder, study, *options)[3:]) == 2
+    assert main(sweep_command(texts, folder, study, *options)) == 2
     assert message in capsys.readouterr().err
     assert not study.exists()

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import yaml
-from tests.runs import command, skiplight, train_arguments
+from tests.runs import skiplight, train_arguments
 from tests.texts import write_texts
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
@@ -41,7 +41,7 @@ def test_the_agents_command_trains(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "texts", files=1, documents=20, words=200)
     small = train_arguments(texts, tmp_path, tmp_path / "run", "logger=wandb")[1:]
     asked = [a for a in agents_arguments({"noise.exponent": 0.5}) if not a.startswith(("data=", "logger.offline"))]
-    done = skiplight(command(*asked, *(option for option in small if option != "logger=none"), "evaluation.every=1000"))
+    done = skiplight([*asked, *(option for option in small if option != "logger=none"), "evaluation.every=1000"])
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 10
     assert list((tmp_path / "run" / "wandb").glob("offline-run-*"))
