@@ -85,6 +85,8 @@ def _run(arguments: list[str], said: list[Path], environment: dict[str, str], se
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND), descriptor)
     os.environ.clear()
     os.environ.update(environment)
+    # Loaders are started as in any process, not by another server, which would import everything again.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     from skiplight.cli import main
 
     sys.exit(main(arguments))

@@ -158,6 +158,8 @@ def run_apart(
 def _apart(run: Path, cores: tuple[int, ...], environment: dict[str, str], sender: Connection) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)
+    # Its loaders are started as in any process, not by another server, which would import everything again.
+    multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     try:
         with (run / "output.log").open("ab") as file:
             os.dup2(file.fileno(), 1)
