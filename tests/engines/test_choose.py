@@ -23,7 +23,7 @@ BEYOND_FUSED = [
     {"precision": "64-true"},
     {"precision": "16-mixed"},
     {"device": "cuda"},
-    {"devices": 2},
+    {"strategy": "gradient_exchange"},
     {"clipping": True, "optimizer": torch.optim.AdamW},
     {"objective": FullSoftmax},
     {"bias": True},
@@ -51,6 +51,10 @@ def test_what_the_fused_engine_cannot_do(change: dict, caplog: pytest.LogCapture
 
 
 def test_what_no_engine_can_do_says_why() -> None:
+    with pytest.raises(
+        ConfigError, match=r"fused cannot do the strategy DDPStrategy.*; autograd cannot do the strategy"
+    ):
+        choose("auto", dataclasses.replace(PLAIN, strategy="DDPStrategy"))
     with pytest.raises(ConfigError, match=r"dense: another `optim\.name` can"):
         choose("auto", Request(FullSoftmax, torch.optim.SparseAdam))
     with pytest.raises(ConfigError, match="gradient clipping with SGD"):
