@@ -122,8 +122,6 @@ class Checkpointing(Checkpoint):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved, self._step = time.monotonic(), trainer.global_step
-        # Again, over Lightning's own handler: its SIGTERM would end training without saving.
-        self.stop.install()
 
     def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
         if not alike(trainer):

@@ -187,7 +187,7 @@ class _Training:
         saving = Checkpointing(self.folder.checkpoints, every=options.every, keep=options.keep, stop=self.stop)
         shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
         roll_call = [RollCall(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
-        return lightning.Trainer(
+        trainer = lightning.Trainer(
             accelerator=device_type(config.accelerator),
             devices=config.devices,
             num_nodes=config.num_nodes,
@@ -202,6 +202,11 @@ class _Training:
             num_sanity_val_steps=0,
             default_root_dir=self.folder.path,
         )
+        # Lightning's own handlers would end a training without saving it, wait for other ranks inside a handler, and
+        # under Slurm save and requeue in their own way; and it asks the ranks at every step whether one was called.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        return trainer
 
     def _fit(self, trainer: lightning.Trainer, checkpoint: Path | None) -> None:
         with warnings.catch_warnings():
@@ -215,11 +220,7 @@ class _Training:
             # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
             warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
             with _with_other_ranks(self.strategy):
-                try:
-                    trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
-                except SystemExit:  # so Lightning ends for a SIGTERM that came before training had begun
-                    if self.stop.signal is None:
-                        raise
+                trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
 

@@ -59,7 +59,7 @@ class Place:
             return cls(own.node_rank() * devices + own.local_rank(), world, devices, own)
         kind, name = found
         try:
-            environment = kind()
+            environment = SLURMEnvironment(auto_requeue=False) if kind is SLURMEnvironment else kind()
             environment.validate_settings(num_devices=devices, num_nodes=num_nodes)
             fits = environment.world_size() == world
         except (ValueError, RuntimeError) as error:
