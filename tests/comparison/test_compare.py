@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -125,7 +126,8 @@ def test_one_that_diverges_is_recorded_and_the_others_go_on(texts: Path, tmp_pat
     assert state["ns", "search", "optim.lr=1e30"] == "failed"
     assert state["ns", "run", "optim.lr=0.05"] == "complete"
     assert state["wild", "run", ""] == "failed"
-    assert "failed: the loss is" in (tmp_path / "comparison" / "findings.md").read_text()
+    # Which of the two is found first depends on the clock.
+    assert re.search("failed: (the loss is|vectors are not)", (tmp_path / "comparison" / "findings.md").read_text())
 
 
 @pytest.mark.parametrize(
