@@ -177,14 +177,29 @@ def sweep(arguments: list[str]) -> int:
 
 
 def report(arguments: list[str]) -> int:
-    """Sum up a study or a multirun in a table and figures: `skiplight report STUDY`."""
+    """Make the page of a run, a comparison, or a study with its table and figures: `skiplight report RUN`."""
     parser = argparse.ArgumentParser("skiplight report", description=report.__doc__)
-    parser.add_argument("study", type=Path, help="folder of a study, or of a multirun")
-    parser.add_argument("--metric", help="figure to judge by; default: the study's, or the first evaluation")
+    parser.add_argument("folder", type=Path, help="folder of a run, a comparison, a study or a multirun")
+    parser.add_argument("--metric", help="study: figure to judge by; default: its own, or the first evaluation")
     given = parser.parse_args(arguments)
-    from skiplight.sweeps.report import report as summarise
+    from skiplight.comparison.runs import FILE
+    from skiplight.runs import RunFolder
 
-    summarise(given.study, given.metric)
+    run, comparison = RunFolder(given.folder).config_file.exists(), (given.folder / FILE).exists()
+    if given.metric and (run or comparison):
+        raise ConfigError(f"--metric {given.metric} is for a study or a multirun, and {given.folder} is neither")
+    if run:
+        from skiplight.page.run import write_run_page
+
+        print(f"page: {write_run_page(given.folder)}")
+    elif comparison:
+        from skiplight.page.comparison import write_comparison_page
+
+        print(f"page: {write_comparison_page(given.folder)}")
+    else:
+        from skiplight.sweeps.report import report as summarise
+
+        summarise(given.folder, given.metric)
     return 0
 
 

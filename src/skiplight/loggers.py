@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
@@ -85,6 +86,31 @@ def log_neighbors(logger: Logger | None, neighbors: dict[str, list[tuple[str, fl
         rows = [[word, rank, *near] for word, found in neighbors.items() for rank, near in enumerate(found, 1)]
         table = wandb.Table(columns=["word", "rank", "neighbor", "cosine"], data=rows)
         logger.experiment.log({"evaluation/neighbors": table, "tokens": tokens})
+
+
+def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens: int) -> None:
+    """Logs what a run's page shows, where the logger has such: word pairs and the map as scatter plots, and the page.
+
+    Args:
+        logger: of the training.
+        data: of the page, see `skiplight.page.run`.
+        page: its file.
+        tokens: of the run.
+    """
+    if not isinstance(logger, WandbLogger):
+        return
+    import wandb
+
+    shown: dict[str, Any] = {"page": wandb.Html(page, inject=False)}
+    for name, pairs in data["similarity"].items():
+        columns = ["first", "second", "people", "cosine", "nearer than people rank it"]
+        table = wandb.Table(columns=columns, data=pairs)
+        shown[f"similarity/{name}"] = wandb.plot.scatter(table, "people", "cosine", f"{name}: cosine against people")
+    if found := data["map"]:
+        rows = zip(found["words"], found["counts"], found["groups"], *found["layouts"]["PCA"], strict=True)
+        table = wandb.Table(columns=["word", "count", "group", "x", "y"], data=list(map(list, rows)))
+        shown["map"] = wandb.plot.scatter(table, "x", "y", "the most frequent words along their principal axes")
+    logger.experiment.log({**shown, "tokens": tokens})
 
 
 def log_summary(logger: Logger | None, summary: dict[str, Any], run: RunFolder, artifact: bool) -> None:

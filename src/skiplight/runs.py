@@ -59,6 +59,7 @@ class RunFolder:
         self.checkpoints = self.path / "checkpoints"
         self.vectors = self.path / "vectors"
         self.errors = self.path / "errors"
+        self.report = self.path / "report.html"
 
     def refuse_existing(self) -> None:
         """Runs are never overwritten.

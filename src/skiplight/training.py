@@ -33,6 +33,7 @@ from skiplight.errors import ConfigError, DataError, RankError, RunError, Stoppe
 from skiplight.evaluation.callback import Evaluation
 from skiplight.loggers import check_logger, log_summary, open_logger
 from skiplight.options import of_run
+from skiplight.page.run import present
 from skiplight.progress import TokenProgress
 from skiplight.runs import RunFolder
 from skiplight.sampling.subsampling import keep_probabilities
@@ -176,8 +177,10 @@ class _Training:
             inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
             per_word = len(outputs) == len(inputs)  # a tree's inner nodes are no words
             card = model_card(self.config, data.text, summary)
-            WordVectors(data.text.vocabulary, inputs, outputs if per_word else None).save(folder.vectors, card)
+            vectors = WordVectors(data.text.vocabulary, inputs, outputs if per_word else None)
+            vectors.save(folder.vectors, card)
             summary["seconds"]["total"] = round(time.perf_counter() - begin, 3)
+            present(folder, self.config, summary, vectors, logger)
             log_summary(logger, summary, folder, self.config.logger.artifact)
         folder.write_summary(summary)  # last, since it marks the run as finished
         return summary

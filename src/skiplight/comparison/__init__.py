@@ -3,8 +3,10 @@
 RUN/comparison.json   what is compared; a comparison goes on only as what it began as
     runs/             a folder for each run, named by its options, so that a run that is there is not repeated
     trials.csv        a row for each run
+    levels.json       values that the figures draw a line at, with their names
     findings.md       a table and what the numbers say, with their uncertainty
     <view>.png        every measure against pairs seen and against seconds
+    report.html       all of it as one page
 """
 
 from __future__ import annotations
@@ -19,7 +21,7 @@ from skiplight.assembly import heldout_unigram, prepare_text, total_tokens
 from skiplight.comparison.figures import draw
 from skiplight.comparison.findings import findings, write_trials
 from skiplight.comparison.plan import Plan
-from skiplight.comparison.runs import Outcome, Runs
+from skiplight.comparison.runs import FILE, FINDINGS, LEVELS, Outcome, Runs
 from skiplight.composition import compose
 from skiplight.errors import ConfigError, RunError
 from skiplight.files import replacing, writing
@@ -54,13 +56,18 @@ def compare(overrides: Sequence[str], folder: Path) -> list[Outcome]:
     unigram = heldout_unigram(plan.config, text).perplexity
     with writing(folder):
         write_trials(outcomes, folder)
+        levels = {"heldout/perplexity": (unigram, "unigram model")} if math.isfinite(unigram) else {}
+        with replacing(folder / LEVELS) as temporary:
+            temporary.write_text(json.dumps(levels, indent=2) + "\n", encoding="utf-8")
         for view in plan.views:
             of_view = [outcome for outcome in outcomes if outcome.run.view == view.name]
             if any(outcome.summary is not None and not outcome.search for outcome in of_view):
-                levels = {"heldout/perplexity": (unigram, "unigram model")} if math.isfinite(unigram) else {}
                 draw(of_view, view.title, folder / f"{view.name}.png", levels)
-        with replacing(folder / "findings.md") as temporary:
+        with replacing(folder / FINDINGS) as temporary:
             temporary.write_text(findings(plan, outcomes, unigram), encoding="utf-8")
+    from skiplight.page.comparison import write_comparison_page  # which reads what is here
+
+    write_comparison_page(folder)
     return outcomes
 
 
@@ -73,7 +80,7 @@ def _open(folder: Path, plan: Plan) -> None:
     """Makes the folder, or checks that it is of this comparison."""
     about = {"run": of_run(plan.config) | {"run_dir": None}, "compare": vars(plan.compare)}
     wanted = json.dumps(about, indent=2, sort_keys=True) + "\n"
-    file = folder / "comparison.json"
+    file = folder / FILE
     if file.exists():
         if json.loads(file.read_text(encoding="utf-8")) != json.loads(wanted):
             raise RunError(

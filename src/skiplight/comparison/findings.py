@@ -11,7 +11,7 @@ from typing import Any
 
 from skiplight.comparison.curves import MEASURES, Curve, curves, metrics
 from skiplight.comparison.plan import Plan, View
-from skiplight.comparison.runs import Outcome
+from skiplight.comparison.runs import TRIALS, Outcome
 from skiplight.files import replacing
 
 PERPLEXITY = "heldout/perplexity"
@@ -22,7 +22,7 @@ def write_trials(outcomes: Sequence[Outcome], folder: Path) -> None:
     sets = list(dict.fromkeys(name for o in outcomes if o.summary for name in o.summary["evaluation"]))
     head = ["number", "state", "view", "variant", "kind", "seed", "chosen", "engine", "tokens", "loss", "perplexity"]
     head += [*(name for name in sets if name != "heldout"), "seconds", "run"]
-    with replacing(folder / "trials.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+    with replacing(folder / TRIALS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         table = csv.DictWriter(file, head, restval="")
         table.writeheader()
         for number, outcome in enumerate(outcomes):

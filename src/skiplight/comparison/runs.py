@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import logging
@@ -16,6 +17,9 @@ from skiplight.files import replacing
 from skiplight.runs import RunFolder
 
 log = logging.getLogger(__name__)
+
+FILE, TRIALS, FINDINGS, LEVELS = "comparison.json", "trials.csv", "findings.md", "levels.json"
+"""What a comparison's folder holds beside its runs."""
 
 
 @dataclasses.dataclass
@@ -105,3 +109,20 @@ class Runs:
             return Outcome(planned, search, run.path, None, str(error))
         run.drop_checkpoints()
         return Outcome(planned, search, run.path, summary)
+
+
+def read_outcomes(folder: Path) -> list[Outcome]:
+    """The runs of a finished comparison, as its trials.csv lists them.
+
+    Raises:
+        RunError: a run is missing or damaged.
+        OSError, LookupError, ValueError: the table is.
+    """
+    outcomes = []
+    with (folder / TRIALS).open(newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            run = RunFolder(folder / "runs" / Path(row["run"]).name)
+            planned = PlannedRun(row["view"], row["variant"], tuple(row["chosen"].split()), int(row["seed"]), run.config())
+            summary = run.read_summary() if row["state"] == "complete" else None
+            outcomes.append(Outcome(planned, row["kind"] == "search", run.path, summary))
+    return outcomes

@@ -83,22 +83,37 @@ def read_pairs(source: str | os.PathLike[str]) -> Pairs:
     return Pairs(set_name(source), tuple(words), tuple(judgements))
 
 
-def similarity(
-    vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
-) -> SimilarityResult:
-    """Scores vectors on a set of word pairs.
+@dataclass(frozen=True)
+class JudgedPairs:
+    """The pairs of a set whose words have vectors.
 
-    Args:
-        vectors: the vectors, on any device.
-        pairs: a set, the name of a built-in one, or the path of a file (see `read_pairs`).
-        restrict_vocabulary: all but the so many most frequent words are out of vocabulary; gensim's default.
-
-    Raises:
-        EvaluationError: the set cannot be read; fewer than two of its pairs are covered; or all judgements or
-            all cosines are equal or not numbers, so that there is no correlation.
+    Attributes:
+        name: of the set.
+        first, second: ids of the words, [n].
+        judgements: what people said, float64 [n].
+        cosines: of the words' input vectors, float64 [n], on the CPU.
+        left_out: pairs with a word out of vocabulary.
     """
-    from torchmetrics.functional import pearson_corrcoef
 
+    name: str
+    first: list[int]
+    second: list[int]
+    judgements: torch.Tensor
+    cosines: torch.Tensor
+    left_out: int
+
+    def __len__(self) -> int:
+        return len(self.first)
+
+    def disagreement(self) -> torch.Tensor:
+        """How much nearer the vectors rank a pair than people do, as a share of all ranks, -1 to 1, float64 [n]."""
+        return (_ranks(self.cosines) - _ranks(self.judgements)) / (len(self) - 1)
+
+
+def judged_pairs(
+    vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
+) -> JudgedPairs:
+    """The cosines of a set's pairs beside what people said; arguments and errors are those of `similarity`."""
     pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
     ids = case_folded(vectors.vocabulary, restrict_vocabulary).ids
     found = [
@@ -124,13 +139,33 @@ def similarity(
                 f"{pairs.name}: the {what} of all {len(values)} covered pairs are equal and rank nothing;"
                 f" {'check the file' if what == 'judgements' else 'train the vectors first'}"
             )
+    return JudgedPairs(pairs.name, list(first), list(second), people, cosines, len(pairs.words) - len(found))
+
+
+def similarity(
+    vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
+) -> SimilarityResult:
+    """Scores vectors on a set of word pairs.
+
+    Args:
+        vectors: the vectors, on any device.
+        pairs: a set, the name of a built-in one, or the path of a file (see `read_pairs`).
+        restrict_vocabulary: all but the so many most frequent words are out of vocabulary; gensim's default.
+
+    Raises:
+        EvaluationError: the set cannot be read; fewer than two of its pairs are covered; or all judgements or
+            all cosines are equal or not numbers, so that there is no correlation.
+    """
+    from torchmetrics.functional import pearson_corrcoef
+
+    judged = judged_pairs(vectors, pairs, restrict_vocabulary)
     # torchmetrics' own Spearman ranks in float32, sums tied ranks in int32 and adds 1e-6 to the denominator:
     # up to 4e-6 off on few pairs. Spearman's correlation is Pearson's of ranks; its Pearson keeps float64.
     return SimilarityResult(
-        score=float(pearson_corrcoef(_ranks(cosines), _ranks(people))),
-        pearson=float(pearson_corrcoef(cosines, people)),
-        oov=1 - len(found) / len(pairs.words),
-        pairs=len(found),
+        score=float(pearson_corrcoef(_ranks(judged.cosines), _ranks(judged.judgements))),
+        pearson=float(pearson_corrcoef(judged.cosines, judged.judgements)),
+        oov=judged.left_out / (judged.left_out + len(judged)),
+        pairs=len(judged),
     )
 
 

@@ -1,4 +1,4 @@
-"""The report of a study or a multirun: trials.csv, report.md with figures, and the best options."""
+"""The report of a study or a multirun: trials.csv, report.md with figures, report.html, and the best options."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from skiplight.config import Config
 from skiplight.errors import UnwritableError
 from skiplight.files import replacing
 from skiplight.options import of_run
+from skiplight.page.study import write_study_page
 from skiplight.runs import RunFolder
 from skiplight.sweeps.figures import draw, front_numbers, importances
 from skiplight.sweeps.metrics import incomparable
@@ -28,7 +29,7 @@ SHOWN = 15
 
 
 def report(folder: Path, metric: str | None = None) -> Path:
-    """Writes trials.csv, report.md, figures/ and experiment/best.yaml into the folder; prints the table.
+    """Writes trials.csv, report.md, report.html, figures/ and experiment/best.yaml into the folder; prints the table.
 
     Raises:
         RunError: there are no trials in it.
@@ -42,10 +43,11 @@ def report(folder: Path, metric: str | None = None) -> Path:
         best = _write_best(table, means[0]) if means else None
         with replacing(folder / "report.md") as temporary:
             temporary.write_text("\n\n".join(_parts(table, means, figures, best)) + "\n", encoding="utf-8")
+        page = write_study_page(table, best)
     except OSError as error:
         raise UnwritableError(f"{folder} cannot be written: {error.strerror}; make it writable") from None
     _show(table, means)
-    print(f"report: {folder / 'report.md'}")
+    print(f"report: {folder / 'report.md'}\npage: {page}")
     return folder / "report.md"
 
 

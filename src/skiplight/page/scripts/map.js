@@ -1,0 +1,256 @@
+// The map of the most frequent words: pan, zoom, search; a word's neighbours are marked in it and listed beside it.
+
+const NEAREST = 10;
+
+function showMap(id, title) {
+  const { words, counts, groups, layouts, vectors } = data.map;
+  const near = nearest(vectors);
+  const names = Object.keys(layouts);
+  const panel = el("div", { class: "near", "aria-live": "polite" });
+  const map = wordMap(data.map, names.at(-1), (word) => select(word));
+  const search = wordSearch(words, counts, (word) => { select(word); map.goTo(word); });
+
+  function select(word) {
+    const found = near(word, NEAREST);
+    map.mark(word, found.map(([other]) => other));
+    const row = ([other, cosine]) => el("li", {}, el("button", { type: "button", "data-word": words[other], onclick: () => { select(other); map.goTo(other); } },
+      el("span", {}, words[other]), el("i", { style: `--share: ${(100 * Math.max(0, cosine)).toFixed(1)}%` }), el("output", {}, cosine.toFixed(2).replace(/^(-?)0/, "$1"))));
+    panel.replaceChildren(
+      el("h3", {}, words[word]),
+      el("span", { class: "note" }, `rank ${count(word + 1)}, ${count(counts[word])} times in the text`),
+      el("ol", { "aria-label": `The words nearest to ${words[word]}, with cosines` }, found.map(row)));
+  }
+
+  const how = names.includes("t-SNE")
+    ? "t-SNE keeps near words near and says nothing of great distances; PCA shows the two directions of largest variance."
+    : "PCA shows the two directions of largest variance only; skiplight report with this folder adds t-SNE, which keeps near words near.";
+  section(id, title,
+    el("p", { class: "lead" }, `The ${count(words.length)} most frequent words. `, how, ` Colours are ${d3.max(groups) + 1} groups by k-means over all ${count(vectors.dim)} dimensions. `,
+      "Click or search a word for its nearest among these words."),
+    names.length > 1 ? el("div", { class: "controls" }, choice("Layout", names.toReversed(), names.at(-1), map.layOut)) : null,
+    el("div", { class: "atlas" }, map.node, el("div", {}, search, panel)),
+    el("p", { class: "note noprint" }, "Drag to pan; zoom with the buttons, a double click, or the wheel once the map is clicked. By keyboard: ",
+      el("kbd", {}, "+"), " ", el("kbd", {}, "−"), " ", el("kbd", {}, "0"), " and the arrows."));
+
+  const first = data.words.map((word) => words.indexOf(word)).find((word) => word >= 0);
+  select(first ?? Math.min(100, words.length - 1));
+}
+
+/** The canvas; `chosen(word)` is called when a word is clicked. */
+function wordMap({ words, counts, groups, layouts }, layout, chosen) {
+  const canvas = el("canvas", { tabindex: 0, role: "application", "aria-label": `Map of ${count(words.length)} words; the search beside it finds each` });
+  const context = canvas.getContext("2d");
+  const zoom = d3.zoom().scaleExtent([0.8, 80]).on("zoom", ({ transform }) => { view = transform; draw(); });
+  // The wheel scrolls the page until the map is clicked, and one finger does on a phone.
+  zoom.filter((event) => !event.button && (event.type !== "wheel" || event.ctrlKey || document.activeElement === canvas) && (!event.touches || event.touches.length > 1));
+  const radius = d3.scaleLinear([Math.log(d3.min(counts) + 1), Math.log(d3.max(counts) + 2)], [1.6, 5.5]);
+  const sizes = counts.map((n) => radius(Math.log(n + 1)));
+  const smooth = !matchMedia("(prefers-reduced-motion: reduce)").matches;
+  let view = d3.zoomIdentity, [xs, ys] = layouts[layout], width = 0, height = 0;
+  let marked = null, others = new Set(), hovered = null, colours = {}, tree = null;
+  const widths = new Map();
+
+  // Where a word lies when nothing is zoomed, with room for labels at the edges; a wide canvas stretches the map a little.
+  const stretch = () => Math.min(1.4, Math.max(1, (width - 80) / (height - 40)));
+  const side = () => Math.min(height - 40, (width - 80) / stretch());
+  const planeX = (i) => width / 2 + (xs[i] - 0.5) * side() * stretch();
+  const planeY = (i) => height / 2 + (ys[i] - 0.5) * side();
+  const x = (i) => view.applyX(planeX(i)), y = (i) => view.applyY(planeY(i));
+  const textWidth = (i) => widths.get(i) ?? widths.set(i, context.measureText(words[i]).width).get(i);
+
+  function draw() {
+    if (!width) return;
+    const ratio = devicePixelRatio || 1;
+    context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    const grown = Math.min(2.2, Math.sqrt(view.k));
+    const inside = d3.range(words.length).filter((i) => x(i) > -40 && x(i) < width + 40 && y(i) > -20 && y(i) < height + 20);
+    for (const i of inside) {
+      context.globalAlpha = marked === null || i === marked || others.has(i) ? 0.8 : 0.42;
+      context.fillStyle = palette[groups[i] % palette.length];
+      context.beginPath();
+      context.arc(x(i), y(i), sizes[i] * grown, 0, 2 * Math.PI);
+      context.fill();
+    }
+    context.globalAlpha = 1;
+    if (marked !== null) {
+      context.strokeStyle = colours.accent;
+      context.lineWidth = 1;
+      for (const i of others) {
+        context.globalAlpha = 0.5;
+        context.beginPath();
+        context.moveTo(x(marked), y(marked));
+        context.lineTo(x(i), y(i));
+        context.stroke();
+      }
+      context.globalAlpha = 1;
+    }
+    // Labels: what is marked, then the most frequent words that find room.
+    const taken = new Set();
+    const cells = (i, size, dy) => {
+      const half = (textWidth(i) * size) / 24 + 4, found = [];
+      for (let across = Math.floor((x(i) - half) / 24); across <= (x(i) + half) / 24; across++)
+        for (let down = Math.floor((y(i) + dy - size) / 9); down <= (y(i) + dy) / 9; down++) found.push(across * 4096 + down);
+      return found;
+    };
+    /** Takes room for a label above its word or below, or else where `always` it must stand; how far from the word. */
+    const place = (i, size, always) => {
+      const gap = sizes[i] * grown + 3;
+      const places = always ? d3.range(5).flatMap((line) => [-gap - line * size, gap + (line + 0.8) * size]) : [-gap];
+      const dy = places.find((one) => cells(i, size, one).every((cell) => !taken.has(cell))) ?? (always ? -gap : null);
+      if (dy !== null) for (const cell of cells(i, size, dy)) taken.add(cell);
+      return dy;
+    };
+    const label = (i, size, weight, fill, dy) => {
+      context.font = `${weight} ${size}px ${colours.font}`;
+      context.lineWidth = 3.5;
+      context.strokeStyle = colours.panel;
+      context.fillStyle = fill;
+      context.strokeText(words[i], x(i), y(i) + dy);
+      context.fillText(words[i], x(i), y(i) + dy);
+    };
+    const strong = [marked, ...others, hovered].filter((i, at, all) => i !== null && all.indexOf(i) === at);
+    const placed = strong.map((i) => [i, place(i, i === marked ? 15 : 13, true)]);
+    let left = 240;
+    for (const i of inside) {
+      if (left === 0) break;
+      const dy = strong.includes(i) ? null : place(i, 11, false);
+      if (dy === null) continue;
+      label(i, 11, 400, marked === null ? colours.ink : colours.soft, dy);
+      left--;
+    }
+    for (const [i, dy] of placed.toReversed()) {
+      if (i === marked) {
+        context.fillStyle = colours.warm;
+        context.beginPath();
+        context.arc(x(i), y(i), sizes[i] * grown + 2, 0, 2 * Math.PI);
+        context.fill();
+      }
+      label(i, i === marked ? 15 : 13, i === marked ? 700 : 600, i === marked ? colours.warm : others.has(i) ? colours.accent : colours.ink, dy);
+    }
+  }
+
+  function fit() {
+    const ratio = devicePixelRatio || 1;
+    [width, height] = [canvas.clientWidth, canvas.clientHeight];
+    [canvas.width, canvas.height] = [width * ratio, height * ratio];
+    colours = Object.fromEntries(["ink", "soft", "panel", "accent", "warm"].map((name) => [name, colour(name)]));
+    colours.font = getComputedStyle(document.body).fontFamily;
+    context.font = `400 12px ${colours.font}`;
+    context.textAlign = "center";
+    context.lineJoin = "round";
+    zoom.translateExtent([[-width, -height], [2 * width, 2 * height]]).extent([[0, 0], [width, height]]);
+    tree = null;
+    draw();
+  }
+
+  /** The word within reach of a pointer, or null. */
+  function at(event) {
+    tree ??= d3.quadtree(d3.range(words.length), planeX, planeY);
+    return tree.find(...view.invert(d3.pointer(event, canvas)), 16 / view.k) ?? null;
+  }
+
+  const selection = d3.select(canvas).call(zoom);
+  const moved = (time = 250) => (smooth ? selection.transition().duration(time) : selection);
+  canvas.addEventListener("click", (event) => {
+    canvas.focus({ preventScroll: true });
+    const word = at(event);
+    if (word !== null) chosen(word);
+  });
+  canvas.addEventListener("pointermove", (event) => {
+    const word = event.buttons ? null : at(event);
+    canvas.style.cursor = word === null ? "" : "pointer";
+    if (word !== hovered) { hovered = word; draw(); }
+  });
+  canvas.addEventListener("pointerleave", () => { hovered = null; draw(); });
+  const zoomBy = (factor) => moved().call(zoom.scaleBy, factor);
+  const reset = () => moved().call(zoom.transform, d3.zoomIdentity);
+  const keys = {
+    "+": () => zoomBy(1.5), "=": () => zoomBy(1.5), "-": () => zoomBy(1 / 1.5), "0": reset,
+    ArrowLeft: () => moved(120).call(zoom.translateBy, 60 / view.k, 0), ArrowRight: () => moved(120).call(zoom.translateBy, -60 / view.k, 0),
+    ArrowUp: () => moved(120).call(zoom.translateBy, 0, 60 / view.k), ArrowDown: () => moved(120).call(zoom.translateBy, 0, -60 / view.k),
+  };
+  canvas.addEventListener("keydown", (event) => {
+    if (!keys[event.key] || event.ctrlKey || event.metaKey) return;
+    event.preventDefault();
+    keys[event.key]();
+  });
+  new ResizeObserver(fit).observe(canvas);
+  themed.push(fit);
+
+  const button = (text, label, click) => el("button", { type: "button", "aria-label": label, onclick: click }, text);
+  return {
+    node: el("div", { class: "canvas" }, canvas, el("div", { class: "buttons" },
+      button("+", "Zoom in", () => zoomBy(1.6)), button("−", "Zoom out", () => zoomBy(1 / 1.6)), button("All", "Show the whole map", reset))),
+    mark(word, found) { marked = word; others = new Set(found); draw(); },
+    goTo(word) {
+      const near = d3.zoomIdentity.translate(width / 2, height / 2).scale(Math.max(view.k, 3)).translate(-planeX(word), -planeY(word));
+      moved(500).call(zoom.transform, near);
+    },
+    layOut(name) {
+      const [fromX, fromY] = [xs, ys], [toX, toY] = layouts[name];
+      tree = null;
+      const timer = d3.timer((elapsed) => {
+        const share = smooth ? Math.min(1, elapsed / 700) : 1, eased = d3.easeCubicInOut(share);
+        xs = toX.map((to, i) => fromX[i] + (to - fromX[i]) * eased);
+        ys = toY.map((to, i) => fromY[i] + (to - fromY[i]) * eased);
+        draw();
+        if (share === 1) { timer.stop(); tree = null; }
+      });
+    },
+  };
+}
+
+/** A search box that completes words, the most frequent first; `chosen(word)` is called with what is taken. */
+function wordSearch(words, counts, chosen) {
+  const list = el("ul", { id: "found", role: "listbox", "aria-label": "Words", hidden: true });
+  const input = el("input", {
+    id: "search", type: "search", placeholder: "Search a word", autocomplete: "off", spellcheck: "false", role: "combobox",
+    "aria-label": "Search a word", "aria-expanded": "false", "aria-controls": "found", "aria-autocomplete": "list",
+  });
+  const folded = words.map((word) => word.toLowerCase());
+  let found = [], active = -1;
+
+  function complete() {
+    const typed = input.value.trim().toLowerCase();
+    const begin = [], within = [];
+    for (let i = 0; typed && i < folded.length && begin.length < 8; i++) {
+      if (folded[i].startsWith(typed)) begin.push(i);
+      else if (within.length < 8 && folded[i].includes(typed)) within.push(i);
+    }
+    const exact = folded.indexOf(typed);
+    found = [...new Set([...(exact >= 0 ? [exact] : []), ...begin, ...within])].slice(0, 8);
+    active = found.length ? 0 : -1;
+    list.replaceChildren(...found.map((word, i) => el("li", { id: `found-${i}`, role: "option", onmousedown: (event) => { event.preventDefault(); take(i); } },
+      words[word], el("small", {}, count(counts[word])))));
+    if (typed && !found.length) list.append(el("li", { class: "dim" }, "not among the words of the map"));
+    open(Boolean(typed));
+  }
+  function open(yes) {
+    list.hidden = !yes;
+    input.setAttribute("aria-expanded", yes);
+    list.childNodes.forEach((item, i) => item.setAttribute("aria-selected", i === active));
+    if (yes && active >= 0) input.setAttribute("aria-activedescendant", `found-${active}`);
+    else input.removeAttribute("aria-activedescendant");
+  }
+  function take(i) {
+    if (!(i in found)) return;
+    input.value = words[found[i]];
+    open(false);
+    chosen(found[i]);
+  }
+  input.addEventListener("input", complete);
+  input.addEventListener("focus", () => input.select());
+  input.addEventListener("blur", () => open(false));
+  input.addEventListener("keydown", (event) => {
+    const step = { ArrowDown: 1, ArrowUp: -1 }[event.key];
+    if (step && found.length) {
+      active = (active + step + found.length) % found.length;
+      open(true);
+    } else if (event.key === "Enter") take(active);
+    else if (event.key === "Escape") open(false);
+    else return;
+    event.preventDefault();
+  });
+  return el("div", { class: "search" }, input, list);
+}

@@ -1,0 +1,32 @@
+// The page of a run.
+
+function show() {
+  const { summary } = data;
+  const option = (name) => data.settings.find((one) => one.name === name)?.value ?? "";
+  const objective = option("objective.name").replaceAll("_", " ");
+  const noise = data.frequencies.drawn ? [`, ${option("noise.negatives")} noise words from P`, el("sub", {}, "n"), " ∝ count", el("sup", {}, option("noise.exponent"))] : [];
+  const source = option("data.name") || option("data.source");
+  main.append(
+    el("h1", {}, data.name),
+    el("p", { class: "lead" }, `${objective[0].toUpperCase()}${objective.slice(1)}`, noise, `; ${count(summary.vocabulary_size)} words in ${option("model.dim")} dimensions, `,
+      `window ${option("sampling.window")}; ${count(summary.tokens)} tokens of ${source} (${short(summary.epochs)} epochs) by the ${summary.engine} engine on ${summary.device}.`),
+    tiles([
+      ...Object.entries(summary.evaluation).map(([name, result]) => {
+        if (result.error) return [name, "–", "could not be evaluated"];
+        if (name === "heldout") return ["Held-out perplexity", d3.format(",.1f")(result.perplexity), `${count(result.pairs)} pairs`];
+        const asked = result.pairs ?? result.questions;
+        return [name, result.score.toFixed(3), result.sections ? `${count(asked)} analogies` : asked ? `Spearman, ${count(asked)} pairs` : "hit rate"];
+      }),
+      ["Loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
+      ["Words a second", short(summary.words_per_second), `${d3.format(",.1f")(summary.seconds.train)} s of training`],
+    ]));
+  const failed = Object.entries(summary.evaluation).filter(([, result]) => result.error);
+  if (failed.length) main.append(el("ul", { class: "note" }, failed.map(([, result]) => el("li", {}, result.error))));
+  if (data.map) showMap("map", "Map");
+  if (data.metrics.length) showProgress("training", "Training");
+  if (Object.keys(data.similarity).length) showSimilarity("similarity", "Similarity");
+  const analogies = Object.entries(summary.evaluation).filter(([, result]) => result.sections);
+  if (analogies.length) showAnalogies("analogies", "Analogies", analogies);
+  showNoise("noise", "Words and noise");
+  showSettings("settings", "Settings");
+}

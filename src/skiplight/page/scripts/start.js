@@ -1,0 +1,5 @@
+// Draws the page, and says on <html> when it stands.
+
+setUpTheme();
+show();
+requestAnimationFrame(() => requestAnimationFrame(() => { document.documentElement.dataset.ready = ""; }));
