@@ -103,8 +103,7 @@ def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens
 
     shown: dict[str, Any] = {"page": wandb.Html(page, inject=False)}
     for name, pairs in data["similarity"].items():
-        columns = ["first", "second", "people", "cosine", "nearer than people rank it"]
-        table = wandb.Table(columns=columns, data=pairs)
+        table = wandb.Table(columns=["first", "second", "people", "cosine", "nearer than people rank it"], data=pairs)
         shown[f"similarity/{name}"] = wandb.plot.scatter(table, "people", "cosine", f"{name}: cosine against people")
     if found := data["map"]:
         rows = zip(found["words"], found["counts"], found["groups"], *found["layouts"]["PCA"], strict=True)

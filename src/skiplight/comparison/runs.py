@@ -122,7 +122,9 @@ def read_outcomes(folder: Path) -> list[Outcome]:
     with (folder / TRIALS).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             run = RunFolder(folder / "runs" / Path(row["run"]).name)
-            planned = PlannedRun(row["view"], row["variant"], tuple(row["chosen"].split()), int(row["seed"]), run.config())
+            planned = PlannedRun(
+                row["view"], row["variant"], tuple(row["chosen"].split()), int(row["seed"]), run.config()
+            )
             summary = run.read_summary() if row["state"] == "complete" else None
             outcomes.append(Outcome(planned, row["kind"] == "search", run.path, summary))
     return outcomes

@@ -31,9 +31,10 @@ def write_comparison_page(folder: Path) -> Path:
         about = json.loads((folder / FILE).read_text(encoding="utf-8"))["compare"]
         levels = json.loads((folder / LEVELS).read_text(encoding="utf-8"))
         findings = (folder / FINDINGS).read_text(encoding="utf-8")
+        name = folder.resolve().name
         data = {
             "kind": "comparison",
-            "name": folder.resolve().name,
+            "name": name,
             "views": [_view(name, (about["views"] or ONE_VIEW)[name], outcomes, levels) for name in _views(outcomes)],
             "trials": _trials(folder, outcomes),
         }
@@ -42,7 +43,7 @@ def write_comparison_page(folder: Path) -> Path:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} is a damaged comparison ({error}): `skiplight compare` goes on with it") from None
     path = folder / "report.html"
-    write(path, render("comparison", data["name"], data, prose(findings)))
+    write(path, render("comparison", name, data, prose(findings)))
     return path
 
 

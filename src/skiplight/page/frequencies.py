@@ -24,7 +24,7 @@ def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
         config: the run's options.
 
     Returns:
-        `levels` [[words, mean count, share of its tokens that subsampling keeps], ...]; `tokens`, the sum of all counts;
+        `levels` [[words, mean count, share of its tokens that subsampling keeps], ...]; `tokens`, the sum of counts;
         `examples` [[rank, word, count], ...]; `head`, how many words are not called rare; `exponent`, `negatives`;
         `drawn`, whether this run drew noise from count^α.
     """
@@ -36,8 +36,9 @@ def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
     mean, share = np.add.reduceat(counts, starts) / sizes, np.add.reduceat(kept, starts) / sizes
     ranks = sorted({min(rank, len(counts)) for rank in (1, 10, 100, 1000, 10_000, 100_000, len(counts))})
     words = vocabulary.array.take(order[[rank - 1 for rank in ranks]]).to_pylist()
+    levels = zip(sizes.tolist(), mean.tolist(), share.tolist(), strict=True)
     return {
-        "levels": [[int(n), round(float(c), 2), round(float(k), 6)] for n, c, k in zip(sizes, mean, share, strict=True)],
+        "levels": [[n, round(c, 2), round(k, 6)] for n, c, k in levels],
         "tokens": int(counts.sum()),
         "examples": [[rank, word, int(counts[rank - 1])] for rank, word in zip(ranks, words, strict=True)],
         "head": head(len(counts)),

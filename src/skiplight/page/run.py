@@ -58,13 +58,17 @@ def present(
         write(run.report, render("run", data["name"], data))
         log_pictures(logger, data, run.report, summary["tokens"])
     except Exception as error:  # a picture is no reason to lose a training
-        log.warning("the page is left out, `skiplight report %s` tries again: %s", run.path, error or type(error).__name__)
+        log.warning(
+            "the page is left out, `skiplight report %s` tries again: %s", run.path, error or type(error).__name__
+        )
 
 
 def one_of_many(folder: Path) -> bool:
     """Whether a run belongs to a study, a multirun or a comparison."""
     folder = folder.resolve()
-    return any((folder.parent / name).exists() for name in (STUDY, MULTIRUN)) or (folder.parents[1] / COMPARISON).exists()
+    return (
+        any((folder.parent / name).exists() for name in (STUDY, MULTIRUN)) or (folder.parents[1] / COMPARISON).exists()
+    )
 
 
 def title(run: RunFolder) -> str:
@@ -76,6 +80,7 @@ def run_data(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, *, tsne: bool
 ) -> dict[str, Any]:
     """What the page of a run shows; see the scripts for each part."""
+    similarity = {set_name(source): pairs(vectors, source) for source in config.evaluation.similarity}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
         environment = json.loads(run.environment.read_text(encoding="utf-8"))
@@ -87,7 +92,7 @@ def run_data(
         "settings": settings(config),
         "words": config.evaluation.words,
         "metrics": lines(run.metrics),
-        "similarity": {set_name(source): found for source in config.evaluation.similarity if (found := pairs(vectors, source))},
+        "similarity": {name: found for name, found in similarity.items() if found},
         "frequencies": frequencies(vectors.vocabulary, config),
         "map": words(vectors, tsne=tsne),
     }

@@ -68,13 +68,14 @@ def _figures(table: Table) -> list[str]:
 
 
 def _best(table: Table, mean: Mean, file: Path | None) -> dict[str, Any]:
+    place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
     return {
         "params": {name: text(value) for name, value in mean.params.items()},
         "mean": mean.mean,
         "deviation": mean.deviation,
         "trials": [row.number for row in mean.rows],
         "yaml": file.read_text(encoding="utf-8") if file else "",
-        "command": f"skiplight train 'hydra.searchpath=[\"file://{table.folder.resolve()}\"]' experiment={file.stem}" if file else "",
+        "command": f"skiplight train {place} experiment={file.stem}" if file else "",
     }
 
 

@@ -70,8 +70,8 @@ def neighbour_embedding(unit: torch.Tensor) -> np.ndarray:
     """
     from sklearn.manifold import TSNE
 
-    tsne = TSNE(perplexity=min(30.0, (len(unit) - 1) / 3), init="pca" if unit.shape[1] > 1 else "random", random_state=SEED)
-    return tsne.fit_transform(unit.numpy())
+    begin = "pca" if unit.shape[1] > 1 else "random"
+    return TSNE(perplexity=min(30.0, (len(unit) - 1) / 3), init=begin, random_state=SEED).fit_transform(unit.numpy())
 
 
 def groups(unit: torch.Tensor) -> np.ndarray:

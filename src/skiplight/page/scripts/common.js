@@ -138,8 +138,5 @@ function setUpTheme() {
   });
   system.addEventListener("change", show);
   for (const event of ["beforeprint", "afterprint"]) addEventListener(event, () => themed.forEach((redraw) => redraw()));
-  // Folded parts are printed too.
-  addEventListener("beforeprint", () => document.querySelectorAll("details:not([open])").forEach((d) => { d.open = true; d.dataset.unfolded = ""; }));
-  addEventListener("afterprint", () => document.querySelectorAll("details[data-unfolded]").forEach((d) => { d.open = false; delete d.dataset.unfolded; }));
   show();
 }

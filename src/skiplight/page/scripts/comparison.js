@@ -57,5 +57,7 @@ function show() {
     const text = (row) => (number && key(row) !== null ? (Number.isInteger(key(row)) ? count(key(row)) : d3.format(",.4~r")(key(row))) : row[name]);
     return { title: name, number, key, kind: name === "chosen" ? "value" : null, cell: (row) => (name === "number" ? el("a", { href: row.run }, row.number) : text(row)) };
   });
-  section("runs", "Runs", table(columns, data.trials, { caption: "Runs" }));
+  const searched = data.trials.filter((row) => row.kind === "search");
+  section("runs", "Runs", table(columns, runs, { caption: "Runs" }),
+    searched.length ? el("details", {}, el("summary", {}, `${count(searched.length)} trials of the search`), table(columns, searched, { caption: "Trials of the search" })) : null);
 }

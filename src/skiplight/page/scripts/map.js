@@ -50,11 +50,10 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
   let marked = null, others = new Set(), hovered = null, colours = {}, tree = null;
   const widths = new Map();
 
-  // Where a word lies when nothing is zoomed, with room for labels at the edges; a wide canvas stretches the map a little.
-  const stretch = () => Math.min(1.4, Math.max(1, (width - 80) / (height - 40)));
-  const side = () => Math.min(height - 40, (width - 80) / stretch());
-  const planeX = (i) => width / 2 + (xs[i] - 0.5) * side() * stretch();
-  const planeY = (i) => height / 2 + (ys[i] - 0.5) * side();
+  // Where a word lies when nothing is zoomed, with room for labels at the edges; a canvas that is no square stretches it.
+  let span = [1, 1];
+  const planeX = (i) => width / 2 + (xs[i] - 0.5) * span[0];
+  const planeY = (i) => height / 2 + (ys[i] - 0.5) * span[1];
   const x = (i) => view.applyX(planeX(i)), y = (i) => view.applyY(planeY(i));
   const textWidth = (i) => widths.get(i) ?? widths.set(i, context.measureText(words[i]).width).get(i);
 
@@ -134,6 +133,7 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
     const ratio = devicePixelRatio || 1;
     [width, height] = [canvas.clientWidth, canvas.clientHeight];
     [canvas.width, canvas.height] = [width * ratio, height * ratio];
+    span = [Math.min(width - 70, 1.4 * (height - 40)), Math.min(height - 40, 1.4 * (width - 70))];
     colours = Object.fromEntries(["ink", "soft", "panel", "accent", "warm"].map((name) => [name, colour(name)]));
     colours.font = getComputedStyle(document.body).fontFamily;
     context.font = `400 12px ${colours.font}`;

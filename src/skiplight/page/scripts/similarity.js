@@ -37,9 +37,9 @@ function showAnalogies(id, title, sets) {
     const sections = Object.entries(result.sections).filter(([, [, asked]]) => asked).map(([section, [right, asked]]) => ({ section, right, asked, share: right / asked }));
     const figure = chart((width) => plot(width, {
       height: sections.length * 24 + 50,
-      marginLeft: Math.min(210, width * 0.42),
-      marginRight: 92,
-      x: { domain: [0, Math.max(0.1, d3.max(sections, (one) => one.share))], tickFormat: "%", label: "answered rightly", grid: true, ticks: 5 },
+      marginLeft: 186,
+      marginRight: 84,
+      x: { domain: [0, Math.max(0.1, d3.max(sections, (one) => one.share))], tickFormat: "%", label: "answered rightly", grid: true, ticks: width / 120 },
       y: { label: null, domain: sections.map((one) => one.section), tickSize: 0 },
       marks: [
         Plot.barX(sections, { x: "share", y: "section", fill: palette[0], insetTop: 2, insetBottom: 2, rx2: 2 }),
