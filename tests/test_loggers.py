@@ -59,10 +59,11 @@ def values(items: Iterable) -> dict:
 
 def runs(folder: Path) -> list[dict]:
     """Of each offline W&B run below a folder: id, group, config, history, summary, metrics that are defined, artifacts
-    by type with the files and where they lie, names of files, exit code."""
+    by type with the files and where they lie, charts by name, names of files, exit code."""
     found = []
     for file in sorted(folder.glob("**/offline-run-*/*.wandb")):
         run: dict = {"history": [], "summary": {}, "defined": {}, "artifacts": {}, "files": [], "exit": None}
+        run["charts"] = {}
         for record in records(file):
             kind = record.WhichOneof("record_type")
             if kind == "run":
@@ -77,6 +78,9 @@ def runs(folder: Path) -> list[dict]:
                 run["artifacts"].setdefault(record.artifact.type, []).append((record.artifact.name, contents))
             elif kind == "files":
                 run["files"] += [file.parent / "files" / item.path for item in record.files.files]
+            elif kind == "config":
+                charts = [item for item in record.config.update if item.nested_key[:2] == ["_wandb", "visualize"]]
+                run["charts"] |= {item.nested_key[2]: json.loads(item.value_json) for item in charts}
             elif kind == "metric":
                 run["defined"][record.metric.name or record.metric.glob_name] = record.metric.step_metric
             elif kind == "exit":
@@ -136,12 +140,24 @@ def test_scores_neighbors_and_the_model_are_in_the_offline_file(folder: Path) ->
     for name in ("tokens", "evaluation/pairs", "heldout/perplexity", "heldout/loss"):
         assert [line[name] for line in scored] == [line[name] for line in ours]
 
-    tables = [json.loads(path.read_text()) for path in run["files"] if path.name.endswith(".table.json")]
+    tables = [json.loads(path.read_text()) for path in run["files"] if path.name.startswith("neighbors")]
     assert len(tables) == 3
     assert tables[-1]["columns"] == ["word", "rank", "neighbor", "cosine"]
     near = [(neighbor, cosine) for _, _, neighbor, cosine in tables[-1]["data"]]
     assert near == [tuple(found) for found in summary["neighbors"][words[0][0]]]
     assert [row[:2] for row in tables[-1]["data"]] == [[words[0][0], rank] for rank in range(1, 11)]
+
+    (pairs,) = (json.loads(path.read_text()) for path in run["files"] if path.name.startswith("pairs_table"))
+    assert pairs["columns"][:4] == ["first", "second", "people", "cosine"]
+    assert len(pairs["data"]) == summary["evaluation"]["pairs"]["pairs"] == 5
+    (placed,) = (json.loads(path.read_text()) for path in run["files"] if path.name.startswith("map_table"))
+    assert placed["columns"] == ["word", "count", "group", "x", "y"]
+    assert len(placed["data"]) == summary["vocabulary_size"]
+    (page,) = (path for path in run["files"] if path.suffix == ".html")
+    assert page.read_text() == (folder / "scored" / "report.html").read_text()
+    charts = {chart["panel_config"]["panelDefId"] for chart in run["charts"].values()}
+    assert charts == {"wandb/scatter/v0"}
+    assert set(run["charts"]) == {"map", "similarity/pairs"}
 
     ((name, contents),) = run["artifacts"]["model"]
     assert name == f"vectors-{run['id']}"

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ast
 import bz2
 import gzip
+import json
 import lzma
+import re
 import threading
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -43,6 +45,34 @@ def test_nothing_in_the_sources_runs_what_it_reads() -> None:
             assert not {"shell", "trust_remote_code"} & {name for name, value in keywords.items() if value}, (
                 f"{file}:{node.lineno}"
             )
+
+
+def test_no_script_of_a_page_makes_markup_of_data() -> None:
+    scripts = list((Path(skiplight.__file__).parent / "page" / "scripts").glob("*.js"))
+    assert len(scripts) > 5
+    for file in scripts:
+        found = re.findall(
+            r"\b(?:innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval|Function|srcdoc|DOMParser|fetch|XMLHttpRequest)\b",
+            file.read_text(encoding="utf-8"),
+        )
+        assert not found, file
+
+
+def test_a_run_page_holds_hostile_words_and_names_as_text(tmp_path: Path) -> None:
+    words = ["</script><script>alert(1)</script>", "<!--", "<img/src=x/onerror=alert(1)>", "{{data}}", "&lt;"]
+    (tmp_path / "a.txt").write_text(" ".join(words * 300))
+    run = tmp_path / "<img src=x onerror=alert(1)>"
+    options = ["data.normalise=none", "data.heldout=0", "noise.exclude=none", f"evaluation.words=['{words[2]}']"]
+    assert (
+        main([a.replace(str(run), f"'{run}'") for a in train_arguments(tmp_path / "a.txt", tmp_path, run, *options)])
+        == 0
+    )
+    page = (run / "report.html").read_text(encoding="utf-8")
+    for word in [*words[:3], run.name]:
+        assert word not in page
+    data = json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+    assert set(data["map"]["words"]) == set(words)
+    assert data["name"] == run.name
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from skiplight.cli import main
 from skiplight.comparison import compare
 from skiplight.comparison.plan import Plan
 from skiplight.errors import ConfigError, RunError
@@ -54,6 +55,14 @@ def compared(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trials(folder: Path) -> list[dict[str, str]]:
     with (folder / "trials.csv").open(newline="") as file:
         return list(csv.DictReader(file))
+
+
+def test_a_comparison_has_a_page_and_its_runs_have_theirs_when_asked(compared: Path) -> None:
+    assert [page.parent for page in compared.rglob("report.html")] == [compared]
+    page = (compared / "report.html").read_text()
+    (compared / "report.html").unlink()
+    assert main(["report", str(compared)]) == 0
+    assert (compared / "report.html").read_text() == page
 
 
 def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: Path) -> None:

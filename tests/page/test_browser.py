@@ -357,3 +357,26 @@ def test_a_comparison_shows_its_variants_findings_and_runs(browser: Chrome, comp
     find(browser, "input[value=seconds]").click()
     assert [path.get_attribute("d") for path in all_of(browser, "figure path")] != before
     assert complaints(browser) == []
+
+
+def test_hostile_words_are_shown_as_they_are(browser: Chrome, folder: Path) -> None:
+    words = ["<img/src=x/onerror=alert(1)>", "</script><script>alert(1)</script>", "<b>bold</b>"]
+    (folder / "hostile.txt").write_text(" ".join(words * 300))
+    run = folder / "<img src=x onerror=alert(1)>"
+    options = ["data.normalise=none", "data.heldout=0", "noise.exclude=none"]
+    arguments = train_arguments(folder / "hostile.txt", folder, run, *options)
+    assert main([f"run_dir='{run}'" if argument.startswith("run_dir=") else argument for argument in arguments]) == 0
+    visit(browser, run / "report.html")
+    assert complaints(browser) == []
+    assert find(browser, "h1").text == run.name
+    assert not all_of(browser, "img, b")
+    search(browser, "<")
+    assert {item.text.split()[0] for item in all_of(browser, "#found li")} == set(words)
+    find(browser, "#search").send_keys(Keys.ENTER)
+    word, found = listed(browser)
+    assert {word, *(near for near, _ in found)} == set(words)
+    # And were something put into the page after all, it would not run.
+    script = "Object.assign(document.createElement('script'), {text: 'window.ran = 1'})"
+    browser.execute_script(f"document.body.append({script})")
+    assert browser.execute_script("return window.ran") is None
+    assert "Content Security Policy" in complaints(browser)[0]["message"]

@@ -49,6 +49,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
         assert said.returncode == 0, said.stderr
         assert "trial 1: failed" in said.stdout
         assert len((parent / "trials.csv").read_text().splitlines()) == 4
+        assert [page.parent for page in parent.rglob("report.html")] == [parent]  # no trial has waited for its own
 
 
 @pytest.mark.parametrize(

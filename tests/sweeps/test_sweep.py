@@ -75,6 +75,7 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
     composed = compose([f"hydra.searchpath=['file://{undisturbed}']", "experiment=best"])
     assert composed.noise.exponent == float(best["noise.exponent"])
     assert "lr: " in (undisturbed / "experiment" / "best.yaml").read_text()  # searched, if the default in the end
+    assert [page.parent for page in undisturbed.rglob("report.html")] == [undisturbed]
     saved = Study.load(undisturbed).config
     assert {**of_run(composed), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0} == {
         **of_run(saved), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0,
