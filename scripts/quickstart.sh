@@ -6,5 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" ""
 run="runs/quickstart-$(date +%Y%m%d-%H%M%S)"
 .venv/bin/skiplight train experiment=quickstart run_dir="$run" "$@"
 .venv/bin/skiplight neighbors "$run" paris music physics
+.venv/bin/skiplight report "$run" # the page again, with t-SNE
 .venv/bin/skiplight export "$run" --format word2vec-binary --output "$run/vectors.bin"
 echo "more neighbours: .venv/bin/skiplight neighbors $run WORD"

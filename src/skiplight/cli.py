@@ -373,6 +373,8 @@ def _report(summary: dict, run_dir: Path) -> None:
     """What came of a run, in a few lines on the screen; nothing on other ranks than the first, which know nothing."""
     if not summary:
         return
+    from skiplight.runs import RunFolder
+
     print(
         f"{summary['tokens']:,} tokens in {summary['seconds']['train']:.1f} s of training "
         f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"
@@ -387,6 +389,8 @@ def _report(summary: dict, run_dir: Path) -> None:
     for word, found in summary["neighbors"].items():
         print(f"{word}: {', '.join(near for near, _ in found)}")
     print(f"run: {run_dir}")
+    if (page := RunFolder(run_dir).report).exists():
+        print(f"page: {page}")
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ def words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
         vectors: of a run, finite.
         tsne: whether to lay the words out by t-SNE as well, which takes seconds.
     """
-    unit = vectors.unit()[: min(WORDS, BYTES // vectors.dim)].cpu()
+    unit = torch.nn.functional.normalize(vectors.input[: min(WORDS, BYTES // vectors.dim)].cpu(), dim=1)
     if len(unit) < 3:
         return None
     layouts = {"PCA": principal(unit)}

@@ -55,7 +55,14 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
   const planeX = (i) => width / 2 + (xs[i] - 0.5) * span[0];
   const planeY = (i) => height / 2 + (ys[i] - 0.5) * span[1];
   const x = (i) => view.applyX(planeX(i)), y = (i) => view.applyY(planeY(i));
-  const textWidth = (i) => widths.get(i) ?? widths.set(i, context.measureText(words[i]).width).get(i);
+  /** How wide a word is at 12 pixels. */
+  function textWidth(i) {
+    if (!widths.has(i)) {
+      context.font = `500 12px ${colours.font}`;
+      widths.set(i, context.measureText(words[i]).width);
+    }
+    return widths.get(i);
+  }
 
   function draw() {
     if (!width) return;
@@ -66,7 +73,7 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
     const inside = d3.range(words.length).filter((i) => x(i) > -40 && x(i) < width + 40 && y(i) > -20 && y(i) < height + 20);
     for (const i of inside) {
       context.globalAlpha = marked === null || i === marked || others.has(i) ? 0.8 : 0.42;
-      context.fillStyle = palette[groups[i] % palette.length];
+      context.fillStyle = d3.schemeObservable10[groups[i]];
       context.beginPath();
       context.arc(x(i), y(i), sizes[i] * grown, 0, 2 * Math.PI);
       context.fill();
@@ -86,46 +93,58 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
     }
     // Labels: what is marked, then the most frequent words that find room.
     const taken = new Set();
-    const cells = (i, size, dy) => {
-      const half = (textWidth(i) * size) / 24 + 4, found = [];
-      for (let across = Math.floor((x(i) - half) / 24); across <= (x(i) + half) / 24; across++)
-        for (let down = Math.floor((y(i) + dy - size) / 9); down <= (y(i) + dy) / 9; down++) found.push(across * 4096 + down);
+    const cells = (i, size, [dx, dy]) => {
+      const half = (textWidth(i) * size) / 24 + 3, found = [];
+      for (let across = Math.floor((x(i) + dx - half) / 12); across <= (x(i) + dx + half) / 12; across++)
+        for (let down = Math.floor((y(i) + dy - size) / 7); down <= (y(i) + dy + 2) / 7; down++) found.push(across * 4096 + down);
       return found;
     };
-    /** Takes room for a label above its word or below, or else where `always` it must stand; how far from the word. */
+    /** Takes room for a label above its word or, where `always` it must stand, wherever there is some around it. */
     const place = (i, size, always) => {
-      const gap = sizes[i] * grown + 3;
-      const places = always ? d3.range(5).flatMap((line) => [-gap - line * size, gap + (line + 0.8) * size]) : [-gap];
-      const dy = places.find((one) => cells(i, size, one).every((cell) => !taken.has(cell))) ?? (always ? -gap : null);
-      if (dy !== null) for (const cell of cells(i, size, dy)) taken.add(cell);
-      return dy;
+      const gap = sizes[i] * grown + 3, aside = (textWidth(i) * size) / 24 + gap + 3;
+      const turns = d3.range(12).map((turn) => (turn * Math.PI) / 6);
+      const around = () => d3.range(6).flatMap((ring) =>
+        turns.map((turn) => [Math.cos(turn) * (aside + 24 * ring), Math.sin(turn) * (size + 2) * (ring + 1) + 0.35 * size]));
+      const places = [[0, -gap], ...(always ? [[0, gap + 0.8 * size], ...around()] : [])];
+      const spot = places.find((one) => cells(i, size, one).every((cell) => !taken.has(cell))) ?? (always ? places[0] : null);
+      if (spot !== null) for (const cell of cells(i, size, spot)) taken.add(cell);
+      return spot;
     };
-    const label = (i, size, weight, fill, dy) => {
+    const label = (i, size, weight, fill, [dx, dy]) => {
       context.font = `${weight} ${size}px ${colours.font}`;
       context.lineWidth = 3.5;
       context.strokeStyle = colours.panel;
       context.fillStyle = fill;
-      context.strokeText(words[i], x(i), y(i) + dy);
-      context.fillText(words[i], x(i), y(i) + dy);
+      context.strokeText(words[i], x(i) + dx, y(i) + dy);
+      context.fillText(words[i], x(i) + dx, y(i) + dy);
     };
     const strong = [marked, ...others, hovered].filter((i, at, all) => i !== null && all.indexOf(i) === at);
     const placed = strong.map((i) => [i, place(i, i === marked ? 15 : 13, true)]);
     let left = 240;
     for (const i of inside) {
       if (left === 0) break;
-      const dy = strong.includes(i) ? null : place(i, 11, false);
-      if (dy === null) continue;
-      label(i, 11, 400, marked === null ? colours.ink : colours.soft, dy);
+      const spot = strong.includes(i) ? null : place(i, 11, false);
+      if (spot === null) continue;
+      label(i, 11, 400, marked === null ? colours.ink : colours.soft, spot);
       left--;
     }
-    for (const [i, dy] of placed.toReversed()) {
+    context.lineWidth = 1;
+    context.strokeStyle = colours.faint;
+    for (const [i, [dx, dy]] of placed) {
+      if (Math.hypot(dx, dy) < 26) continue;
+      context.beginPath();
+      context.moveTo(x(i), y(i));
+      context.lineTo(x(i) + dx, y(i) + dy - 4);
+      context.stroke();
+    }
+    for (const [i, spot] of placed.toReversed()) {
       if (i === marked) {
         context.fillStyle = colours.warm;
         context.beginPath();
         context.arc(x(i), y(i), sizes[i] * grown + 2, 0, 2 * Math.PI);
         context.fill();
       }
-      label(i, i === marked ? 15 : 13, i === marked ? 700 : 600, i === marked ? colours.warm : others.has(i) ? colours.accent : colours.ink, dy);
+      label(i, i === marked ? 15 : 13, i === marked ? 700 : 600, i === marked ? colours.warm : others.has(i) ? colours.accent : colours.ink, spot);
     }
   }
 
@@ -134,9 +153,8 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
     [width, height] = [canvas.clientWidth, canvas.clientHeight];
     [canvas.width, canvas.height] = [width * ratio, height * ratio];
     span = [Math.min(width - 70, 1.4 * (height - 40)), Math.min(height - 40, 1.4 * (width - 70))];
-    colours = Object.fromEntries(["ink", "soft", "panel", "accent", "warm"].map((name) => [name, colour(name)]));
+    colours = Object.fromEntries(["ink", "soft", "faint", "panel", "accent", "warm"].map((name) => [name, colour(name)]));
     colours.font = getComputedStyle(document.body).fontFamily;
-    context.font = `400 12px ${colours.font}`;
     context.textAlign = "center";
     context.lineJoin = "round";
     zoom.translateExtent([[-width, -height], [2 * width, 2 * height]]).extent([[0, 0], [width, height]]);

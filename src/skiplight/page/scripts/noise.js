@@ -28,6 +28,8 @@ function showNoise(id, title) {
   /** How often a word of a level is drawn as noise for each time that it is a target. */
   const perTarget = (level, p, K) => (K * p * trained) / (level.share * level.kept);
 
+  const most = d3.max([-1, 1.5], (a) => { const p = noise(a); return d3.max(ranked, (level) => perTarget(level, p.get(level), 2 * negatives)); });
+  const often = 10 ** Math.ceil(Math.log10(Math.max(100, most)));
   const lowest = d3.min(ranked, (level) => level.share) / 50;
   const rankAxis = { type: "log", domain: [1, Math.max(2, size)], label: "rank of the word", tickFormat: (value) => (Number.isInteger(Math.log10(value)) ? count(value) : "") };
   const power = (value) => { const e = Math.log10(value); return Math.abs(e - Math.round(e)) < 1e-9 ? (e >= -3 && e <= 4 ? d3.format(",~r")(value) : `10${[...String(Math.round(e))].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻").join("")}`) : ""; };
@@ -48,7 +50,7 @@ function showNoise(id, title) {
   const draws = chart((width) => plot(width, {
     height: 320,
     x: rankAxis,
-    y: { type: "log", domain: [1e-3, 1e4], label: "draws as noise for each time as target", grid: true, tickFormat: power, ticks: 7 },
+    y: { type: "log", domain: [1e-3, often], label: "draws as noise for each time as target", grid: true, tickFormat: power, ticks: 7 },
     marks: [
       rare,
       Plot.ruleY([1], { stroke: "var(--faint)" }),
@@ -79,13 +81,12 @@ function showNoise(id, title) {
     ], examples, { kind: "plain", caption: "Some words" }));
   }
   const set = { alpha: (value) => { alpha = value; update(); }, k: (value) => { k = value; update(); } };
-  const most = Math.max(50, 2 * negatives);
   section(id, title,
     el("p", { class: "lead" }, "The vocabulary’s Zipf plot, and over it the distribution P", el("sub", {}, "n"), " ∝ count", el("sup", {}, "α"), " from which K noise words are drawn for each window or pair. ",
       drawn ? "The sliders say what another choice would draw; the dashed line is this run’s." : "This run drew no such noise: the sliders say what negative sampling would."),
     el("div", { class: "controls" },
       slider("alpha", "exponent α", { min: -1, max: Math.max(1.5, exponent), step: 0.05, value: exponent, format: d3.format(".2f") }, set.alpha),
-      slider("negatives", "negatives K", { min: 1, max: most, step: 1, value: negatives }, set.k)),
+      slider("negatives", "negatives K", { min: 1, max: Math.max(50, 2 * negatives), step: 1, value: negatives }, set.k)),
     said,
     legend([["share of the text", "var(--ink)"], ["noise, as the sliders have it", palette[0]], [`noise of this run: α = ${exponent}, K = ${negatives}`, palette[1], "dashed"]]),
     el("div", { class: "pair" }, zipf, draws),

@@ -8,6 +8,7 @@ function showSimilarity(id, title) {
     const result = data.summary.evaluation[name] ?? {};
     const sorted = d3.sort(pairs, (pair) => pair.nearer);
     const far = sorted.slice(0, Math.min(WORST, pairs.length >> 1)), near = sorted.slice(-Math.min(WORST, pairs.length >> 1)).toReversed();
+    const middle = d3.mean(d3.extent(pairs, (pair) => pair.people));
     const named = (pair) => `${pair.first} – ${pair.second}`;
     const colour = (pair) => (near.includes(pair) ? palette[1] : far.includes(pair) ? palette[2] : palette[0]);
     const scatter = chart((width) => plot(width, {
@@ -16,7 +17,9 @@ function showSimilarity(id, title) {
       y: { label: "cosine", grid: true, nice: true, zero: true, ticks: 6 },
       marks: [
         Plot.dot(pairs, { x: "people", y: "cosine", r: 3, fill: colour, fillOpacity: (pair) => (colour(pair) === palette[0] ? 0.45 : 0.95) }),
-        Plot.text([near[0], far[0]].filter(Boolean), { x: "people", y: "cosine", text: named, dy: -9, fontWeight: 600, stroke: "var(--paper)", strokeWidth: 4, fill: "var(--ink)", textAnchor: (pair) => (pair === near[0] ? "start" : "end") }),
+        [near[0], far[0]].filter(Boolean).map((pair) => Plot.text([pair], {
+          x: "people", y: "cosine", text: named, dy: -9, textAnchor: pair.people > middle ? "end" : "start", fontWeight: 600, stroke: "var(--paper)", strokeWidth: 4, fill: "var(--ink)",
+        })),
         Plot.tip(pairs, Plot.pointer({ x: "people", y: "cosine", title: (pair) => `${named(pair)}\npeople ${pair.people}\ncosine ${pair.cosine.toFixed(3)}` })),
       ],
     }), `${name}: cosine against people’s judgement of ${pairs.length} pairs`,

@@ -69,7 +69,7 @@ function showHeatmaps(done, options, metric, redraws) {
           Plot.tip(own, Plot.pointer({ x: "x", y: "y", title: (cell) => `${shortly(cell.mean)}\n${down} ${shortly(cell.y)}, ${across} ${shortly(cell.x)}${panel ? `\n${panel} ${shortly(cell.of)}` : ""}\ntrial ${cell.rows.map((row) => row.number).join(", ")}` })),
         ],
       }), `${metric()} by ${down} and ${across}${panel ? ` at ${panel} ${of}` : ""}`);
-      figure.prepend(el("h3", {}, panel ? `${panel} = ${shortly(of)}` : metric()));
+      figure.prepend(el("h3", {}, briefly(metric()), panel ? ` at ${panel} = ${shortly(of)}` : ""));
       return figure;
     }));
   }
