@@ -55,3 +55,4 @@ def test_the_wheel_trains_in_an_empty_folder(installed: Path, tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     (run,) = (empty / "runs").iterdir()
     assert (run / "vectors" / "vectors.safetensors").exists()
+    assert (run / "report.html").exists()
