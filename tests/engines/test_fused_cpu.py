@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -171,3 +175,24 @@ def test_empty_blocks_do_nothing() -> None:
         assert (result.loss_sum, result.pairs) == (0, 0)
     for got, want in zip(tables.parameters(), expected.parameters(), strict=True):
         assert torch.equal(got, want)
+
+
+@pytest.mark.slow
+def test_kernels_that_different_processes_have_compiled_are_loaded_together(tmp_path: Path) -> None:
+    program = """
+import sys, torch
+from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.objectives.base import Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.sampling.windows import WindowSampler
+for negatives in map(int, sys.argv[1:]):
+    sampler, tables = WindowSampler([5, 3, 2], negatives=negatives), Tables(3, 4, 3)
+    optimizer = torch.optim.SGD(tables.parameters(), lr=0.1)
+    FusedCpuEngine(NegativeSampling(sampler.noise.probabilities), tables, optimizer, sampler=sampler, threads=1)
+"""
+    environment = os.environ | {"SKIPLIGHT_CACHE": str(tmp_path)}
+    for compiled in (["1"], ["1", "2"], ["1", "2"]):
+        done = subprocess.run(
+            [sys.executable, "-c", program, *compiled], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stderr

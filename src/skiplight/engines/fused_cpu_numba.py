@@ -84,7 +84,6 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
     width = stride(dim)
     row_bytes, vector_bytes = 4 * width, 4 * LANES
 
-    @kernel()
     def run(
         ids, segments, document, start, first, stop, seed, epoch,
         keep, columns, window, exclude, inputs, outputs, rate_begin, rate_step,
@@ -276,4 +275,7 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
         )
         return loss_so_far(loss), pairs, owners
 
-    return run
+    # Numba names machine code by the function's name and a number that counts within a process: two kernels that
+    # different processes have compiled and kept could not be loaded by a third under one name.
+    run.__qualname__ = f"train_segments_{dim}_{negatives}_{'pair' if pair else 'window'}"
+    return kernel()(run)
