@@ -58,17 +58,14 @@ def present(
         write(run.report, render("run", data["name"], data))
         log_pictures(logger, data, run.report, summary["tokens"])
     except Exception as error:  # a picture is no reason to lose a training
-        log.warning(
-            "the page is left out, `skiplight report %s` tries again: %s", run.path, error or type(error).__name__
-        )
+        reason = f"{type(error).__name__}: {error}"
+        log.warning("the page is left out, `skiplight report %s` tries again; %s", run.path, reason)
 
 
 def one_of_many(folder: Path) -> bool:
     """Whether a run belongs to a study, a multirun or a comparison."""
-    folder = folder.resolve()
-    return (
-        any((folder.parent / name).exists() for name in (STUDY, MULTIRUN)) or (folder.parents[1] / COMPARISON).exists()
-    )
+    parent = folder.resolve().parent
+    return any(mark.exists() for mark in (parent / STUDY, parent / MULTIRUN, parent.parent / COMPARISON))
 
 
 def title(run: RunFolder) -> str:
