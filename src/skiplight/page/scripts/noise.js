@@ -33,12 +33,13 @@ function showNoise(id, title) {
   const lowest = d3.min(ranked, (level) => level.share) / 50;
   const rankAxis = { type: "log", domain: [1, Math.max(2, size)], label: "rank of the word", tickFormat: (value) => (Number.isInteger(Math.log10(value)) ? count(value) : "") };
   const power = (value) => { const e = Math.log10(value); return Math.abs(e - Math.round(e)) < 1e-9 ? (e >= -3 && e <= 4 ? d3.format(",~r")(value) : `10${[...String(Math.round(e))].map((c) => "⁰¹²³⁴⁵⁶⁷⁸⁹"[c] ?? "⁻").join("")}`) : ""; };
+  const decades = (low, high) => d3.range(Math.ceil(Math.log10(low)), Math.log10(high) + 0.5).map((e) => 10 ** e);
   const rare = Plot.rect([{}], { x1: head, x2: size, fill: "var(--ink)", fillOpacity: 0.045 });
 
   const zipf = chart((width) => plot(width, {
     height: 320,
     x: rankAxis,
-    y: { type: "log", domain: [lowest, 1], label: "share", grid: true, tickFormat: power, ticks: 6 },
+    y: { type: "log", domain: [lowest, 1], label: "share", grid: true, tickFormat: power, ticks: decades(lowest, 1) },
     marks: [
       rare,
       Plot.line(ends, { x: ([at]) => at, y: ([, level]) => level.share, stroke: "var(--ink)", strokeWidth: 2 }),
@@ -50,7 +51,7 @@ function showNoise(id, title) {
   const draws = chart((width) => plot(width, {
     height: 320,
     x: rankAxis,
-    y: { type: "log", domain: [1e-3, often], label: "draws as noise for each time as target", grid: true, tickFormat: power, ticks: 7 },
+    y: { type: "log", domain: [1e-3, often], label: "draws as noise for each time as target", grid: true, tickFormat: power, ticks: decades(1e-3, often) },
     marks: [
       rare,
       Plot.ruleY([1], { stroke: "var(--faint)" }),
