@@ -68,11 +68,15 @@ class Running:
         """The exit code, None while it runs."""
         return self._process.exitcode
 
+    def kill(self) -> None:
+        """Kills it, if it still runs."""
+        self._process.kill()
+
     def wait(self, timeout: float = 240) -> subprocess.CompletedProcess[str]:
         """Waits for its end, and kills it where that does not come."""
         self._process.join(timeout)
         if self._process.exitcode is None:
-            self._process.kill()
+            self.kill()
             raise AssertionError(f"{self.arguments} runs on and on: {self._said[1].read_text()}")
         said = [path.read_text() if path.exists() else "" for path in self._said]
         return subprocess.CompletedProcess(self.arguments, self._process.exitcode, *said)
@@ -102,7 +106,7 @@ def kill_when(arguments: list[str], condition: Callable[[], bool], number: int =
     deadline = time.monotonic() + 120
     while not condition():
         if process.poll() is not None or time.monotonic() > deadline:
-            os.kill(process.pid, signal.SIGKILL)
+            process.kill()
             raise AssertionError(f"the condition never held: {process.wait().stderr}")
         time.sleep(0.002)
     os.kill(process.pid, number)

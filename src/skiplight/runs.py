@@ -30,6 +30,9 @@ SUMMARY_FORMAT = 1
 
 TELL_SECONDS = 30
 
+ORPHANS = 15
+"""Seconds to wait for the loaders of a process that was killed: they hold its lock until they notice, after some 5."""
+
 PACKAGES = (
     "skiplight",
     "torch",
@@ -158,17 +161,17 @@ class RunFolder:
         Raises:
             RunError: one does already.
         """
-        lock, deadline = self.path / ".lock", time.monotonic() + patience
+        lock, begin = self.path / ".lock", time.monotonic()
         with contextlib.ExitStack() as held:
             while True:
                 try:
                     file = held.enter_context(locked(lock))
                     break
                 except BlockingIOError:
-                    if time.monotonic() < deadline:
+                    process = lock.read_text(encoding="utf-8") if lock.exists() else ""
+                    if time.monotonic() - begin < (max(patience, ORPHANS) if _is_dead(process) else patience):
                         time.sleep(0.1)
                         continue
-                    process = lock.read_text(encoding="utf-8") if lock.exists() else ""
                     raise RunError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
                 except OSError as error:
                     raise RunError(f"{self.path} cannot be written to: {error.strerror}; make it writable") from None
@@ -223,6 +226,19 @@ class RunFolder:
         if version > SUMMARY_FORMAT:
             raise RunError(f"{self.summary} is of format {version}, newer than this skiplight reads: upgrade it")
         return summary
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a number is that of no process here."""
+    if not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
 
 
 def default_run_dir(config: Config) -> Path:
