@@ -172,3 +172,21 @@ def test_empty_blocks_give_empty_windows() -> None:
         windows = sampler(block)
         assert windows.pairs == len(windows.target) == len(windows.negatives) == 0
         assert windows.offsets.tolist() == [0]
+
+
+@pytest.mark.parametrize("shared", ["window", "pair"])
+@pytest.mark.parametrize("compiled", [True, False])
+def test_with_the_centre_as_input_noise_excludes_the_target_of_each_pair_and_not_the_input(
+    shared: str, compiled: bool
+) -> None:
+    counts = np.array([4, 3, 2, 1])
+    text = np.random.default_rng(0).choice(4, 20_000, p=counts / counts.sum())
+    sampler = WindowSampler(counts, window=2, subsample=0, exponent=1, shared=shared, input="centre")  # type: ignore[arg-type]
+    block = Block.of([text.tolist()])
+    windows = sampler(block) if compiled else sampler.turned(sampler.reference(block))
+    for i in range(4):
+        for o in range(4):
+            pairs = (windows.inputs == i) & (windows.target == o)
+            drawn = torch.bincount(windows.negatives[pairs][windows.mask[pairs]], minlength=4).numpy()
+            expected = np.where(np.arange(4) == o, 0, counts)
+            np.testing.assert_allclose(drawn / drawn.sum(), expected / expected.sum(), atol=0.04)

@@ -40,8 +40,9 @@ class WindowSampler:
         exponent: α of the noise distribution.
         negatives: K; 0 for objectives that need no noise.
         shared: "window" gives the pairs of a window the same negatives, "pair" each its own.
-        exclude: what a negative may not be: "none" nothing, "target" the centre, "window" any word of the window. An
-            excluded draw is repeated up to 16 times, then masked.
+        exclude: what a negative may not be: "none" nothing, "target" the pair's output word, "window" any word of the
+            window. An excluded draw is repeated up to 16 times, then masked; with `input="centre"`, where the pairs of
+            a window have targets of their own, a draw of the target is masked at once.
         noise: what negatives are drawn from instead of count^α.
         input: which side of a window is the input word: "context" as in word2vec, where each context word predicts the
             centre, or "centre", where the centre predicts each (`Windows.turned`).
@@ -70,6 +71,8 @@ class WindowSampler:
     ) -> None:
         self.seed, self.window, self.negatives = seed, window, negatives
         self.shared, self.exclude, self.input = shared, exclude, input
+        # The centre as input may be noise for its own context, or its score with itself would only ever be raised.
+        self.redrawn: Exclude = "none" if input == "centre" and exclude == "target" else exclude
         self.noise = NoiseDistribution(counts, exponent) if noise is None else noise
         self.keep = keep_thresholds(counts, subsample)
         self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
@@ -152,9 +155,9 @@ class WindowSampler:
     def _forbidden(self, windows: Windows) -> Tensor | None:
         """int32 [rows, n], the words that the negatives of each row may not be; -1 pads."""
         target = windows.target[:, None]
-        if self.exclude == "none":
+        if self.redrawn == "none":
             return None
-        if self.exclude == "window":
+        if self.redrawn == "window":
             window_of = windows.window_of_pair()
             context = target.new_full((len(target), 2 * self.window), -1)
             context[window_of, torch.arange(windows.pairs, device=target.device) - windows.offsets[window_of]] = (

@@ -115,7 +115,7 @@ def sample(sampler: WindowSampler, block: Block) -> Windows:
     )
     _fill(
         kept, half, place, ends, seed, epoch, sampler.noise.threshold, sampler.noise.alias,
-        EXCLUDE[sampler.exclude], per_pair, inputs, offsets, target, negatives, mask,
+        EXCLUDE[sampler.redrawn], per_pair, inputs, offsets, target, negatives, mask,
     )  # fmt: skip
     return Windows(
         inputs=torch.from_numpy(inputs),
