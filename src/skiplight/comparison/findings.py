@@ -150,12 +150,11 @@ def _ahead(found: dict[str, Curve], best: str, second: str, metric: str) -> str:
         return line
     from scipy import stats
 
-    interval = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    low, high = interval.low, interval.high
-    if low * high < 0:
+    if statistics.fmean(a) < statistics.fmean(b):
+        a, b = b, a  # so that the interval is around the gap
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    if low < 0:
         line += ", which may be chance"
-    else:
-        low, high = sorted((abs(low), abs(high)))
     return line + f" (Welch's 95 % interval {low:,.{digits}f} to {high:,.{digits}f})"
 
 
