@@ -3,6 +3,7 @@
     python scripts/benchmarks/ranks.py PATH speed     # 1 rank x 1 thread, 2 x 1 and 1 x 2, in turns
     python scripts/benchmarks/ranks.py PATH quality   # 2 x 1 against 1 x 2, several seeds
     python scripts/benchmarks/ranks.py PATH interval  # 2 x 1 at several `distributed.every`: scores, bytes, words/s
+    python scripts/benchmarks/ranks.py PATH bytes     # bytes a token by arithmetic, against those that a run counts
 
 PATH is what `data.path` takes. Runs are processes of their own and take turns, so that a busy machine troubles all.
 `--output FOLDER` keeps what is there, so that a run is not repeated; it gets ranks.json, and ranks.png for `interval`.
@@ -11,6 +12,7 @@ PATH is what `data.path` takes. Runs are processes of their own and take turns, 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import statistics
 import subprocess
@@ -18,6 +20,13 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.distributed.table_averaging import first_rows
+from skiplight.sampling.windows import WindowSampler
+from skiplight.stability import gradients_per_token
 
 LAYOUTS = {"1 x 1": (1, 1), "2 x 1": (2, 1), "1 x 2": (1, 2)}
 """Ranks and threads of each."""
@@ -101,6 +110,37 @@ def interval(runs: Runs, seeds: int) -> dict[str, dict[str, Any]]:
     return found
 
 
+def bytes_per_token(counts: np.ndarray, dim: int, block_tokens: float, every: int, ranks: int) -> float:
+    """What a rank sends for each token that it consumes, with the default window, negatives and subsampling."""
+    sampler = WindowSampler(counts)
+    rows = first_rows(gradients_per_token(sampler, counts) * block_tokens, every)
+    exchanged = sum(rows(step) for step in range(1, every + 1))
+    return 2 * (ranks - 1) / ranks * 2 * 4 * dim * exchanged / (every * block_tokens)
+
+
+def arithmetic(runs: Runs) -> dict[str, dict[str, float]]:
+    """Bytes a token by arithmetic and as runs have counted them; then what larger tables need of a link."""
+    found = {}
+    for every in INTERVALS:
+        summary = runs(f"every-{every}-0", 2, 1, "evaluation=full", f"distributed.every={every}")
+        vocabulary = Vocabulary.load(runs.folder / f"every-{every}-0" / "vectors" / "vocabulary.tsv")
+        tokens, steps = summary["tokens"], newest_step(runs.folder / f"every-{every}-0")
+        expected = bytes_per_token(vocabulary.counts, runs.given.dim, tokens / 2 / steps, every, 2)
+        counted = summary["distributed"]["bytes_sent"] / (tokens / 2)
+        found[str(every)] = {"expected": expected, "counted": counted}
+        print(f"every {every}: {expected:.1f} bytes a token expected, {counted:.1f} counted")
+    print("| words | d | tokens a step | every | bytes a token | GB/s at 10 M words/s a rank | at 100 M |")
+    for words, dim, block, every in itertools.product((100_000, 1_000_000), (100, 300), (400_000, 1_000_000), (16, 64)):
+        zipf = (1e9 / np.log(words) / np.arange(1, words + 1)).astype(np.int64) + 1
+        needed = bytes_per_token(zipf, dim, block, every, 8)
+        print(f"| {words:,} | {dim} | {block:,} | {every} | {needed:.0f} | {needed / 100:.2f} | {needed / 10:.1f} |")
+    return found
+
+
+def newest_step(run: Path) -> int:
+    return max(int(path.name.removeprefix("step-")) for path in (run / "checkpoints").glob("step-*"))
+
+
 def draw(found: dict[str, dict[str, Any]], single: dict[str, list[float]] | None, path: Path) -> None:
     """Scores and bytes against the interval; one rank's scores as lines, where they were measured."""
     import matplotlib
@@ -127,7 +167,7 @@ def draw(found: dict[str, dict[str, Any]], single: dict[str, list[float]] | None
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("path")
-    parser.add_argument("part", nargs="+", choices=["speed", "quality", "interval"])
+    parser.add_argument("part", nargs="+", choices=["speed", "quality", "interval", "bytes"])
     parser.add_argument("--dim", type=int, default=100)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--seeds", type=int, default=3, help="of `quality`; `interval` takes one")
@@ -148,6 +188,8 @@ def main() -> None:
         if "interval" in given.part:
             result["interval"] = interval(runs, 1)
             draw(result["interval"], result.get("quality", {}).get("1 x 2"), folder / "ranks.png")
+        if "bytes" in given.part:
+            result["bytes"] = arithmetic(runs)
         file.write_text(json.dumps(result, indent=2))
 
 
