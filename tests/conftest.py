@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
+import torch
 from hypothesis import settings
+
+# Without a GPU, Triton's kernels run in its interpreter; it asks for this when it is first imported.
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 # No deadline: the first example of a test may compile a kernel.
 settings.register_profile("skiplight", deadline=None, print_blob=True)

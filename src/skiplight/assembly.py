@@ -89,6 +89,9 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
             input=config.sampling.input,
             device=device_type(config.trainer.accelerator),
             precision=config.trainer.precision,
+            dim=config.model.dim,
+            negatives=config.noise.negatives,
+            window=config.sampling.window,
         ),
     )
     sparse = takes_sparse(config.optim.name)

@@ -50,7 +50,7 @@ class SkipGramModule(lightning.LightningModule):
 
     Attributes:
         tokens: tokens consumed so far, over all ranks.
-        loss_sum, pairs: float64 [] and int, the loss and the pairs of this process since the last `take_loss`.
+        loss_sum, pairs: float64 [] and integer, the loss and the pairs of this process since the last `take_loss`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class SkipGramModule(lightning.LightningModule):
         self.make_engine = engine
         self.tokens = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
-        self.pairs = 0
+        self.pairs: Tensor | int = 0
         self._engine: Engine | None = None
         self.gradient_counts: GradientCounts = {}  # of the backward pass before the next step
         self._batch: Block | Windows | None = None
@@ -192,7 +192,7 @@ class SkipGramModule(lightning.LightningModule):
     def take_loss(self) -> tuple[float, int]:
         """The summed loss and the number of pairs since the last call, which it sets back to zero."""
         self.check_finite()
-        loss, pairs = float(self.loss_sum), self.pairs
+        loss, pairs = float(self.loss_sum), int(self.pairs)
         self.loss_sum.zero_()
         self.pairs = 0
         return loss, pairs
@@ -200,7 +200,7 @@ class SkipGramModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
         self.check_tables_finite()
-        loss, pairs = float(self.loss_sum), self.pairs
+        loss, pairs = float(self.loss_sum), int(self.pairs)
         world = 1
         if self._trainer is not None:
             loss, pairs = summed(self._trainer, loss, pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 
 import pytest
@@ -12,6 +13,7 @@ from skiplight.engines import choose
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.base import Request
 from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.engines.fused_gpu import FusedGpuEngine
 from skiplight.errors import ConfigError
 from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.objectives.negative_sampling import NegativeSampling
@@ -22,7 +24,6 @@ BEYOND_FUSED = [
     {"optimizer": torch.optim.AdamW},
     {"precision": "64-true"},
     {"precision": "16-mixed"},
-    {"device": "cuda"},
     {"strategy": "gradient_exchange"},
     {"clipping": True, "optimizer": torch.optim.AdamW},
     {"objective": FullSoftmax},
@@ -45,9 +46,23 @@ def test_what_the_fused_engine_cannot_do(change: dict, caplog: pytest.LogCapture
     request = dataclasses.replace(PLAIN, **change)
     with caplog.at_level(logging.INFO):
         assert choose("auto", request) is AutogradEngine
-    assert "fused cannot do" in caplog.text
+    assert "fused cannot do" in caplog.text or change == {"device": "mps"}
     with pytest.raises(ConfigError, match=r"`engine=fused` cannot do .*: choose `engine=autograd`"):
         choose("fused", request)
+
+
+@pytest.mark.parametrize("change", [{"dim": 1025}, {"negatives": 257}, {"window": 21}, *BEYOND_FUSED], ids=str)
+def test_a_gpu_has_a_fused_engine_of_its_own(change: dict) -> None:
+    request = dataclasses.replace(PLAIN, device="cuda")
+    assert choose("auto", request) is FusedGpuEngine
+    assert choose("auto", dataclasses.replace(request, dim=1024, negatives=256, window=20)) is FusedGpuEngine
+    assert choose("auto", dataclasses.replace(request, **change)) is AutogradEngine
+
+
+def test_a_gpu_without_triton_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ConfigError, match="package `triton`: install"):
+        choose("fused", dataclasses.replace(PLAIN, device="cuda"))
 
 
 def test_what_no_engine_can_do_says_why() -> None:

@@ -7,11 +7,12 @@ import logging
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.base import Engine, Request
 from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.engines.fused_gpu import FusedGpuEngine
 from skiplight.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
-ENGINES: tuple[type[Engine], ...] = (FusedCpuEngine, AutogradEngine)
+ENGINES: tuple[type[Engine], ...] = (FusedGpuEngine, FusedCpuEngine, AutogradEngine)
 """All engines, the fastest first; those of different devices may share a name."""
 
 
@@ -23,7 +24,7 @@ def choose(name: str, request: Request) -> type[Engine]:
     """
     refused: dict[str, str] = {}
     for engine in ENGINES:
-        if name not in ("auto", engine.name):
+        if name not in ("auto", engine.name) or engine.device not in (None, request.device):
             continue
         problems = engine.unsupported(request)
         if not problems:
@@ -38,6 +39,6 @@ def choose(name: str, request: Request) -> type[Engine]:
         )
     able = [f"`engine={engine.name}`" for engine in ENGINES if not engine.unsupported(request)]
     raise ConfigError(
-        f"`engine={name}` cannot do {refused.get(name, 'this')}: "
+        f"`engine={name}` cannot do {refused.get(name, f'the device {request.device}')}: "
         + (f"choose {' or '.join(able)}, which can" if able else "no engine can")
     )

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Objective, Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.windows import WindowSampler
 
@@ -24,13 +25,13 @@ class StepResult:
 
     Attributes:
         loss_sum: the loss summed over all pairs, as it was before the step; accumulated in float64.
-        pairs: the number of pairs.
+        pairs: the number of pairs; a tensor where only the device knows it yet.
         loss: the same sum with a graph, where the tables move only when the optimiser steps; None where they have
         moved.
     """
 
     loss_sum: Tensor | float
-    pairs: int
+    pairs: Tensor | int
     loss: Tensor | None = None
 
 
@@ -48,6 +49,9 @@ class Request:
         strategy: how several devices train together; "single" for one device.
         clipping: whether gradients are clipped.
         accumulate: over how many batches gradients are summed before a step.
+        dim: numbers in a vector.
+        negatives: K.
+        window: the largest half-width.
     """
 
     objective: type[Objective]
@@ -59,6 +63,9 @@ class Request:
     strategy: str = "single"
     clipping: bool = False
     accumulate: int = 1
+    dim: int = 100
+    negatives: int = 5
+    window: int = 5
 
 
 class Engine(abc.ABC):
@@ -71,6 +78,8 @@ class Engine(abc.ABC):
     """
 
     name: ClassVar[str]
+    device: ClassVar[str | None] = None
+    """The type of device that it is for; None: any."""
     takes_blocks: ClassVar[bool]
     """Whether a step takes a block of tokens and draws its windows itself, rather than taking windows."""
     block_tokens: ClassVar[int]
@@ -107,3 +116,29 @@ class Engine(abc.ABC):
         Args:
             counts: as `gradient_counts` has it, summed over the ranks of a training.
         """
+
+
+class FusedEngine(Engine):
+    """An engine that draws, scores and updates in kernels of its own: negative sampling by plain SGD."""
+
+    name: ClassVar[str] = "fused"
+    device: ClassVar[str]
+    takes_blocks: ClassVar[bool] = True
+    strategy: ClassVar[str] = "table_averaging"
+
+    @classmethod
+    def unsupported(cls, request: Request) -> list[str]:
+        problems = {
+            f"the device {request.device}": request.device != cls.device,
+            f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
+            f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
+            "an output bias": request.bias,
+            "the centre as input": request.input != "context",
+            f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),
+            f"the strategy {request.strategy}, under which ranks would drift apart": (
+                request.strategy not in ("single", cls.strategy)
+            ),
+            "gradient clipping": request.clipping,
+            f"summing {request.accumulate} batches a step": request.accumulate > 1,
+        }
+        return [problem for problem, there in problems.items() if there]

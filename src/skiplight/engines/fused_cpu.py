@@ -20,10 +20,9 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from skiplight.engines.base import Engine, Request, StepResult
+from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.objectives.base import Objective, Tables
-from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
@@ -31,7 +30,7 @@ from skiplight.sampling.windows_numba import EXCLUDE
 log = logging.getLogger(__name__)
 
 
-class FusedCpuEngine(Engine):
+class FusedCpuEngine(FusedEngine):
     """Moves the tables by negative sampling's gradient, a window at a time.
 
     Making one compiles the kernel for its dimension and K, where this machine has not done so before: some seconds.
@@ -42,10 +41,8 @@ class FusedCpuEngine(Engine):
         threads: by default one for each core that the process may use.
     """
 
-    name: ClassVar[str] = "fused"
-    takes_blocks: ClassVar[bool] = True
+    device: ClassVar[str] = "cpu"
     block_tokens: ClassVar[int] = 400_000
-    strategy: ClassVar[str] = "table_averaging"
 
     def __init__(
         self,
@@ -66,23 +63,6 @@ class FusedCpuEngine(Engine):
         self._train(Block.of([[]]), [(0, 0)], 0.0, 0.0)
         if time.perf_counter() - begin > 1:
             log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
-
-    @classmethod
-    def unsupported(cls, request: Request) -> list[str]:
-        problems = {
-            f"the device {request.device}": request.device != "cpu",
-            f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
-            f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
-            "an output bias": request.bias,
-            "the centre as input": request.input != "context",
-            f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),
-            f"the strategy {request.strategy}, under which ranks would drift apart": (
-                request.strategy not in ("single", cls.strategy)
-            ),
-            "gradient clipping": request.clipping,
-            f"summing {request.accumulate} batches a step": request.accumulate > 1,
-        }
-        return [problem for problem, there in problems.items() if there]
 
     @classmethod
     def maker(

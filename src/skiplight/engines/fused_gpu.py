@@ -1,0 +1,154 @@
+"""The fused GPU engine: from a block of tokens to updated tables on the device, without waiting for it.
+
+A step launches four kinds of kernels and reads nothing back: subsampling and compaction (`sampling/windows_triton.py`),
+the negatives of a stretch of kept tokens, and the training on it (`fused_gpu_triton.py`), stretch by stretch where the
+negatives of a whole block would take too much memory.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from typing import TYPE_CHECKING, ClassVar
+
+import torch
+
+from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
+from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.windows import WindowSampler
+
+if TYPE_CHECKING:
+    from skiplight.sampling.windows_triton import Centres
+
+MOST_DIM, MOST_NEGATIVES, MOST_WINDOW = 1024, 256, 20
+"""What the kernels have been compiled and tried for."""
+
+SHORTEST = 32
+"""Centres that are worth a program: its first window reads as many rows as the next 2W together."""
+
+RESIDENT = 4096
+"""Numbers of context rows that a program keeps in registers; with more, too few programs fit a processor."""
+
+PIECE = 128
+"""Columns at a time where rows do not stay in registers."""
+
+NEGATIVES = 2**26
+"""Negatives that are drawn at a time: 256 MB."""
+
+
+class FusedGpuEngine(FusedEngine):
+    """Moves the tables by negative sampling's gradient, many windows at a time.
+
+    Triton compiles the kernels at the first step: some seconds, kept on disk.
+
+    Args:
+        objective, tables, optimizer: as for every engine; the optimiser is not stepped.
+        sampler: says which windows and negatives a block gives.
+        programs: windows in flight, by default as many as run at a time.
+    """
+
+    device: ClassVar[str] = "cuda"
+    block_tokens: ClassVar[int] = 1_000_000
+
+    def __init__(
+        self,
+        objective: Objective,
+        tables: Tables,
+        optimizer: torch.optim.Optimizer,
+        sampler: WindowSampler,
+        programs: int | None = None,
+    ) -> None:
+        super().__init__(objective, tables, optimizer)
+        from skiplight.engines import fused_gpu_triton
+        from skiplight.sampling.windows_triton import DeviceSampler
+
+        device, dim = tables.input.weight.device, tables.input.embedding_dim
+        self.sampler = sampler
+        self.kernels = fused_gpu_triton
+        self.device_sampler = DeviceSampler(sampler, device)
+        self.ring = _power_of_two(2 * sampler.window + 1)
+        self.width = _power_of_two(dim)
+        self.resident = sampler.shared == "window" and self.ring * self.width <= RESIDENT
+        if not self.resident:
+            self.width = min(self.width, PIECE)
+        self.warps = min(max(self.ring * self.width // 1024, 1), 8)
+        self.group = fused_gpu_triton.GROUP if sampler.shared == "window" else 1
+        self.programs = programs or _programs(device, self.warps)
+
+    @classmethod
+    def unsupported(cls, request: Request) -> list[str]:
+        problems = {
+            f"vectors of {request.dim} numbers, but up to {MOST_DIM}": request.dim > MOST_DIM,
+            f"{request.negatives} negatives, but up to {MOST_NEGATIVES}": request.negatives > MOST_NEGATIVES,
+            f"windows of {request.window}, but up to {MOST_WINDOW}": request.window > MOST_WINDOW,
+            "anything without the package `triton`: install the version that your torch asks for": _no_triton(),
+        }
+        return super().unsupported(request) + [problem for problem, there in problems.items() if there]
+
+    @classmethod
+    def maker(
+        cls, sampler: WindowSampler, threads: int | None
+    ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
+        return functools.partial(cls, sampler=sampler)
+
+    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
+        if not isinstance(batch, Block):
+            raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = (lr_begin + lr_end) / 2
+        tokens = len(batch.ids)
+        if tokens == 0:
+            return StepResult(0.0, 0)
+        device, sampler = batch.ids.device, self.device_sampler
+        losses = torch.zeros(self.programs, dtype=torch.float64, device=device)
+        pairs = torch.zeros(self.programs, dtype=torch.int64, device=device)
+        centres = sampler.centres(batch)
+        rows = min(max(NEGATIVES // sampler.per_centre, 1), tokens)
+        negatives = torch.empty((rows, sampler.per_centre), dtype=torch.int32, device=device)
+        for first in range(0, tokens, rows):
+            sampler.negatives(batch, centres, first, negatives)
+            self._train(centres, negatives, first, losses, pairs, lr_begin, (lr_end - lr_begin) / tokens)
+        return StepResult(losses.sum(), pairs.sum())
+
+    def _train(
+        self,
+        centres: Centres,
+        negatives: torch.Tensor,
+        first: int,
+        losses: torch.Tensor,
+        pairs: torch.Tensor,
+        rate: float,
+        rate_step: float,
+    ) -> None:
+        """Trains on the centres that `negatives` belong to, number `first` and those after it."""
+        sampler, weight = self.sampler, self.tables.input.weight
+        arguments = (
+            centres.count, centres.word, centres.left, centres.right, centres.at, negatives, weight.detach(),
+            self.tables.output.weight.detach(), losses, pairs, first, len(negatives), rate, rate_step,
+        )  # fmt: skip
+        constants = (sampler.window, sampler.negatives, weight.shape[1], self.ring, self.width, self.group, SHORTEST)
+        grid, options = (self.programs,), {"num_warps": self.warps, "num_stages": 1}
+        if self.resident:
+            self.kernels.train_resident[grid](*arguments, *constants, **options)
+        else:
+            columns = -(-(sampler.negatives + 1) // self.group) * self.group
+            steps = weight.new_empty((self.programs, self.ring, columns))
+            self.kernels.train_reloaded[grid](*arguments, steps, *constants, sampler.shared == "pair", **options)
+
+
+def _no_triton() -> bool:
+    return importlib.util.find_spec("triton") is None
+
+
+def _power_of_two(size: int) -> int:
+    """The least power of two that is at least `size`, and 16, the least that a matrix product takes."""
+    return max(16, 1 << (size - 1).bit_length())
+
+
+def _programs(device: torch.device, warps: int) -> int:
+    """How many programs run at a time."""
+    if device.type != "cuda":
+        return 4
+    return torch.cuda.get_device_properties(device).multi_processor_count * max(10 // warps, 1)

@@ -1,0 +1,215 @@
+"""The fused GPU engine moves the tables as the reference does; without a GPU, in Triton's interpreter."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from skiplight.engines import fused_gpu
+from skiplight.engines.autograd import AutogradEngine
+from skiplight.engines.fused_gpu import FusedGpuEngine
+from skiplight.objectives.base import Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.windows import WindowSampler
+
+DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+# Tensor cores round factors to 10 bits of mantissa; the interpreter does not.
+CLOSE = {"rtol": 3e-3, "atol": 3e-4} if DEVICE.type == "cuda" else {"rtol": 1e-4, "atol": 1e-6}
+WORDS = 3000
+
+
+def some_tables(dim: int, words: int = WORDS) -> Tables:
+    """Tables with scores of some size, positive and negative."""
+    tables = Tables(words, dim)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for table in (tables.input, tables.output):
+            table.weight.normal_(0, dim**-0.25, generator=generator)
+    return tables.to(DEVICE)
+
+
+def a_sampler(words: int = WORDS, **options) -> WindowSampler:
+    return WindowSampler(np.ones(words, dtype=int), **{"subsample": 0, "window": 3, "negatives": 5, **options})
+
+
+def fused(tables: Tables, sampler: WindowSampler, programs: int = 2) -> FusedGpuEngine:
+    objective = NegativeSampling(sampler.noise.probabilities)
+    return FusedGpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, programs)
+
+
+def a_text(*lengths: int, words: int = WORDS) -> Block:
+    """Documents in which no word comes twice, so that windows meet no row of the inputs at the same time."""
+    rng = np.random.default_rng(0)
+    return Block.of([rng.permutation(words)[:length].tolist() for length in lengths]).to(DEVICE)
+
+
+def one_window_a_step(tables: Tables, windows: Windows, lrs: list[float]) -> tuple[float, int]:
+    """Trains by the reference engine and plain SGD; returns loss and pairs."""
+    optimizer = torch.optim.SGD(tables.parameters(), lr=1)
+    engine = AutogradEngine(NegativeSampling(np.ones(len(tables.input.weight))), tables, optimizer)
+    loss, pairs = 0.0, 0
+    for i, lr in enumerate(lrs):
+        first, last = windows.offsets[i : i + 2].tolist()
+        rows = slice(i, i + 1) if windows.shared else slice(first, last)
+        one = Windows(
+            windows.inputs[first:last], torch.tensor([0, last - first], device=DEVICE), windows.target[i : i + 1],
+            windows.negatives[rows], windows.mask[rows], windows.block,
+        )  # fmt: skip
+        optimizer.zero_grad()
+        result = engine.step(one, lr, lr)
+        assert result.loss is not None
+        result.loss.backward()
+        optimizer.step()
+        loss, pairs = loss + float(result.loss_sum), pairs + int(result.pairs)
+    return loss, pairs
+
+
+def assert_moved_alike(tables: Tables, expected: Tables, dim: int) -> None:
+    """The changes agree, relative to the longest of them."""
+    for got, want, before in zip(
+        tables.parameters(), expected.parameters(), some_tables(dim, len(tables.input.weight)).parameters(), strict=True
+    ):
+        scale = (want - before).abs().max().item()
+        assert scale > 0
+        torch.testing.assert_close((got - before) / scale, (want - before) / scale, rtol=1e-2, atol=2e-3)
+
+
+SHAPES = [
+    pytest.param({"window": 3, "negatives": 5}, 20, True, (40, 1, 0, 23), id="in registers"),
+    pytest.param({"window": 2, "negatives": 18, "exclude": "window"}, 37, True, (21, 2, 3), id="two groups"),
+    pytest.param({"window": 3, "negatives": 5, "exclude": "none"}, 20, False, (40, 1, 0, 23), id="reloaded"),
+    pytest.param({"window": 9, "negatives": 18}, 150, False, (25, 9), id="reloaded in pieces"),
+    pytest.param({"window": 2, "negatives": 3, "shared": "pair"}, 20, False, (12, 1, 5), id="pairs"),
+    pytest.param({"window": 2, "negatives": 2, "shared": "pair", "exclude": "window"}, 150, False, (9,), id="pairs in pieces"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("options", "dim", "resident", "lengths"), SHAPES)
+def test_tables_are_those_of_the_reference(
+    options: dict, dim: int, resident: bool, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if resident else 0)
+    monkeypatch.setattr(fused_gpu, "SHORTEST", 8)  # several programs, whose runs meet within a segment
+    sampler, block = a_sampler(**options), a_text(*lengths)
+    windows = sampler(block)
+    tables, expected = some_tables(dim), some_tables(dim)
+    loss, pairs = one_window_a_step(expected, windows, [1e-3] * len(windows.target))
+    engine = fused(tables, sampler, programs=3)
+    assert engine.resident == resident
+    result = engine.step(block, 1e-3, 1e-3)
+    assert_moved_alike(tables, expected, dim)
+    assert int(result.pairs) == pairs
+    assert float(result.loss_sum) == pytest.approx(loss, rel=1e-4)
+    assert result.loss is None
+
+
+@pytest.mark.parametrize("shared", ["window", "pair"])
+def test_one_window_is_one_update_with_repeated_words(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Seven words of four kinds and as few to draw from: contexts, negatives and the target repeat. Only the fourth
+    # token's window is left, since the rate is zero at the others.
+    monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if shared == "window" else 0)
+    sampler = a_sampler(4, window=3, negatives=5, shared=shared, exclude="none")
+    block = Block.of([[0, 1, 2, 0, 1, 0, 3]]).to(DEVICE)
+    windows = sampler(block)
+    tables, expected = some_tables(20, 4), some_tables(20, 4)
+    lrs = [0.0] * 7
+    lrs[3] = 0.5
+    one_window_a_step(expected, windows, lrs)
+    engine = fused(tables, sampler, programs=1)
+    only_fourth(engine)
+    engine.step(block, 0.5, 0.5)
+    for got, want in zip(tables.parameters(), expected.parameters(), strict=True):
+        torch.testing.assert_close(got, want, **CLOSE)
+
+
+def only_fourth(engine: FusedGpuEngine) -> None:
+    """Has the engine think that no other kept token of a block has a window."""
+    centres_of = engine.device_sampler.centres
+
+    def centres(block: Block):
+        found = centres_of(block)
+        for side in (found.left, found.right):
+            side[:3], side[4:] = 0, 0
+        return found
+
+    engine.device_sampler.centres = centres  # type: ignore[method-assign]
+
+
+def test_the_rate_falls_token_by_token() -> None:
+    sampler, block = a_sampler(window=2), a_text(3, 5)
+    tables, expected = some_tables(20), some_tables(20)
+    one_window_a_step(expected, sampler(block), np.linspace(0.01, 0.0, 8, endpoint=False).tolist())
+    fused(tables, sampler).step(block, 0.01, 0.0)
+    assert_moved_alike(tables, expected, 20)
+
+
+def test_a_block_whose_negatives_do_not_fit_is_trained_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, block = a_sampler(), a_text(30, 15)
+    whole, parts = some_tables(20), some_tables(20)
+    at_once = fused(whole, sampler).step(block, 1e-3, 1e-3)
+    monkeypatch.setattr(fused_gpu, "NEGATIVES", 5 * 16)
+    in_parts = fused(parts, sampler).step(block, 1e-3, 1e-3)
+    assert int(in_parts.pairs) == int(at_once.pairs)
+    assert float(in_parts.loss_sum) == pytest.approx(float(at_once.loss_sum), rel=1e-4)
+    assert_moved_alike(parts, whole, 20)
+
+
+@pytest.mark.parametrize("score", [-200.0, -60.0, -6.0, 0.0, 0.3, 7.0, 30.0, 200.0])
+def test_sigmoid_and_loss_are_exact_and_do_not_saturate(score: float) -> None:
+    # Words 0 and 1 predict each other, and no noise may be drawn: row v_1 moves by σ(-score)·u_0 only, and its second
+    # number is zero before, so that it shows the sigmoid unrounded.
+    sampler = a_sampler(2, window=1, exclude="window")
+    tables = some_tables(20, 2)
+    with torch.no_grad():
+        tables.input.weight.zero_()
+        tables.output.weight.zero_()
+        tables.input.weight[1, 0] = score
+        tables.output.weight[0, :2] = 1.0
+    result = fused(tables, sampler, programs=1).step(Block.of([[0, 1]]).to(DEVICE), 1.0, 1.0)
+    sigmoid = math.exp(-max(score, 0.0)) / (1 + math.exp(-abs(score)))
+    assert float(tables.input.weight[1, 1].detach()) == pytest.approx(sigmoid, rel=1e-3, abs=1e-30)
+    softplus = max(-score, 0.0) + math.log1p(math.exp(-abs(score)))
+    assert float(result.loss_sum) == pytest.approx(softplus + math.log(2), rel=1e-3)
+
+
+def test_not_a_number_is_seen() -> None:
+    tables = some_tables(20)
+    with torch.no_grad():
+        tables.input.weight[1, 3] = math.nan
+    result = fused(tables, a_sampler()).step(Block.of([[0, 1, 2]]).to(DEVICE), 0.1, 0.1)
+    assert math.isnan(float(result.loss_sum))
+
+
+def test_empty_blocks_do_nothing() -> None:
+    tables = some_tables(20)
+    engine = fused(tables, a_sampler())
+    for texts in ([], [[]], [[1]], [[], [2], []]):
+        result = engine.step(Block.of(texts).to(DEVICE), 0.1, 0.1)
+        assert (float(result.loss_sum), int(result.pairs)) == (0, 0)
+    for got, want in zip(tables.parameters(), some_tables(20).parameters(), strict=True):
+        assert torch.equal(got, want)
+
+
+def test_words_that_repeat_learn_as_in_the_reference_in_the_mean() -> None:
+    # Few words that collide all the time: programs work on rows of one another, and the loss falls as it should.
+    rng = np.random.default_rng(0)
+    texts = [np.repeat(rng.permutation(4), 2)[:8].tolist() for _ in range(12)]
+    sampler = WindowSampler(np.array([24, 24, 24, 24]), window=2, subsample=0, negatives=3)
+    losses = {}
+    for kind in ("reference", "fused"):
+        tables = Tables(4, 20).to(DEVICE)
+        losses[kind] = []
+        engine = fused(tables, sampler, programs=3)
+        for epoch in range(3):
+            block = Block.of(texts, epoch).to(DEVICE)
+            windows = sampler(block)
+            if kind == "fused":
+                losses[kind].append(float(engine.step(block, 0.1, 0.1).loss_sum))
+            else:
+                losses[kind].append(one_window_a_step(tables, windows, [0.1] * len(windows.target))[0])
+    assert losses["reference"][2] < 0.97 * losses["reference"][0]
+    assert losses["fused"] == pytest.approx(losses["reference"], rel=0.03)
