@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import torch
 
@@ -30,6 +30,9 @@ SHORTEST = 32
 
 RESIDENT = 4096
 """Numbers of context rows that a program keeps in registers; with more, too few programs fit a processor."""
+
+GROUP = 16
+"""Output rows of a matrix product, the least that it takes in every Triton."""
 
 PIECE = 128
 """Columns at a time where rows do not stay in registers."""
@@ -68,14 +71,8 @@ class FusedGpuEngine(FusedEngine):
         self.sampler = sampler
         self.kernels = fused_gpu_triton
         self.device_sampler = DeviceSampler(sampler, device)
-        self.ring = _power_of_two(2 * sampler.window + 1)
-        self.width = _power_of_two(dim)
-        self.resident = sampler.shared == "window" and self.ring * self.width <= RESIDENT
-        if not self.resident:
-            self.width = min(self.width, PIECE)
-        self.warps = min(max(self.ring * self.width // 1024, 1), 8)
-        self.group = fused_gpu_triton.GROUP if sampler.shared == "window" else 1
-        self.programs = programs or _programs(device, self.warps)
+        self.shape = shape(dim, sampler.window, sampler.shared == "pair")
+        self.programs = programs or _programs(device, self.shape.warps)
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -128,14 +125,42 @@ class FusedGpuEngine(FusedEngine):
             centres.count, centres.word, centres.left, centres.right, centres.at, negatives, weight.detach(),
             self.tables.output.weight.detach(), losses, pairs, first, len(negatives), rate, rate_step,
         )  # fmt: skip
-        constants = (sampler.window, sampler.negatives, weight.shape[1], self.ring, self.width, self.group, SHORTEST)
-        grid, options = (self.programs,), {"num_warps": self.warps, "num_stages": 1}
-        if self.resident:
+        form, dim = self.shape, weight.shape[1]
+        constants = (sampler.window, sampler.negatives, dim, form.ring, form.width, form.group, SHORTEST)
+        grid, options = (self.programs,), {"num_warps": form.warps, "num_stages": 1}
+        if form.resident:
             self.kernels.train_resident[grid](*arguments, *constants, **options)
         else:
-            columns = -(-(sampler.negatives + 1) // self.group) * self.group
-            steps = weight.new_empty((self.programs, self.ring, columns))
+            columns = -(-(sampler.negatives + 1) // form.group) * form.group
+            steps = weight.new_empty((self.programs, form.ring, columns))
             self.kernels.train_reloaded[grid](*arguments, steps, *constants, sampler.shared == "pair", **options)
+
+
+class Shape(NamedTuple):
+    """How a kernel lays out a window.
+
+    Attributes:
+        resident: whether context rows stay in registers, rather than being read for every window.
+        ring: slots for context rows.
+        width: columns at a time.
+        group: output rows at a time.
+        warps: of a program.
+    """
+
+    resident: bool
+    ring: int
+    width: int
+    group: int
+    warps: int
+
+
+def shape(dim: int, window: int, pair: bool, resident: bool | None = None) -> Shape:
+    """The layout for vectors of `dim` numbers; context rows are resident where they may be, if nothing else is said."""
+    ring, width = _power_of_two(2 * window + 1), _power_of_two(dim)
+    if resident is None:
+        resident = not pair and ring * width <= RESIDENT
+    width = width if resident else min(width, PIECE)
+    return Shape(resident, ring, width, 1 if pair else GROUP, min(max(ring * width // 1024, 1), 8))
 
 
 def _no_triton() -> bool:

@@ -3,8 +3,8 @@
 A program takes a run of consecutive kept tokens as centres and goes through them one window after the other; programs
 work on the same tables at the same time. With R context rows and K + 1 output rows, a window is three small matrix
 products on tensor cores: scores [R, K + 1] = contexts · outputsᵀ, the contexts' change step · outputs, the outputs'
-change stepᵀ · contexts, where step is -rate times the loss's gradient by the scores. Their factors are rounded to TF32
-(10 bits of mantissa, relative error 2^-11, far below a sampled gradient's own noise); sums, tables and the loss are not.
+change stepᵀ · contexts, where step is -rate times the loss's gradient by the scores. Their factors are cut to TF32 (10
+bits of mantissa, relative error 2^-10, far below a sampled gradient's own noise); sums, tables and the loss are not.
 
 Both kernels take what `sampling/windows_triton.py` gives and add to the tables by atomic operations: nothing is ever
 overwritten, so no change is lost. Tables are read past the first-level cache, which does not see those additions.
@@ -20,9 +20,6 @@ from __future__ import annotations
 
 import triton
 import triton.language as tl
-
-GROUP = 16
-"""Output rows at a time, the least that a matrix product of every Triton takes."""
 
 
 @triton.jit

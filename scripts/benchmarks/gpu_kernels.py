@@ -1,0 +1,141 @@
+"""What the GPU kernels are compiled to: registers, spilled bytes, shared memory, instructions a window. Needs no GPU.
+
+    python scripts/benchmarks/gpu_kernels.py [--json]
+
+Triton's own assembler compiles for sm_90 (H100, H200) ahead of time. Instructions are those of the loop over windows,
+of one warp, times the number of warps of a program. A processor of such a GPU has 65,536 registers and 227 KB of
+shared memory, so the table also says how many programs fit one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from skiplight.engines import fused_gpu_triton
+from skiplight.engines.fused_gpu import SHORTEST, shape
+from skiplight.sampling import windows_triton
+from skiplight.sampling.draws import ATTEMPTS
+
+TARGET = GPUTarget("cuda", 90, 32)
+SETTINGS = [
+    (64, 5, 5),
+    (100, 5, 5),
+    (128, 5, 5),
+    (128, 5, 20),
+    (256, 5, 5),
+    (300, 10, 15),
+    (512, 5, 5),
+    (1024, 20, 256),
+]
+"""Dimension, window and K."""
+TYPES = {
+    "*i32": "ids segment_of keep half ends word left right at count negatives out",
+    "*i64": "segments document start place columns pairs",
+    "*fp32": "inputs outputs steps",
+    "*fp64": "losses",
+    "i32": "tokens window epoch first rows vocabulary",
+    "i64": "seed",
+    "fp32": "rate_begin rate_step",
+}
+
+
+def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> dict[str, Any]:
+    """Compiles a kernel; what it takes of a processor."""
+    types = {name: kind for kind, names in TYPES.items() for name in names.split()}
+    names = [parameter.name for parameter in kernel.params]
+    signature = {name: "constexpr" if name in constants else types[name] for name in names}
+    aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
+    constexprs = {(names.index(name),): value for name, value in constants.items()}
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=aligned)
+    made = triton.compile(source, target=TARGET, options={"num_warps": warps, "num_stages": 1})
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(made.asm["cubin"])
+        file.flush()
+        usage, code = dump("-res-usage", file.name), dump("-sass", file.name)
+    registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())  # type: ignore[union-attr]
+    shared = made.metadata.shared
+    fit = min(65536 // (32 * warps * -(-registers // 8) * 8), 64 // warps, 232448 // (shared + 1024), 32)
+    vectors = len(re.findall(r"red\S*add\S*v4\.f32|red\S*v4\.f32\.add", made.asm["ptx"]))
+    return {
+        "warps": warps, "registers": registers, "spilled": stack, "shared memory": shared, "programs": fit,
+        "instructions": warps * longest_loop(code), "vector additions": vectors,
+    }  # fmt: skip
+
+
+def dump(what: str, cubin: str) -> str:
+    """What NVIDIA's cuobjdump, which comes with Triton, says of a binary."""
+    tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
+    return subprocess.run([tool, what, cubin], capture_output=True, text=True, check=True).stdout
+
+
+def longest_loop(code: str) -> int:
+    """Instructions of the longest loop, 0 without one."""
+    instructions = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?);", code, re.MULTILINE)
+    addresses = [int(address, 16) for address, _ in instructions]
+    longest = 0
+    for address, (_, text) in zip(addresses, instructions, strict=True):
+        jump = re.search(r"\bBRA\b.*?(0x[0-9a-f]+)", text)
+        if jump and int(jump.group(1), 16) < address:
+            longest = max(longest, sum(int(jump.group(1), 16) <= a <= address for a in addresses))
+    return longest
+
+
+def rows() -> list[dict[str, Any]]:
+    """A row for every kernel and setting."""
+    tile = {"TILE": windows_triton.TILE}
+    made = [{"kernel": "_sift"} | compiled(windows_triton._sift, tile, 4)]
+    made.append({"kernel": "_compact"} | compiled(windows_triton._compact, tile, 4))
+    for pair in (False, True):
+        slots = 50 if pair else 5
+        draw = {"WINDOW": 5, "K": 5, "PER_CENTRE": slots, "EXCLUDE": 2, "PAIR": pair, "ATTEMPTS": ATTEMPTS}
+        row = compiled(windows_triton._draw, draw | tile, 4)
+        made.append({"kernel": "_draw", "negatives of": "pair" if pair else "window"} | row)
+    for dim, window, negatives in SETTINGS:
+        kinds = [("reloaded", False), ("reloaded", True)]
+        if shape(dim, window, pair=False).resident:
+            kinds.insert(0, ("resident", False))
+        for kind, pair in kinds:
+            form = shape(dim, window, pair, resident=kind == "resident")
+            constants = {
+                "WINDOW": window, "K": negatives, "DIM": dim, "RING": form.ring, "WIDTH": form.width,
+                "GROUP": form.group, "SHORTEST": SHORTEST,
+            }  # fmt: skip
+            if kind == "reloaded":
+                constants["PAIR"] = pair
+            row = compiled(getattr(fused_gpu_triton, f"train_{kind}"), constants, form.warps)
+            setting = {"d": dim, "W": window, "K": negatives, "negatives of": "pair" if pair else "window"}
+            made.append({"kernel": f"train_{kind}", **setting} | row)
+    return made
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args()
+    made = rows()
+    if options.json:
+        json.dump(made, sys.stdout)
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    heads = list(dict.fromkeys(name for row in made for name in row))
+    table = Table(*heads)
+    for row in made:
+        table.add_row(*(str(row.get(name, "")) for name in heads))
+    Console(width=170).print(table)
+
+
+if __name__ == "__main__":
+    main()

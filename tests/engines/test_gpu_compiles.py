@@ -1,0 +1,27 @@
+"""The GPU kernels compile for a GPU that is not here, and keep what they work on in registers."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/gpu_kernels.py"
+
+
+def test_every_kernel_compiles_for_sm_90_and_fits() -> None:
+    # A process of its own, since this one may have Triton's interpreter in place of its compiler.
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(SCRIPT), "--json"], env=environment, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(done.stdout)
+    assert {row["kernel"] for row in rows} == {"_sift", "_compact", "_draw", "train_resident", "train_reloaded"}
+    for row in rows:
+        assert row["programs"] >= 1, row
+        assert row["spilled"] <= 16, row
+        if row["kernel"].startswith("train"):
+            assert row["vector additions"] > 0, row
