@@ -23,7 +23,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from skiplight.engines import fused_gpu_triton
-from skiplight.engines.fused_gpu import SHORTEST, shape
+from skiplight.engines.fused_gpu import MOST, SHORTEST, shape
 from skiplight.sampling import windows_triton
 from skiplight.sampling.draws import ATTEMPTS
 
@@ -42,7 +42,7 @@ SETTINGS = [
 TYPES = {
     "*i32": "ids segment_of keep half ends word left right at count negatives out",
     "*i64": "segments document start place columns pairs",
-    "*fp32": "inputs outputs steps",
+    "*fp32": "inputs outputs steps crowd_in crowd_out",
     "*fp64": "losses",
     "i32": "tokens window epoch first rows vocabulary",
     "i64": "seed",
@@ -109,7 +109,7 @@ def rows() -> list[dict[str, Any]]:
             form = shape(dim, window, pair, resident=kind == "resident")
             constants = {
                 "WINDOW": window, "K": negatives, "DIM": dim, "RING": form.ring, "WIDTH": form.width,
-                "GROUP": form.group, "SHORTEST": SHORTEST,
+                "GROUP": form.group, "SHORTEST": SHORTEST, "MOST": MOST,
             }  # fmt: skip
             if kind == "reloaded":
                 constants["PAIR"] = pair

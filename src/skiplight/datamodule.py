@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import lightning
+import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from skiplight.blocks import Cursor, LoadedBlock, StoredBlocks, StreamedBlocks, block_of
@@ -18,6 +19,7 @@ from skiplight.corpus.segments import SEGMENT_TOKENS
 from skiplight.corpus.store import TokenStore
 from skiplight.corpus.stream import TokenStream
 from skiplight.errors import DataError, RunError
+from skiplight.prefetch import prefetched
 from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
 from skiplight.sampling.windows import WindowSampler
@@ -53,7 +55,9 @@ class _Loader(DataLoader):
 
     def __iter__(self) -> Any:
         self.dataset.cursor = self.module.cursor  # type: ignore[attr-defined]
-        return super().__iter__()
+        blocks, trainer = super().__iter__(), self.module.trainer
+        device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
+        return prefetched(blocks, device) if device.type == "cuda" else blocks
 
 
 def _ignore_first_signal(worker: int) -> None:

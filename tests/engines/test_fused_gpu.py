@@ -139,6 +139,26 @@ def only_fourth(engine: FusedGpuEngine) -> None:
     engine.device_sampler.centres = centres  # type: ignore[method-assign]
 
 
+@pytest.mark.parametrize("resident", [True, False])
+def test_rows_that_others_move_too_take_shorter_steps(resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if resident else 0)
+    monkeypatch.setattr(fused_gpu, "SHORTEST", 8)
+    sampler, block = a_sampler(), a_text(30)
+    windows, lr = sampler(block), 1e-3
+    crowd_in, crowd_out = (crowd.max() for crowd in fused_gpu.crowds(sampler, resident))  # the same for every word
+    # Two other programs; output rows take half their steps, input rows less where they are resident.
+    monkeypatch.setattr(fused_gpu, "MOST", float(lr * 2 * crowd_out / 2))
+    tables, expected = some_tables(20), some_tables(20)
+    one_window_a_step(expected, windows, [lr] * len(windows.target))
+    with torch.no_grad():
+        for got, before, crowd in zip(
+            expected.parameters(), some_tables(20).parameters(), (crowd_in, crowd_out), strict=True
+        ):
+            got.copy_(before + (got - before) * min(1.0, crowd_out / 2 / crowd))
+    fused(tables, sampler, programs=3).step(block, lr, lr)
+    assert_moved_alike(tables, expected, 20)
+
+
 def test_the_rate_falls_token_by_token() -> None:
     sampler, block = a_sampler(window=2), a_text(3, 5)
     tables, expected = some_tables(20), some_tables(20)

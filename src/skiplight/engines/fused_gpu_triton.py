@@ -14,6 +14,14 @@ in slot p mod R, with the change that this program has made to it, which is adde
 reach. `train_reloaded` reads and changes the contexts of each window in the table. It is for rows that are too long or
 too many for the registers, which it goes through in pieces, and for negatives of pairs, whose many output rows leave
 little to save.
+
+What is stale: the rows of a window are read when the window begins (resident context rows: up to 2W windows before),
+so they lack what other programs add in the meantime. For most rows that is nothing. A frequent one is in so many
+windows at once that each would correct the same error, and together overshoot: it would diverge. So a row's step is
+shortened where rate · gradients that other programs have under way in it, as many as its frequency lets expect, is more
+than MOST. Windows under way are as many as programs, whatever the size of the block. Two more things differ from one
+window after the other: equal words within reach of one program are resident as separate rows, and with more than GROUP
+output rows a resident window that draws a word twice may see its first change.
 """
 
 from __future__ import annotations
@@ -24,11 +32,17 @@ import triton.language as tl
 
 @triton.jit
 def _run(count, first, rows, SHORTEST: tl.constexpr):
-    """The centres of this program: an equal share of those that are there, but no shorter than is worth a start."""
+    """The centres of this program, an equal share but no shorter than is worth a start; how many others have some."""
     stop = tl.minimum(first + rows, tl.load(count))
     share = tl.maximum(tl.cdiv(stop - first, tl.num_programs(0)), SHORTEST)
     begin = first + tl.program_id(0) * share
-    return begin, tl.minimum(begin + share, stop)
+    return begin, tl.minimum(begin + share, stop), tl.cdiv(stop - first, share) - 1
+
+
+@triton.jit
+def _shortened(expected, others, rate, MOST: tl.constexpr):
+    """By how much to shorten the steps of rows in which every other program has `expected` gradients under way."""
+    return MOST / tl.maximum(rate * others * expected, MOST)
 
 
 @triton.jit
@@ -49,9 +63,10 @@ def _rows(table, word, column, DIM: tl.constexpr):
 
 @triton.jit(do_not_specialize=["first", "rows", "rate_begin", "rate_step"])
 def train_resident(
-    count, word, left, right, at, negatives, inputs, outputs, losses, pairs, first, rows, rate_begin, rate_step,
+    count, word, left, right, at, negatives, inputs, outputs, crowd_in, crowd_out, losses, pairs,
+    first, rows, rate_begin, rate_step,
     WINDOW: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, RING: tl.constexpr, WIDTH: tl.constexpr,
-    GROUP: tl.constexpr, SHORTEST: tl.constexpr,
+    GROUP: tl.constexpr, SHORTEST: tl.constexpr, MOST: tl.constexpr,
 ):  # fmt: skip
     """Trains on up to `rows` centres from number `first` on, whose negatives, shared by a window, are `negatives`.
 
@@ -59,11 +74,12 @@ def train_resident(
         count, word, left, right, at: of `Centres`.
         negatives: int32 [rows, K], -1 where there is none.
         inputs, outputs: float32 [V, DIM].
+        crowd_in, crowd_out: float32 [V], how many gradients a program is expected to have under way in each row.
         losses, pairs: float64 and int64 [programs], to which are added the summed loss and the number of pairs.
         rate_begin, rate_step: the learning rate is rate_begin + i·rate_step at token i of the block.
         RING: a power of two, more than 2·WINDOW; WIDTH: one that is at least DIM; both at least 16.
     """
-    begin, end = _run(count, first, rows, SHORTEST)
+    begin, end, others = _run(count, first, rows, SHORTEST)
     if begin >= end:
         return
     last = tl.load(count) - 1
@@ -73,7 +89,9 @@ def train_resident(
     # All that the first window reaches but its last row, which comes with the window.
     position = begin - WINDOW + ((slot - begin + WINDOW) & (RING - 1))
     there = (position >= 0) & (position < begin + WINDOW) & (position <= last)
-    held = _rows(inputs, tl.load(word + position, mask=there, other=0), column, DIM)
+    held = tl.load(word + position, mask=there, other=0)
+    crowd = tl.load(crowd_in + held, mask=there, other=0.0)
+    held = _rows(inputs, held, column, DIM)
     ring = tl.load(held, mask=there[:, None] & real, other=0.0, cache_modifier=".cg")
     change = tl.zeros([RING, WIDTH], tl.float32)
     total, made = tl.zeros([RING, GROUP], tl.float64), tl.zeros([], tl.int64)
@@ -85,7 +103,9 @@ def train_resident(
         row = inputs + tl.load(word + gone, mask=leaves, other=0).to(tl.int64) * DIM + column[None, :]
         away = slot[:, None] == tl.where(leaves, gone & (RING - 1), -1)
         tl.atomic_add(row + slot[:, None] * 0, change, mask=away & real, sem="relaxed")
-        row = inputs + tl.load(word + came, mask=enters, other=0).to(tl.int64) * DIM + column[None, :]
+        new = tl.load(word + came, mask=enters, other=0)
+        crowd = tl.where(slot == (came & (RING - 1)), tl.load(crowd_in + new), crowd)
+        row = inputs + new.to(tl.int64) * DIM + column[None, :]
         fresh = tl.load(row, mask=column[None, :] < tl.where(enters, DIM, 0), other=0.0, cache_modifier=".cg")
         into = slot[:, None] == (came & (RING - 1))
         ring, change = tl.where(into, fresh, ring), tl.where(into, 0.0, change)
@@ -108,7 +128,8 @@ def train_resident(
             gradient, loss = _logistic(tl.dot(ring, tl.trans(u)), sign, used[:, None] & (drawn >= 0)[None, :])
             total += loss.to(tl.float64)
             step = -rate * gradient
-            moved = tl.dot(step, u, moved)
+            moved = tl.dot(step * _shortened(crowd, others, rate, MOST)[:, None], u, moved)
+            step *= _shortened(tl.load(crowd_out + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)[None, :]
             tl.atomic_add(at_rows, tl.dot(tl.trans(step), ring), mask=known, sem="relaxed")
         ring += moved
         change += moved
@@ -135,9 +156,10 @@ def _output_words(negatives, row, centre, distance, used, number, K: tl.constexp
 
 @triton.jit(do_not_specialize=["first", "rows", "rate_begin", "rate_step"])
 def train_reloaded(
-    count, word, left, right, at, negatives, inputs, outputs, losses, pairs, first, rows, rate_begin, rate_step, steps,
+    count, word, left, right, at, negatives, inputs, outputs, crowd_in, crowd_out, losses, pairs,
+    first, rows, rate_begin, rate_step, steps,
     WINDOW: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, RING: tl.constexpr, WIDTH: tl.constexpr,
-    GROUP: tl.constexpr, SHORTEST: tl.constexpr, PAIR: tl.constexpr,
+    GROUP: tl.constexpr, SHORTEST: tl.constexpr, MOST: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
     """As `train_resident`, for rows of any length, WIDTH columns at a time, and for negatives of pairs.
 
@@ -147,7 +169,7 @@ def train_reloaded(
             before its first update, and wait here as steps.
         GROUP: 1 where PAIR.
     """
-    begin, end = _run(count, first, rows, SHORTEST)
+    begin, end, others = _run(count, first, rows, SHORTEST)
     if begin >= end:
         return
     column, slot, lane = tl.arange(0, WIDTH), tl.arange(0, RING), tl.arange(0, GROUP)
@@ -160,8 +182,10 @@ def train_reloaded(
         centre, before, after = tl.load(word + c), tl.load(left + c), tl.load(right + c)
         used = (distance >= -before) & (distance <= after) & (distance != 0)
         context = tl.load(word + c + distance, mask=used, other=0)
+        crowd = tl.load(crowd_in + context, mask=used, other=0.0)
         row = (c - first).to(tl.int64) * K * (2 * WINDOW if PAIR else 1)
         rate = rate_begin + tl.load(at + c) * rate_step
+        shorter = _shortened(crowd, others, rate, MOST)[:, None]
         made += before + after
         for group in range(0, K + 1, GROUP):
             number = group + (slot * 0 if PAIR else lane)
@@ -196,7 +220,7 @@ def train_reloaded(
                     _rows(outputs, drawn, part + column, DIM), mask=(drawn >= 0)[:, None] & real, other=0.0,
                     cache_modifier=".cg",
                 )  # fmt: skip
-                step = tl.load(steps + group)
+                step = tl.load(steps + group) * shorter
                 if PAIR:
                     moved += step * u
                 else:
@@ -205,7 +229,8 @@ def train_reloaded(
             for group in range(0, K + 1, GROUP):
                 number = group + (slot * 0 if PAIR else lane)
                 drawn = _output_words(negatives, row, centre, distance, used, number, K, PAIR)
-                step = tl.load(steps + group)
+                less = _shortened(tl.load(crowd_out + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)
+                step = tl.load(steps + group) * (less[:, None] if PAIR else less[None, :])
                 own = step * v if PAIR else tl.dot(tl.trans(step), v)
                 known = (drawn >= 0)[:, None] & real
                 tl.atomic_add(_rows(outputs, drawn, part + column, DIM), own, mask=known, sem="relaxed")

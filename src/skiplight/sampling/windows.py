@@ -47,6 +47,10 @@ class WindowSampler:
         input: which side of a window is the input word: "context" as in word2vec, where each context word predicts the
             centre, or "centre", where the centre predicts each (`Windows.turned`).
 
+    Attributes:
+        keep: uint32 [V], the keep thresholds (`draws.py`).
+        frequency: float64 [V], the share of each word among the tokens that subsampling leaves.
+
     >>> sampler = WindowSampler(np.array([3, 2, 1]), window=1, subsample=0, negatives=2, exclude="target")
     >>> windows = sampler(Block.of([[0, 1, 2]]))
     >>> windows.target.tolist(), windows.inputs.tolist(), windows.offsets.tolist()
@@ -75,6 +79,8 @@ class WindowSampler:
         self.redrawn: Exclude = "none" if input == "centre" and exclude == "target" else exclude
         self.noise = NoiseDistribution(counts, exponent) if noise is None else noise
         self.keep = keep_thresholds(counts, subsample)
+        kept = np.asarray(counts) * (self.keep + 1.0)
+        self.frequency = kept / kept.sum()
         self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, block: Block) -> Windows:

@@ -1,0 +1,46 @@
+"""Brings blocks to a GPU before they are asked for: read in a thread, pinned, copied on a stream of their own."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import torch
+
+from skiplight.sampling.batches import Block
+
+AHEAD = 2
+"""Blocks that are on their way while one is trained on."""
+
+
+def prefetched(blocks: Iterator[Block], device: torch.device) -> Iterator[Block]:
+    """The same blocks in the same order, on `device`; the caller's stream waits for each block's copy, not the host."""
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+
+    def fetch() -> tuple[Block, torch.cuda.Event | None] | None:
+        block = next(blocks, None)
+        if block is None:
+            return None
+        if stream is None:
+            return block.to(device), None
+        with torch.cuda.stream(stream):
+            return _pinned(block).to(device, non_blocking=True), stream.record_event()
+
+    with ThreadPoolExecutor(1, "skiplight-blocks") as pool:
+        coming: deque[Future] = deque(pool.submit(fetch) for _ in range(AHEAD))
+        while (found := coming.popleft().result()) is not None:
+            coming.append(pool.submit(fetch))
+            block, copied = found
+            if copied is not None:
+                using = torch.cuda.current_stream(device)
+                using.wait_event(copied)
+                for tensor in (block.ids, block.segments, block.document, block.start):
+                    tensor.record_stream(using)
+            yield block
+
+
+def _pinned(block: Block) -> Block:
+    names = ("ids", "segments", "document", "start")
+    return dataclasses.replace(block, **{name: getattr(block, name).pin_memory() for name in names})
