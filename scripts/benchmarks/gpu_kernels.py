@@ -66,7 +66,7 @@ def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> dict[str, An
     registers, stack = (int(number) for number in re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())  # type: ignore[union-attr]
     shared = made.metadata.shared
     fit = min(65536 // (32 * warps * -(-registers // 8) * 8), 64 // warps, 232448 // (shared + 1024), 32)
-    vectors = len(re.findall(r"red\S*add\S*v4\.f32|red\S*v4\.f32\.add", made.asm["ptx"]))
+    vectors = len(re.findall(r"(?:red|atom)\.global\S*v4\.f32", made.asm["ptx"]))
     return {
         "warps": warps, "registers": registers, "spilled": stack, "shared memory": shared, "programs": fit,
         "instructions": warps * longest_loop(code), "vector additions": vectors,

@@ -36,7 +36,7 @@ GROUP = 16
 """Output rows of a matrix product, the least that it takes in every Triton."""
 
 MOST = 4.0
-"""The most that rate · gradients under way in a row may be: lr·n·σ(1-σ) is then at most 1, as in the autograd engine."""
+"""The most that rate · gradients under way in a row may be: as with autograd, lr·n·σ(1-σ) is then at most 1."""
 
 PIECE = 128
 """Columns at a time where rows do not stay in registers."""
