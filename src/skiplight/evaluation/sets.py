@@ -11,10 +11,12 @@ import os
 import weakref
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
+
+if TYPE_CHECKING:
+    from skiplight.corpus.vocabulary import Vocabulary
 
 
 class CaseFolded(NamedTuple):
@@ -30,6 +32,7 @@ _folded: weakref.WeakKeyDictionary[Vocabulary, dict[int, CaseFolded]] = weakref.
 def case_folded(vocabulary: Vocabulary, restrict: int) -> CaseFolded:
     """The first `restrict` words, which are the most frequent, regardless of case; made once for each.
 
+    >>> from skiplight.corpus.vocabulary import Vocabulary
     >>> case_folded(Vocabulary(["paris", "Paris", "Rome"], [9, 5, 2]), restrict=2)
     CaseFolded(ids={'PARIS': 0}, variants={0: [1]})
     """

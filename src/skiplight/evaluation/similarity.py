@@ -11,12 +11,15 @@ from __future__ import annotations
 import math
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.sets import case_folded, malformed, read_set, set_name
-from skiplight.vectors import WordVectors
+
+if TYPE_CHECKING:
+    from skiplight.vectors import WordVectors
 
 SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 

@@ -1,0 +1,389 @@
+"""The fused GPU engine against the ceilings of the card that it runs on, against autograd, and against the CPU engine.
+
+    python scripts/benchmarks/gpu.py --prepare TEXT --output wiki17.npz    # where all of skiplight is installed
+    python scripts/benchmarks/gpu.py [--text wiki17.npz] [--sets FILE ...] [--output FOLDER]
+    python scripts/benchmarks/gpu.py --tiny --interpret                    # no GPU: does it run at all?
+
+The machine with the GPU needs torch, lightning, triton and numba only. Everything is to take less than 8 minutes;
+parts that `--minutes` leaves no time for are passed over and named. Text is synthetic, of Zipf's law, unless `--text`
+is given; the quality of vectors is measured only with it, by similarity sets (word, word, score a line).
+
+- ceilings: `gpu_ceilings.py`, on rows of 128 numbers.
+- speed: raw words/s are tokens before subsampling, effective ones those that it leaves; bytes and atomic additions are
+  those that the design needs (see below), whose ceilings are the card's own rates for rows drawn by Zipf's law.
+- block size and windows in flight: loss of a last pass over the text after the same passes.
+- quality: similarity after the same epochs on GPU and CPU.
+- full softmax: FLOP/s of three products against the card's bf16 rate.
+- input: words/s from a memory map through pinned memory into a step that does nothing.
+
+For a window with R context rows (W + 1 on average) and K + 1 output rows of d numbers, a resident layout reads and adds
+K + 2 rows (its outputs, and one context row that comes and one that goes), a reloaded one reads 2(R + K + 1) rows and
+adds R + K + 1.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import os
+import sys
+import tempfile
+import time
+import types
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+WINDOW, NEGATIVES, SUBSAMPLE = 5, 5, 1e-4
+DIMS = (64, 100, 128, 256, 512)
+
+
+class Text:
+    """Tokens with what a block needs to know of them.
+
+    Attributes:
+        ids: int32 [tokens]; end, document, start: int64 [segments]; counts: int64 [V]; words: str [V], or none.
+    """
+
+    def __init__(self, arrays: Any) -> None:
+        self.ids, self.end, self.document, self.start = (arrays[name] for name in ("ids", "end", "document", "start"))
+        self.counts, self.words = arrays["counts"], list(arrays["words"])
+
+    @classmethod
+    def synthetic(cls, tokens: int, words: int) -> Text:
+        """Words drawn by Zipf's law, independently."""
+        rng = np.random.default_rng(0)
+        chance = 1 / (np.arange(words) + 2.7)
+        ids = np.searchsorted((chance / chance.sum()).cumsum(), rng.random(tokens)).clip(max=words - 1).astype(np.int32)
+        end = np.append(np.arange(10_000, tokens, 10_000), tokens)
+        counts = np.maximum(np.bincount(ids, minlength=words), 1)
+        none = np.zeros(0, str)
+        return cls({
+            "ids": ids, "end": end, "document": np.arange(len(end)), "start": np.zeros(len(end), np.int64),
+            "counts": counts, "words": none,
+        })  # fmt: skip
+
+    def blocks(self, tokens: int, epoch: int = 0) -> Iterator[Any]:
+        """Blocks of about `tokens` tokens, in the order of the text."""
+        import torch
+
+        from skiplight.sampling.batches import Block
+
+        cell = (self.end - 1) // tokens
+        cuts = [0, *(np.flatnonzero(np.diff(cell)) + 1).tolist(), len(self.end)]
+        for index, (first, stop) in enumerate(itertools.pairwise(cuts)):
+            begin = int(self.end[first - 1]) if first else 0
+            arrays = (
+                np.array(self.ids[begin : self.end[stop - 1]]),
+                np.concatenate([[0], self.end[first:stop] - begin]),
+                np.array(self.document[first:stop]),
+                np.array(self.start[first:stop]),
+            )
+            yield Block(*(torch.from_numpy(array) for array in arrays), epoch, index)
+
+
+def prepare(path: str, output: Path) -> None:
+    """Writes a text's tokens and vocabulary for a machine without the packages that read it."""
+    from skiplight.assembly import prepare_text
+    from skiplight.options import from_mapping
+
+    data = {"source": "files", "path": path, "normalise": "text8", "heldout": 0.0}
+    text = prepare_text(from_mapping({"data": data}))
+    train = text.train  # type: ignore[union-attr]
+    np.savez_compressed(
+        output, ids=np.asarray(train.ids(0, train.tokens)), end=train.end, document=train.document, start=train.start,
+        counts=text.vocabulary.counts, words=np.array(text.vocabulary.words),
+    )  # fmt: skip
+
+
+class Bench:
+    """What all parts share: the device, the text, how much time is left, and what has been found."""
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        import torch
+
+        self.options, self.tiny = options, options.tiny
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        if self.device.type == "cpu" and not options.interpret:
+            raise SystemExit("there is no GPU here that torch can use: give --tiny --interpret to see whether it runs")
+        self.begin = time.perf_counter()
+        self.text = Text(np.load(options.text)) if options.text else self.synthetic()
+        self.found: dict[str, Any] = {"device": self.name(), "smoke test, no figures": self.tiny}
+
+    def name(self) -> str:
+        import torch
+
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "interpreter"
+
+    def synthetic(self) -> Text:
+        return Text.synthetic(60, 50) if self.tiny else Text.synthetic(16_000_000, 70_000)
+
+    def sampler(self, seed: int = 0) -> Any:
+        from skiplight.sampling.windows import WindowSampler
+
+        subsample = 0 if self.tiny else SUBSAMPLE
+        return WindowSampler(self.text.counts, seed=seed, window=WINDOW, negatives=NEGATIVES, subsample=subsample)
+
+    def engine(self, kind: str, dim: int, seed: int = 0, programs: int | None = None) -> Any:
+        """An engine with fresh tables: resident, reloaded, cpu or autograd."""
+        import torch
+
+        from skiplight.engines.autograd import AutogradEngine
+        from skiplight.engines.fused_cpu import FusedCpuEngine
+        from skiplight.engines.fused_gpu import FusedGpuEngine, crowds, shape
+        from skiplight.objectives.base import Tables
+        from skiplight.objectives.negative_sampling import NegativeSampling
+
+        sampler = self.sampler(seed)
+        device = torch.device("cpu") if kind == "cpu" else self.device
+        tables = Tables(len(self.text.counts), dim, seed=seed).to(device)
+        objective = NegativeSampling(sampler.noise.probabilities).to(device)
+        optimizer = torch.optim.SGD(tables.parameters(), lr=1.0)
+        if kind == "autograd":
+            return AutogradEngine(objective, tables, optimizer)
+        if kind == "cpu":
+            return FusedCpuEngine(objective, tables, optimizer, sampler)
+        engine = FusedGpuEngine(objective, tables, optimizer, sampler, programs)
+        layout = shape(dim, WINDOW, pair=False, resident=kind == "resident")
+        if layout != engine.shape:
+            engine.shape = layout
+            engine.crowds = [torch.from_numpy(c).float().to(device) for c in crowds(sampler, layout.resident)]
+        return engine
+
+    def train(self, engine: Any, epochs: int, block_tokens: int, lr: float = 0.025) -> list[float]:
+        """Trains as a run does; the mean loss of each epoch."""
+        total, done, losses = epochs * len(self.text.ids), 0, []
+        device = engine.tables.input.weight.device
+        for epoch in range(epochs):
+            results = []
+            for block in self.text.blocks(block_tokens, epoch):
+                rates = [lr * max(1 - tokens / total, 1e-4) for tokens in (done, done + len(block.ids))]
+                results.append(engine.step(block.to(device), *rates))
+                done += len(block.ids)
+            losses.append(sum(float(r.loss_sum) for r in results) / max(sum(int(r.pairs) for r in results), 1))
+        return losses
+
+    def part(self, name: str, work: Callable[[], Any]) -> None:
+        """Does one part, where time is left for it."""
+        minutes = (time.perf_counter() - self.begin) / 60
+        if minutes > self.options.minutes:
+            print(f"{name}: passed over, {minutes:.1f} minutes are gone")
+            return
+        self.found[name] = work()
+        print(f"\n{name} ({(time.perf_counter() - self.begin) / 60 - minutes:.1f} min)")
+        show(self.found[name])
+        (self.options.output / "gpu.json").write_text(json.dumps(self.found, indent=1))
+
+
+def show(found: Any) -> None:
+    """A dict as lines, a list of dicts as a table."""
+    rows = found if isinstance(found, list) else [{"what": key, "value": value} for key, value in found.items()]
+    if not rows:
+        return
+    cells = [[figure(row.get(head, "")) for head in rows[0]] for row in rows]
+    widths = [max(len(row[i]) for row in [[*rows[0]], *cells]) for i in range(len(rows[0]))]
+    for row in [[*rows[0]], *cells]:
+        print("  " + "  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)))
+
+
+def figure(value: Any) -> str:
+    return f"{value:,.4g}" if isinstance(value, float) else str(value)
+
+
+def measure_ceilings(bench: Bench) -> dict[str, float]:
+    import torch
+    from gpu_ceilings import ceilings
+
+    return ceilings(bench.device, torch.from_numpy(bench.sampler().frequency), 16 if bench.tiny else 128, bench.tiny)
+
+
+def measure_speed(bench: Bench) -> list[dict[str, Any]]:
+    from gpu_ceilings import seconds
+
+    found, limits = [], bench.found["ceilings"]
+    block = next(bench.text.blocks(2_000_000)).to(bench.device)
+    windows = bench.sampler()(block.to("cpu"))
+    repeats = 1 if bench.tiny else 3
+    for dim in (16,) if bench.tiny else DIMS:
+        for kind in ("resident", "reloaded"):
+            engine = bench.engine(kind, dim)
+            spent = seconds(lambda e=engine: e.step(block, 0.01, 0.01), bench.device, repeats)  # type: ignore[misc]
+            contexts, outputs = windows.pairs / len(windows.target), NEGATIVES + 1
+            added = 1 + outputs if kind == "resident" else contexts + outputs
+            read = added if kind == "resident" else 2 * added
+            rate = len(windows.target) / spent
+            found.append({
+                "d": dim, "layout": kind, "programs": engine.programs, "M raw words/s": len(block.ids) / spent / 1e6,
+                "M effective words/s": rate / 1e6, "M pairs/s": windows.pairs / spent / 1e6,
+                "GB/s read": rate * read * 4 * dim / 1e9, "of ceiling": rate * read * 4 * dim / limits["read_zipf"],
+                "G additions/s": rate * added * dim / 1e9, "of their ceiling": rate * added * dim / limits["add_zipf"],
+            })  # fmt: skip
+    return found
+
+
+def measure_rivals(bench: Bench) -> list[dict[str, Any]]:
+    """Raw words/s of the autograd engine, and of plain products with updates by index_add, compiled by torch."""
+    import torch
+    from gpu_ceilings import seconds
+
+    dim = 16 if bench.tiny else 128
+    engine, sampler = bench.engine("autograd", dim), bench.sampler()
+    tables, rates = engine.tables, []
+
+    def autograd(block: Any) -> None:
+        engine.optimizer.zero_grad()
+        result = engine.step(sampler(block), 0.01, 0.01)
+        result.loss.backward()
+        engine.optimizer.step()
+
+    def plain(v: Any, u: Any, inputs: Any, words: Any, counts: Any) -> None:
+        context, output = v[inputs], u[words]
+        sign = torch.ones_like(words[:1], dtype=v.dtype)
+        sign[:, 0] = -1.0
+        scores = torch.bmm(context, output.transpose(1, 2)) * sign[:, None]
+        step = -0.01 * sign[:, None] * torch.sigmoid(scores) * counts
+        v.index_add_(0, inputs.flatten(), torch.bmm(step, output).flatten(0, 1))
+        u.index_add_(0, words.flatten(), torch.bmm(step.transpose(1, 2), context).flatten(0, 1))
+
+    # A block that autograd's sparse gradients, and the padded windows of the other, have memory for.
+    block = next(bench.text.blocks(100_000)).to(bench.device)
+    spent = seconds(lambda: autograd(block), bench.device, 1 if bench.tiny else 3)
+    rates.append({"system": "autograd engine", "M raw words/s": len(block.ids) / spent / 1e6})
+    windows = sampler(block)
+    sizes = windows.offsets.diff()
+    slot = torch.arange(2 * WINDOW, device=bench.device)
+    counts = (slot < sizes[:, None])[:, :, None].float()
+    inputs = windows.inputs[(windows.offsets[:-1, None] + slot).clamp(max=windows.pairs - 1)].long()
+    words = torch.cat([windows.target[:, None], windows.negatives], 1).long()
+    step = plain if bench.tiny else torch.compile(plain)
+    v, u = tables.input.weight.detach(), tables.output.weight.detach()
+    spent = seconds(lambda: step(v, u, inputs, words, counts), bench.device, 1 if bench.tiny else 3)
+    rates.append({"system": "torch.compile, windows given", "M raw words/s": len(block.ids) / spent / 1e6})
+    return rates
+
+
+def measure_blocks(bench: Bench) -> list[dict[str, Any]]:
+    """Loss after the same passes, by tokens a block and by windows in flight."""
+    dim, found = (16 if bench.tiny else 100), []
+    standard = bench.engine("resident", dim).programs
+    settings = [(tokens, standard) for tokens in ((100,) if bench.tiny else (20_000, 200_000, 1_000_000, 8_000_000))]
+    settings += [
+        (100 if bench.tiny else 1_000_000, programs) for programs in ((2,) if bench.tiny else (64, 2048, 8192))
+    ]
+    for tokens, programs in settings:
+        for kind in ("resident",) if bench.tiny else ("resident", "reloaded"):
+            losses = bench.train(bench.engine(kind, dim, programs=programs), 1 if bench.tiny else 2, tokens)
+            found.append({"layout": kind, "block": tokens, "in flight": programs, "loss": losses[-1]})
+    return found
+
+
+def measure_quality(bench: Bench) -> list[dict[str, Any]]:
+    """Similarity, and seconds of training, after 5 epochs on the GPU and on this machine's CPU."""
+    found = []
+    for seed in range(1 if bench.tiny else 3):
+        for kind in ("resident", "reloaded", "cpu"):
+            engine = bench.engine(kind, 16 if bench.tiny else 100, seed)
+            begin = time.perf_counter()
+            losses = bench.train(engine, 1 if bench.tiny else 5, 1_000_000)
+            row = {"engine": kind, "seed": seed, "seconds": time.perf_counter() - begin, "loss": losses[-1]}
+            found.append(row | similarities(bench, engine.tables.input.weight.detach().cpu()))
+    return found
+
+
+def similarities(bench: Bench, table: Any) -> dict[str, float]:
+    """Scores on the sets that were given; none without words."""
+    from torch.nn.functional import normalize
+
+    from skiplight.evaluation.similarity import similarity
+
+    if not bench.text.words:
+        return {}
+    vocabulary = types.new_class("Words")()
+    vocabulary.words = bench.text.words
+    vectors = types.SimpleNamespace(vocabulary=vocabulary, unit=lambda: normalize(table))
+    return {Path(path).stem: similarity(vectors, path).score for path in bench.options.sets}  # type: ignore[arg-type]
+
+
+def measure_input(bench: Bench) -> dict[str, float]:
+    """Words a second from a file to the device; on a CPU, to a copy of them."""
+    from skiplight.prefetch import prefetched
+
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(Path(folder, "ids.npy"), bench.text.ids)
+        mapped = Text(vars(bench.text) | {"ids": np.load(Path(folder, "ids.npy"), mmap_mode="r")})
+        rates = []
+        for _ in range(2 if bench.tiny else 5):
+            begin = time.perf_counter()
+            for block in prefetched(mapped.blocks(1_000_000), bench.device):
+                last = block.ids[-1:]
+            int(last)  # waits for the last copy
+            rates.append(len(mapped.ids) / (time.perf_counter() - begin) / 1e6)
+    return {"M words/s": float(np.median(rates))}
+
+
+def plot(bench: Bench, path: Path) -> None:
+    """The roofline of both layouts: effective words/s by dimension, under what reads and additions alone allow."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: matplotlib is not installed")
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    limits, rows = bench.found["ceilings"], bench.found["speed"]
+    for kind, style in (("resident", "o-"), ("reloaded", "s-")):
+        own = [row for row in rows if row["layout"] == kind]
+        axes.plot([r["d"] for r in own], [r["M effective words/s"] for r in own], style, label=kind)
+        color = axes.lines[-1].get_color()
+        for share, dashes, what in (("of ceiling", "--", "reads"), ("of their ceiling", ":", "additions")):
+            roof = [row["M effective words/s"] / row[share] for row in own]
+            axes.plot([r["d"] for r in own], roof, dashes, color=color, label=f"{kind}: {what} alone")
+    axes.set(xscale="log", yscale="log", xlabel="dimension", ylabel="M effective words/s")
+    smoke = ", smoke test without meaning" if bench.tiny else ""
+    axes.set_title(f"{bench.found['device']}: {limits['copy'] / 1e12:.2f} TB/s copied{smoke}")
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize="small")
+    figure.savefig(path, dpi=150)
+
+
+PARTS: dict[str, Callable[[Bench], Any]] = {
+    "ceilings": measure_ceilings,
+    "speed": measure_speed,
+    "input": measure_input,
+    "quality": measure_quality,
+    "block size and windows in flight": measure_blocks,
+    "rivals": measure_rivals,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--prepare", metavar="TEXT")
+    parser.add_argument("--text", type=Path)
+    parser.add_argument("--sets", nargs="*", default=[])
+    parser.add_argument("--output", type=Path, default=Path("benchmarks"))
+    parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--tiny", action="store_true")
+    parser.add_argument("--interpret", action="store_true")
+    options = parser.parse_args()
+    if options.prepare:
+        prepare(options.prepare, options.output)
+        return
+    if options.interpret:
+        os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
+    options.output.mkdir(parents=True, exist_ok=True)
+    bench = Bench(options)
+    print(bench.name(), "- a smoke test: no figure means anything" if bench.tiny else "")
+    for name, work in PARTS.items():
+        bench.part(name, lambda work=work: work(bench))  # type: ignore[misc]
+    plot(bench, options.output / "gpu.png")
+
+
+if __name__ == "__main__":
+    sys.path.insert(0, str(Path(__file__).parent))
+    main()
