@@ -293,6 +293,26 @@ def measure_quality(bench: Bench) -> list[dict[str, Any]]:
     return found
 
 
+def measure_softmax(bench: Bench) -> dict[str, float]:
+    """Loss and gradients of full softmax over the vocabulary; FLOP are those of three products."""
+    import torch
+    from gpu_ceilings import seconds
+
+    from skiplight.objectives.full_softmax_triton import softmax
+
+    dim, kind = (16, torch.float32) if bench.tiny else (128, torch.bfloat16)
+    windows = bench.sampler()(next(bench.text.blocks(200_000)))
+    inputs, counts = torch.unique(windows.inputs, return_counts=True)
+    targets = windows.target[windows.window_of_pair()[torch.argsort(windows.inputs)]].long().to(bench.device)
+    words = len(bench.text.counts)
+    v, u = (torch.randn((rows, dim), device=bench.device).to(kind) for rows in (len(inputs), words))
+    counts = counts.to(bench.device)
+    spent = seconds(lambda: softmax(v, u, None, counts, targets), bench.device, 1 if bench.tiny else 5)
+    rate = 6 * len(inputs) * words * dim / spent
+    share = rate / bench.found["ceilings"]["bf16"]
+    return {"input words": float(len(inputs)), "seconds": spent, "TFLOP/s": rate / 1e12, "of the bf16 rate": share}
+
+
 def similarities(bench: Bench, table: Any) -> dict[str, float]:
     """Scores on the sets that were given; none without words."""
     from torch.nn.functional import normalize
@@ -355,6 +375,7 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
     "ceilings": measure_ceilings,
     "speed": measure_speed,
     "input": measure_input,
+    "full softmax": measure_softmax,
     "quality": measure_quality,
     "block size and windows in flight": measure_blocks,
     "rivals": measure_rivals,

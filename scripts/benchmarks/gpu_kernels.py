@@ -2,9 +2,9 @@
 
     python scripts/benchmarks/gpu_kernels.py [--json]
 
-Triton's own assembler compiles for sm_90 (H100, H200) ahead of time. Instructions are those of the loop over windows,
-of one warp, times the number of warps of a program. A processor of such a GPU has 65,536 registers and 227 KB of
-shared memory, so the table also says how many programs fit one.
+Triton's own assembler compiles for sm_90 (H100, H200) ahead of time. Instructions are those of the loop over windows
+(for full softmax: over tiles) of one warp, times the number of warps of a program. A processor of such a GPU has 65,536
+registers and 227 KB of shared memory, so the table also says how many programs fit one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from triton.compiler import ASTSource
 
 from skiplight.engines import fused_gpu_triton
 from skiplight.engines.fused_gpu import MOST, SHORTEST, shape
+from skiplight.objectives import full_softmax_triton
 from skiplight.sampling import windows_triton
 from skiplight.sampling.draws import ATTEMPTS
 
@@ -49,16 +50,24 @@ TYPES = {
     "fp32": "rate_begin rate_step",
 }
 
+SOFTMAX_TYPES = {
+    "*bf16": "vectors output",
+    "*fp32": "bias log_sum expected counts by_output by_bias",
+    "i32": "n words",
+}
 
-def compiled(kernel: Any, constants: dict[str, Any], warps: int) -> dict[str, Any]:
-    """Compiles a kernel; what it takes of a processor."""
-    types = {name: kind for kind, names in TYPES.items() for name in names.split()}
+
+def compiled(
+    kernel: Any, constants: dict[str, Any], warps: int, stages: int = 1, table: dict[str, str] = TYPES
+) -> dict[str, Any]:
+    """Compiles a kernel, whose arguments have the types of `table`; what it takes of a processor."""
+    types = {name: kind for kind, names in table.items() for name in names.split()}
     names = [parameter.name for parameter in kernel.params]
     signature = {name: "constexpr" if name in constants else types[name] for name in names}
     aligned = {(i,): [["tt.divisibility", 16]] for i, name in enumerate(names) if signature[name].startswith("*")}
     constexprs = {(names.index(name),): value for name, value in constants.items()}
     source = ASTSource(fn=kernel, signature=signature, constexprs=constexprs, attrs=aligned)
-    made = triton.compile(source, target=TARGET, options={"num_warps": warps, "num_stages": 1})
+    made = triton.compile(source, target=TARGET, options={"num_warps": warps, "num_stages": stages})
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(made.asm["cubin"])
         file.flush()
@@ -116,6 +125,12 @@ def rows() -> list[dict[str, Any]]:
             row = compiled(getattr(fused_gpu_triton, f"train_{kind}"), constants, form.warps)
             setting = {"d": dim, "W": window, "K": negatives, "negatives of": "pair" if pair else "window"}
             made.append({"kernel": f"train_{kind}", **setting} | row)
+    for dim in (100, 128, 256):
+        for name in ("_by_inputs", "_by_outputs"):
+            width = triton.next_power_of_2(dim)
+            constants = {"DIM": dim, "WIDTH": width, "TILE": full_softmax_triton.TILE, "BIAS": True}
+            kernel = getattr(full_softmax_triton, name)
+            made.append({"kernel": name, "d": dim} | compiled(kernel, constants, width // 32, 2, SOFTMAX_TYPES))
     return made
 
 

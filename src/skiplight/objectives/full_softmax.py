@@ -9,10 +9,14 @@ a row for each *different* input word of the step instead of one for each pair. 
 chunk's gradient at once, n_i·p(w|i) less the number of pairs (i,w), while its probabilities are still there: three
 matrix products in all, and memory for one chunk whatever the step. Every gradient counts, however small: where
 probabilities are near 1/V, the small ones are nearly all there is.
+
+On a GPU that may use its tensor cores (`trainer.precision=bf16-mixed`, or TF32 allowed in torch) logits are not even
+written: `full_softmax_triton.py`.
 """
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import torch
@@ -23,6 +27,9 @@ from skiplight.sampling.batches import Windows
 
 CHUNK = 2**22
 """Logits at a time, where the user does not say how many rows: 16 MB."""
+
+WIDEST = 256
+"""Numbers in a vector, up to which a GPU's sums over the vocabulary stay in registers."""
 
 
 class FullSoftmax(Objective):
@@ -86,6 +93,13 @@ class _SoftmaxLoss(torch.autograd.Function):
         # Products are made as mixed precision wants them, sums and exponentials in the tables' own type.
         kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.dtype
         train = any(context.needs_input_grad)
+        if train and _on_chip(vectors, kind):
+            from skiplight.objectives.full_softmax_triton import softmax
+
+            row = None if bias is None else bias.squeeze(1).float()
+            made = softmax(vectors.to(kind), output.to(kind), row, counts, targets)
+            context.save_for_backward(made.by_vectors, made.by_output, None if bias is None else made.by_bias[:, None])
+            return made.loss
         by_vectors, by_output, by_bias = torch.empty_like(vectors), torch.zeros_like(output), None
         if bias is not None:
             by_bias = torch.zeros_like(bias)
@@ -124,3 +138,9 @@ class _SoftmaxLoss(torch.autograd.Function):
             for kept, needed in zip(context.saved_tensors, context.needs_input_grad, strict=False)
         )
         return by_vectors, by_output, by_bias, None, None, None
+
+
+def _on_chip(vectors: Tensor, kind: torch.dtype) -> bool:
+    """Whether the kernels that write no logits can make the products."""
+    allowed = kind == torch.bfloat16 or (kind == torch.float32 and torch.backends.cuda.matmul.allow_tf32)
+    return vectors.device.type == "cuda" and allowed and vectors.shape[1] <= WIDEST and find_spec("triton") is not None

@@ -70,7 +70,8 @@ class DeviceSampler:
         segment_of = torch.repeat_interleave(
             torch.arange(len(block.start), dtype=torch.int32, device=device), block.segments.diff(), output_size=tokens
         )
-        half, word, left, right, at = torch.empty((5, tokens), dtype=torch.int32, device=device)
+        # Each of its own, since Triton compiles anew for arrays that do not begin at a multiple of 16 bytes.
+        half, word, left, right, at = (torch.empty(tokens, dtype=torch.int32, device=device) for _ in range(5))
         place = torch.empty(tokens, dtype=torch.int64, device=device)
         grid = (triton.cdiv(tokens, TILE),)
         _sift[grid](
@@ -83,7 +84,7 @@ class DeviceSampler:
             block.ids, segment_of, block.segments, block.document, block.start, half, ends,
             word, left, right, at, place, tokens, TILE,
         )  # fmt: skip
-        return Centres(ends[-1:], word, left, right, at, place)
+        return Centres(ends[-1:].clone(), word, left, right, at, place)
 
     def negatives(self, block: Block, centres: Centres, first: int, out: Tensor) -> None:
         """Draws the negatives of `len(out)` centres from number `first` on.

@@ -1,0 +1,150 @@
+"""Full softmax on a GPU with logits that never leave the chip: two kernels in the manner of flash attention (Dao et
+al. 2022).
+
+`_by_inputs` goes through the output table for a tile of input vectors and keeps, of each, the running largest score,
+the sum of exponentials, and their sum weighted by the output vectors: logsumexp and Σ_w p(w|i) u_w, two matrix products
+in one pass. `_by_outputs` goes through the input vectors for a tile of output vectors, makes the scores again, and sums
+Σ_i n_i p(w|i) v_i. That is four products on tensor cores, where three would do if logits were kept; in return no logit
+is ever written. Exponentials and sums are float32. What the observed pairs add is a product of two rows each, by plain
+tensor operations.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+TILE = 64
+"""Rows of either side at a time."""
+
+
+PAIRS = 2**18
+"""Observed pairs at a time, two rows each."""
+
+
+class Softmax(NamedTuple):
+    """-Σ log p(o|i), float64 [], and its gradients by input vectors, output vectors and bias."""
+
+    loss: Tensor
+    by_vectors: Tensor
+    by_output: Tensor
+    by_bias: Tensor
+
+
+class Dense(NamedTuple):
+    """What the softmax over all words gives a set of input words.
+
+    Attributes:
+        log_sum: float32 [n], logsumexp of the scores of each.
+        expected: float32 [n, d], Σ_w p(w|i) u_w.
+        by_output: float32 [V, d], Σ_i n_i p(w|i) v_i.
+        by_bias: float32 [V], Σ_i n_i p(w|i).
+    """
+
+    log_sum: Tensor
+    expected: Tensor
+    by_output: Tensor
+    by_bias: Tensor
+
+
+def softmax(vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor, targets: Tensor) -> Softmax:
+    """Loss and gradients of all pairs.
+
+    Args:
+        vectors, output, bias: as for `dense`.
+        counts: int64 [n], how many pairs each input word has.
+        targets: int64 [pairs], the output words of the first input word, then of the second, and so on.
+    """
+    log_sum, expected, by_output, by_bias = dense(vectors, output, bias, counts)
+    by_vectors = expected * counts[:, None]
+    loss = (counts * log_sum).sum(dtype=torch.float64)
+    row = torch.repeat_interleave(torch.arange(len(counts), device=targets.device), counts, output_size=len(targets))
+    for of, word in zip(row.split(PAIRS), targets.split(PAIRS), strict=True):
+        v, u = vectors[of].float(), output[word].float()
+        loss -= (v * u).sum(dtype=torch.float64)
+        by_vectors.index_add_(0, of, u, alpha=-1)
+        by_output.index_add_(0, word, v, alpha=-1)
+        by_bias.index_add_(0, word, torch.ones_like(by_bias[:1]).expand(len(word)), alpha=-1)
+        if bias is not None:
+            loss -= bias[word].sum(dtype=torch.float64)
+    return Softmax(loss, by_vectors, by_output, by_bias)
+
+
+def dense(vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor) -> Dense:
+    """The softmax's sums over the vocabulary.
+
+    Args:
+        vectors: [n, d], d at most 256, in the type of the products: bfloat16, or float32 for TF32.
+        output: [V, d], in the same type.
+        bias: float32 [V], or None.
+        counts: [n], how often each input word counts.
+    """
+    (n, dim), words, device = vectors.shape, len(output), vectors.device
+    width = max(16, triton.next_power_of_2(dim))
+    log_sum, expected = torch.empty(n, device=device), torch.empty((n, dim), device=device)
+    one = log_sum if bias is None else bias
+    options = {"num_warps": max(width // 32, 4), "num_stages": 2}
+    constants = (dim, width, TILE, bias is not None)
+    _by_inputs[(triton.cdiv(n, TILE),)](vectors, output, one, log_sum, expected, n, words, *constants, **options)
+    by_output, by_bias = torch.empty((words, dim), device=device), torch.empty(words, device=device)
+    _by_outputs[(triton.cdiv(words, TILE),)](
+        vectors, output, one, log_sum, counts.float(), by_output, by_bias, n, words, *constants, **options
+    )
+    return Dense(log_sum, expected, by_output, by_bias)
+
+
+@triton.jit(do_not_specialize=["n", "words"])
+def _by_inputs(
+    vectors, output, bias, log_sum, expected, n, words,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr, BIAS: tl.constexpr,
+):  # fmt: skip
+    row, column = tl.program_id(0) * TILE + tl.arange(0, TILE), tl.arange(0, WIDTH)
+    mine = (row < n)[:, None] & (column < DIM)[None, :]
+    v = tl.load(vectors + row.to(tl.int64)[:, None] * DIM + column[None, :], mask=mine, other=0.0)
+    largest, total = tl.full([TILE], -float("inf"), tl.float32), tl.zeros([TILE], tl.float32)
+    weighted = tl.zeros([TILE, WIDTH], tl.float32)
+    for first in range(0, words, TILE):
+        word = first + tl.arange(0, TILE)
+        there = (word < words)[:, None] & (column < DIM)[None, :]
+        u = tl.load(output + word.to(tl.int64)[:, None] * DIM + column[None, :], mask=there, other=0.0)
+        scores = tl.dot(v, tl.trans(u))
+        if BIAS:
+            scores += tl.load(bias + word, mask=word < words, other=0.0)[None, :]
+        scores = tl.where((word < words)[None, :], scores, -float("inf"))
+        larger = tl.maximum(largest, tl.max(scores, 1))
+        p, shrink = tl.exp(scores - larger[:, None]), tl.exp(largest - larger)
+        total = total * shrink + tl.sum(p, 1)
+        weighted = tl.dot(p.to(u.dtype), u, weighted * shrink[:, None])
+        largest = larger
+    tl.store(log_sum + row, largest + tl.log(total), mask=row < n)
+    tl.store(expected + row.to(tl.int64)[:, None] * DIM + column[None, :], weighted / total[:, None], mask=mine)
+
+
+@triton.jit(do_not_specialize=["n", "words"])
+def _by_outputs(
+    vectors, output, bias, log_sum, counts, by_output, by_bias, n, words,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr, BIAS: tl.constexpr,
+):  # fmt: skip
+    word, column = tl.program_id(0) * TILE + tl.arange(0, TILE), tl.arange(0, WIDTH)
+    mine = (word < words)[:, None] & (column < DIM)[None, :]
+    u = tl.load(output + word.to(tl.int64)[:, None] * DIM + column[None, :], mask=mine, other=0.0)
+    own = tl.zeros([TILE], tl.float32)
+    if BIAS:
+        own = tl.load(bias + word, mask=word < words, other=0.0)
+    total, weighted = tl.zeros([TILE], tl.float32), tl.zeros([TILE, WIDTH], tl.float32)
+    for first in range(0, n, TILE):
+        row = first + tl.arange(0, TILE)
+        there = (row < n)[:, None] & (column < DIM)[None, :]
+        v = tl.load(vectors + row.to(tl.int64)[:, None] * DIM + column[None, :], mask=there, other=0.0)
+        count = tl.load(counts + row, mask=row < n, other=0.0)
+        scores = tl.dot(u, tl.trans(v)) + own[:, None]
+        p = tl.exp(scores - tl.load(log_sum + row, mask=row < n, other=0.0)[None, :])
+        p = tl.where((count > 0)[None, :], p * count[None, :], 0.0)
+        total += tl.sum(p, 1)
+        weighted = tl.dot(p.to(v.dtype), v, weighted)
+    tl.store(by_output + word.to(tl.int64)[:, None] * DIM + column[None, :], weighted, mask=mine)
+    tl.store(by_bias + word, total, mask=word < words)
