@@ -37,7 +37,7 @@ def _add(table, index, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexp
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median time of `work`, after a first run that may compile."""
+    """Median time of `work`, after a first run that may compile (the only one, without repeats)."""
     taken = []
     for _ in range(repeats + 1):
         wait(device)
@@ -45,7 +45,7 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
         work()
         wait(device)
         taken.append(time.perf_counter() - begin)
-    return statistics.median(taken[1:])
+    return statistics.median(taken[1:] or taken)
 
 
 def wait(device: torch.device) -> None:
@@ -65,7 +65,7 @@ def ceilings(device: torch.device, frequency: torch.Tensor, dim: int, tiny: bool
     Returns:
         `copy`: bytes read and written; `read_*`: bytes of random rows read; `add_*`: float32 additions; `bf16`: FLOP.
     """
-    words, count, repeats = len(frequency), 2 * ROWS if tiny else 2**20, 1 if tiny else 5
+    words, count, repeats = len(frequency), 2 * ROWS if tiny else 2**20, 0 if tiny else 5
     width = triton.next_power_of_2(dim)
     memory = torch.empty(2**10 if tiny else 2**28, device=device)
     other = torch.empty_like(memory)

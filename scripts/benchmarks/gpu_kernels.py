@@ -125,7 +125,7 @@ def rows() -> list[dict[str, Any]]:
             row = compiled(getattr(fused_gpu_triton, f"train_{kind}"), constants, form.warps)
             setting = {"d": dim, "W": window, "K": negatives, "negatives of": "pair" if pair else "window"}
             made.append({"kernel": f"train_{kind}", **setting} | row)
-    for dim in (100, 128, 256):
+    for dim in (128, 256):
         for name in ("_by_inputs", "_by_outputs"):
             width = triton.next_power_of_2(dim)
             constants = {"DIM": dim, "WIDTH": width, "TILE": full_softmax_triton.TILE, "BIAS": True}
