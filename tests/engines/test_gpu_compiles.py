@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from skiplight.engines.fused_gpu import WARPS
+
 SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/gpu_kernels.py"
 
 
@@ -22,7 +24,7 @@ def test_every_kernel_compiles_for_sm_90_and_fits() -> None:
     kernels = {"_sift", "_compact", "_draw", "train_resident", "train_reloaded", "_by_inputs", "_by_outputs"}
     assert {row["kernel"] for row in rows} == kernels
     for row in rows:
-        assert row["programs"] >= 1, row
         assert row["spilled"] <= 16, row
         if row["kernel"].startswith("train"):
+            assert row["programs"] >= max(WARPS // row["warps"], 1), row  # all that are launched run at a time
             assert row["vector additions"] > 0, row

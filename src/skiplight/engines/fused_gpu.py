@@ -41,6 +41,9 @@ MOST = 4.0
 PIECE = 128
 """Columns at a time where rows do not stay in registers."""
 
+WARPS = 8
+"""Warps of these kernels that fit a processor at a time, by their registers."""
+
 NEGATIVES = 2**26
 """Negatives that are drawn at a time: 256 MB."""
 
@@ -103,15 +106,19 @@ class FusedGpuEngine(FusedEngine):
         tokens = len(batch.ids)
         if tokens == 0:
             return StepResult(0.0, 0)
-        device, sampler = batch.ids.device, self.device_sampler
+        with torch.cuda.device_of(batch.ids):  # Triton launches where torch is
+            return self._step(batch, lr_begin, (lr_end - lr_begin) / tokens)
+
+    def _step(self, block: Block, rate: float, rate_step: float) -> StepResult:
+        tokens, device, sampler = len(block.ids), block.ids.device, self.device_sampler
         losses = torch.zeros(self.programs, dtype=torch.float64, device=device)
         pairs = torch.zeros(self.programs, dtype=torch.int64, device=device)
-        centres = sampler.centres(batch)
+        centres = sampler.centres(block)
         rows = min(max(NEGATIVES // sampler.per_centre, 1), tokens)
         negatives = torch.empty((rows, sampler.per_centre), dtype=torch.int32, device=device)
         for first in range(0, tokens, rows):
-            sampler.negatives(batch, centres, first, negatives)
-            self._train(centres, negatives, first, losses, pairs, lr_begin, (lr_end - lr_begin) / tokens)
+            sampler.negatives(block, centres, first, negatives)
+            self._train(centres, negatives, first, losses, pairs, rate, rate_step)
         return StepResult(losses.sum(), pairs.sum())
 
     def _train(
@@ -191,7 +198,7 @@ def _power_of_two(size: int) -> int:
 
 
 def _programs(device: torch.device, warps: int) -> int:
-    """How many programs run at a time."""
+    """How many programs run at a time, so that none waits for another to end."""
     if device.type != "cuda":
-        return 4
-    return torch.cuda.get_device_properties(device).multi_processor_count * max(10 // warps, 1)
+        return 4  # the interpreter runs one after the other
+    return torch.cuda.get_device_properties(device).multi_processor_count * max(WARPS // warps, 1)
