@@ -91,7 +91,7 @@ def prepare(path: str, output: Path) -> None:
     from skiplight.assembly import prepare_text
     from skiplight.options import from_mapping
 
-    data = {"source": "files", "path": path, "normalise": "text8", "heldout": 0.0}
+    data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))
     train = text.train  # type: ignore[union-attr]
     np.savez_compressed(

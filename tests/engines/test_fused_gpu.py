@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 
+import lightning
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import DataLoader
 
 from skiplight.engines import fused_gpu
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.fused_gpu import FusedGpuEngine
+from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block, Windows
@@ -212,6 +215,27 @@ def test_empty_blocks_do_nothing() -> None:
         assert (float(result.loss_sum), int(result.pairs)) == (0, 0)
     for got, want in zip(tables.parameters(), some_tables(20).parameters(), strict=True):
         assert torch.equal(got, want)
+
+
+def test_lightning_trains_with_it_and_learns_of_loss_and_pairs_later() -> None:
+    class Here(FusedGpuEngine):
+        device = DEVICE.type
+
+    sampler, tables = a_sampler(window=2), some_tables(20).cpu()
+    blocks = [a_text(6).to("cpu"), a_text(5, 4).to("cpu")]
+    objective = NegativeSampling(sampler.noise.probabilities)
+    module = SkipGramModule(tables, objective, lr=1e-3, total_tokens=15, engine=Here.maker(sampler, None))
+    trainer = lightning.Trainer(
+        accelerator=DEVICE.type, max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
+    )
+    trainer.fit(module, DataLoader(blocks, batch_size=None))  # type: ignore[arg-type]
+    assert trainer.global_step == 2
+    assert module.tokens == 15
+    loss, pairs = module.take_loss()
+    assert pairs == sum(sampler(block).pairs for block in blocks)
+    assert isinstance(pairs, int)
+    assert loss / pairs == pytest.approx(5.0, abs=1.5)
+    assert not torch.equal(tables.input.weight.cpu(), some_tables(20).input.weight.cpu())
 
 
 def test_words_that_repeat_learn_as_in_the_reference_in_the_mean() -> None:
