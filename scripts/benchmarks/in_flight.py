@@ -35,6 +35,8 @@ from skiplight.vectors import WordVectors
 
 DIM, WINDOW, NEGATIVES, SUBSAMPLE, RATE = 100, 5, 5, 1e-3, 0.025
 BLOCK = 1_000_000
+CUT = 4.0
+"""The most that the figure shows of a loss."""
 
 
 class Centres(NamedTuple):
@@ -65,7 +67,7 @@ def centres(sampler: WindowSampler, block: Block) -> Centres:
     return Centres(word[:n], left, right, negatives)
 
 
-@numba.njit(fastmath=True, nogil=True)
+@numba.njit(fastmath={"reassoc", "contract", "arcp"}, error_model="numpy", nogil=True)
 def train(
     word, left, right, negatives, rate, inputs, outputs, window, programs, shortest, crowd_in, crowd_out, most, resident
 ):
@@ -173,10 +175,11 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
         itertools.product(("resident", "reloaded"), (True, False)), ("o-", "o--", "s-", "s--"), strict=True
     ):
         own = [row for row in rows if (row["layout"], row["shortened"]) == (layout, shortened)]
-        points = [(row["in flight"], min(row["losses"][-1], 10.0)) for row in own]
+        # Not a number, too, is out of the picture.
+        points = [(row["in flight"], row["losses"][-1] if row["losses"][-1] < CUT else CUT) for row in own]
         label = f"{layout}, {'steps of frequent rows shortened' if shortened else 'plain'}"
         axes.plot(*zip(*points, strict=True), style, label=label)
-    axes.set(xscale="log", yscale="log", xlabel="windows in flight", ylabel="loss a pair, last epoch (10: 10 or more)")
+    axes.set(xscale="log", xlabel="windows in flight", ylabel=f"loss a pair, last epoch ({CUT:g}: {CUT:g} or more)")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
     figure.savefig(path, dpi=120)
@@ -194,7 +197,7 @@ def main() -> None:
     for programs, resident, shortened in itertools.product(options.in_flight, (True, False), (True, False)):
         rows.append(run(text, programs, resident, shortened, options.epochs))  # type: ignore[arg-type]
         print(json.dumps(rows[-1]), flush=True)
-    (options.output / "in_flight.json").write_text(json.dumps(rows, indent=1))
+        (options.output / "in_flight.json").write_text(json.dumps(rows, indent=1))
     plot(rows, options.output / "in_flight.png")
 
 
