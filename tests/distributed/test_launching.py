@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.vectors import WordVectors
-from tests.runs import command, metrics, newest_step, own_environment, skiplight, train_arguments, train_command
+from tests.runs import apart, command, metrics, newest_step, own_environment, train_arguments, train_command
 from tests.texts import write_texts
 
 TWO = ["trainer.devices=2", "trainer.accelerator=cpu", "distributed.every=4", "data.heldout=0.1", "engine=fused"]
@@ -66,7 +66,7 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Path:
-    done = skiplight(on_two(folder, folder / "whole", "trainer.max_epochs=60", "checkpoint.every=1000"))
+    done = apart(on_two(folder, folder / "whole", "trainer.max_epochs=60", "checkpoint.every=1000"))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder / "whole"
@@ -91,7 +91,7 @@ def test_a_killed_rank_takes_the_other_down_and_the_run_goes_on_to_the_same_tabl
     if rank == 1:
         assert "rank 1 was killed by SIGKILL" in said
         assert "rank 1 was killed by SIGKILL" in (run / "errors" / "0.txt").read_text()
-    done = skiplight(command("resume", str(run)))
+    done = apart(command("resume", str(run)))
     assert done.returncode == 0, done.stderr
     assert tables(run) == tables(undisturbed)
     steps = [line["step"] for line in metrics(run) if "train/loss" in line]
@@ -134,7 +134,7 @@ def test_a_signal_to_one_rank_stops_all_and_other_numbers_of_ranks_go_on(folder:
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, said
     assert newest_step(run) >= before
-    done = skiplight(command("resume", str(run), "--devices", "1"))
+    done = apart(command("resume", str(run), "--devices", "1"))
     assert done.returncode == 0, done.stderr
     ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, undisturbed))
     assert ours["tokens"] == expected["tokens"]
@@ -199,7 +199,7 @@ def test_the_ranks_of_every_trial_of_a_multirun_get_its_options(folder: Path) ->
     run = folder / "grid"
     arguments = train_arguments(folder / "texts" / "*.txt", folder, run, *TWO)
     arguments = [argument for argument in arguments if not argument.startswith("model.dim")]
-    done = skiplight(command(*arguments, "-m", "model.dim=8,12"))
+    done = apart(command(*arguments, "-m", "model.dim=8,12"))
     assert done.returncode == 0, done.stderr
     for number, dim in enumerate((8, 12)):
         ranks = ranks_of(run / str(number))
