@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.runs import skiplight, train_arguments
+from tests.runs import apart, command, skiplight, train_arguments
 from tests.texts import write_texts
 
 from skiplight.cli import main
@@ -31,7 +31,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
     arguments = ["-m", "optim.lr=0.01,1e38,0.02", f"hydra/launcher={launcher}"]
     options = [*train_arguments(texts, folder, parent, "trainer.max_epochs=1", "logger=wandb"), *arguments]
     options = [option for option in options if option != "logger=none"]
-    done = skiplight(options)
+    done = skiplight(options) if launcher == "basic" else apart(command(*options))
     assert done.returncode == 2, done.stderr
     assert "not finished: 1;" in done.stderr
     configs = [yaml.safe_load((parent / str(number) / "config.yaml").read_text()) for number in range(3)]
