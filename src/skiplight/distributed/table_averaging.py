@@ -161,7 +161,7 @@ class TableAveraging(RankStrategy):
 def sum_scale(x: Tensor, ranks: int) -> Tensor:
     """What the sum of what the ranks have added to a row is multiplied by, as x = a·n is of the row.
 
-    >>> sum_scale(torch.tensor([1e-9, 1e9], dtype=torch.float64), 4).tolist()
+    >>> sum_scale(torch.tensor([1e-9, 1e9], dtype=torch.float64), 4).round(decimals=4).tolist()
     [1.0, 0.25]
     """
     x = x.clamp(min=1e-6)
