@@ -89,6 +89,7 @@ def _training() -> ModuleType:
 
     # Lightning sets its level when it is imported, and would tell what hardware it has not found.
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
     return training
 
 

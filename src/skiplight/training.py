@@ -107,6 +107,8 @@ def resume(
     before = config.trainer.devices, config.trainer.num_nodes
     config.trainer.devices, config.trainer.num_nodes = devices or before[0], num_nodes or before[1]
     place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    if place.rank > 0:
+        logging.getLogger("skiplight").setLevel(logging.WARNING)  # the first rank says it for all
     with contextlib.ExitStack() as stack:
         if place.rank == 0:
             stack.enter_context(run.locked(patience))

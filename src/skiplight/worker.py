@@ -81,6 +81,7 @@ def train_folder(run: Path) -> Outcome:
         from skiplight import training
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
         training.resume(run, _watching(run), PATIENCE)
     except PrunedError as error:
         return Outcome("pruned", str(error))

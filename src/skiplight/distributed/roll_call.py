@@ -64,6 +64,7 @@ class RollCall(lightning.Callback):
                     f"rank {rank} begins with other {what} than rank 0 ({said[rank]}, {said[0]}): give all machines the"
                     f" same versions, text and {self.run.path}"
                 )
-        log.info("rank %d of %d: %s on %s", trainer.global_rank, trainer.world_size, self.run.path, about["device"])
         if trainer.is_global_zero:
+            for _, other in heard:
+                log.info(f"rank %(rank)d of {len(heard)}: process %(process)d on %(host)s, %(device)s", other)
             self.run.note(ranks=[about for _, about in heard])
