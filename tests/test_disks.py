@@ -16,7 +16,7 @@ from tests.disks import enlarge, read_only, small_disk
 from tests.runs import left, newest_step, train_arguments
 from tests.texts import write_texts
 
-STEPS = ["checkpoint.every=1e-6", "checkpoint.keep=1000", "trainer.max_epochs=2", "data.heldout=0.1"]
+STEPS = ["checkpoint.every=1e-6", "checkpoint.keep=1000", "trainer.max_epochs=8", "data.heldout=0.1"]
 """A checkpoint at every step, which all stay."""
 
 
