@@ -66,7 +66,7 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Path:
-    done = apart(on_two(folder, folder / "whole", "trainer.max_epochs=30", "checkpoint.every=1000"))
+    done = apart(on_two(folder, folder / "whole", "trainer.max_epochs=12", "checkpoint.every=1000"))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder / "whole"
@@ -77,7 +77,7 @@ def test_a_killed_rank_takes_the_other_down_and_the_run_goes_on_to_the_same_tabl
     folder: Path, undisturbed: Path, rank: int
 ) -> None:
     run = folder / f"killed-{rank}"
-    process = start(on_two(folder, run, "trainer.max_epochs=30", "checkpoint.every=0.02"))
+    process = start(on_two(folder, run, "trainer.max_epochs=12", "checkpoint.every=0.02"))
     wait_for(lambda: newest_step(run) > 8 and len(ranks_of(run)) == 2, process)
     ranks = [about["process"] for about in ranks_of(run)]
     assert ranks[0] == process.pid
@@ -116,7 +116,7 @@ def test_an_error_on_another_rank_is_on_the_screen_and_in_the_folder(folder: Pat
 
 def test_a_signal_to_one_rank_stops_all_and_other_numbers_of_ranks_go_on(folder: Path, undisturbed: Path) -> None:
     run = folder / "stopped"
-    process = start(on_two(folder, run, "trainer.max_epochs=30", "checkpoint.every=1000"))
+    process = start(on_two(folder, run, "trainer.max_epochs=12", "checkpoint.every=1000"))
     wait_for(lambda: (run / "metrics.jsonl").exists(), process)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
@@ -160,7 +160,7 @@ def test_under_torchrun_the_ranks_share_the_run_folder_of_the_job(folder: Path, 
 
 
 def test_a_job_of_slurms_that_is_requeued_goes_on_in_its_folder_and_its_wandb_run(folder: Path, tmp_path: Path) -> None:
-    options = ["logger=wandb", "trainer.max_epochs=30", "checkpoint.every=1000"]
+    options = ["logger=wandb", "trainer.max_epochs=12", "checkpoint.every=1000"]
     arguments = [argument for argument in on_two(folder, tmp_path, *options) if not argument.startswith("run_dir")]
     run = tmp_path / "runs" / "slurm-4711-files"
 
