@@ -162,9 +162,9 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
 
 
 def _check_devices(config: Config) -> None:
-    devices = config.trainer.devices
-    if device_type(config.trainer.accelerator) == "cuda" and devices > torch.cuda.device_count():
-        raise ConfigError(f"`trainer.devices={devices}`: this machine has {torch.cuda.device_count()} GPUs")
+    devices, there = config.trainer.devices, torch.cuda.device_count()
+    if device_type(config.trainer.accelerator) == "cuda" and devices > there:
+        raise ConfigError(f"`trainer.devices={devices}`: this machine has {there} GPUs, give no more")
 
 
 def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:

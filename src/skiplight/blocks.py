@@ -66,12 +66,14 @@ class StoredBlocks:
         order = permutation(len(self), (self.seed, cursor.epoch)).numpy()
         for index in range(cursor.index + worker * world, len(order), workers * world):
             spans = [self._span(number) for number in order[index : index + world]]
+            tokens = sum(end - begin for *_, begin, end in spans)
             first, stop, begin, end = spans[rank] if rank < len(spans) else (0, 0, 0, 0)
             yield _block(
                 self.split.ids(begin, end),
                 *(array[first:stop] for array in (self.split.document, self.split.start, self.split.end)),
-                begin=begin, epoch=cursor.epoch, index=index + rank, tokens=sum(end - begin for *_, begin, end in
-                spans), after=_after(cursor.epoch, index + world, len(order)), )  # fmt: skip
+                begin=begin, epoch=cursor.epoch, index=index + rank, tokens=tokens,
+                after=_after(cursor.epoch, index + world, len(order)),
+            )  # fmt: skip
 
     def _span(self, number: int) -> tuple[int, int, int, int]:
         """First and last + 1 segment of a block, first and last + 1 token."""

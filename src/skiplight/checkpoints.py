@@ -22,7 +22,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from skiplight.distributed.agreement import alike, any_rank, greatest, settle
+from skiplight.distributed.strategy import alike, settle
 from skiplight.errors import RunError
 from skiplight.files import digest, remove, replacing, writing
 from skiplight.signals import StopRequest
@@ -127,9 +127,9 @@ class Checkpointing(Checkpoint):
         if not alike(trainer):
             return  # saving would move the tables, and when it is due depends on the clock
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every
-        if not any_rank(trainer, due or self.stop.signal is not None):
+        if not trainer.strategy.reduce_boolean_decision(due or self.stop.signal is not None, all=False):
             return
-        if signal := greatest(trainer, self.stop.signal or 0):
+        if signal := int(trainer.strategy.reduce(torch.tensor(self.stop.signal or 0), reduce_op="max")):
             self.stop.signal = signal
             trainer.should_stop = True
         self._save(trainer)

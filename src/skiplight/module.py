@@ -17,7 +17,6 @@ import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor
 
-from skiplight.distributed.agreement import summed
 from skiplight.engines.autograd import AutogradEngine, optimizer_class
 from skiplight.engines.base import Engine, GradientCounts, Request
 from skiplight.errors import ConfigError, DivergedError, RunError
@@ -190,21 +189,28 @@ class SkipGramModule(lightning.LightningModule):
         )
 
     def take_loss(self) -> tuple[float, int]:
-        """The summed loss and the number of pairs since the last call, which it sets back to zero."""
+        """The summed loss and the number of pairs since the last call, which it sets back to zero.
+
+        Over all ranks, which call this at the same tokens.
+        """
         self.check_finite()
-        loss, pairs = float(self.loss_sum), int(self.pairs)
+        loss, pairs = self._over_ranks()
         self.loss_sum.zero_()
         self.pairs = 0
         return loss, pairs
 
+    def _over_ranks(self) -> tuple[float, int]:
+        both = torch.tensor([float(self.loss_sum), int(self.pairs)], dtype=torch.float64)
+        if self._trainer is not None:
+            both = self._trainer.strategy.reduce(both, reduce_op="sum")
+        loss, pairs = both.tolist()
+        return loss, int(pairs)
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_finite()
         self.check_tables_finite()
-        loss, pairs = float(self.loss_sum), int(self.pairs)
-        world = 1
-        if self._trainer is not None:
-            loss, pairs = summed(self._trainer, loss, pairs)
-            world = self._trainer.world_size
+        loss, pairs = self._over_ranks()
+        world = 1 if self._trainer is None else self._trainer.world_size
         checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": loss, "pairs": pairs, "world_size": world}
 
     def _count_steps_anew(self, checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:

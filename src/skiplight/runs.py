@@ -141,9 +141,11 @@ class RunFolder:
         return name
 
     def clean(self) -> None:
-        """Removes what a killed process left half-written."""
+        """Removes what a killed process left half-written, and makes the place of checkpoints that were dropped."""
         for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
             remove(leftover)
+        with writing(self.checkpoints):
+            self.checkpoints.mkdir(exist_ok=True)
 
     def drop_checkpoints(self) -> None:
         """Removes the checkpoints of a finished run: its vectors are what is left to use, and nothing resumes it."""

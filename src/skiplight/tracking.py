@@ -13,7 +13,6 @@ from typing import Any
 
 import lightning
 
-from skiplight.distributed.agreement import summed
 from skiplight.files import replacing, sync, writing
 from skiplight.module import SkipGramModule
 
@@ -99,24 +98,24 @@ class Tracking(lightning.Callback):
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        self._collect(trainer, pl_module)
+        self._collect(pl_module)
         self._epoch = (0.0, 0)
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        self._collect(trainer, pl_module)
+        self._collect(pl_module)
         if self._epoch[1]:
             self.epoch_loss = self._epoch[0] / self._epoch[1]
 
-    def _collect(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+    def _collect(self, module: SkipGramModule) -> None:
         """Takes the loss since the last time over from all ranks, which call this at the same tokens."""
-        loss, pairs = summed(trainer, *module.take_loss())
+        loss, pairs = module.take_loss()
         self.pairs += pairs
         self._line = self._line[0] + loss, self._line[1] + pairs
         self._epoch = self._epoch[0] + loss, self._epoch[1] + pairs
 
     def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
-        self._collect(trainer, module)
+        self._collect(module)
         loss, pairs = self._line
         if pairs == 0:
             return
@@ -129,7 +128,7 @@ class Tracking(lightning.Callback):
 
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
         """Appends a line with `metrics` and where in the run they were measured; the first rank does."""
-        self._collect(trainer, module)
+        self._collect(module)
         if not trainer.is_global_zero or not metrics:
             return
         line = {

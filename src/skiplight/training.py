@@ -284,12 +284,13 @@ def _with_other_ranks(strategy: RankStrategy | None) -> Iterator[None]:
         if dead is None and not lost_connection(error):
             raise
         what = dead or "the connection to another rank is lost"
-        raise RankError(f"{what}: go on with `skiplight resume`, when the cause is found") from error
+        raise RankError(f"{what}; when the cause is found, go on with: skiplight resume {strategy.run}") from error
     else:
         if launcher:
             launcher.end(patience=60)
     finally:
         if launcher:
             launcher.end(patience=0)
-        os.environ.clear()  # torch and Lightning have set where the ranks meet: the next training is another
+        for name in os.environ.keys() - before:
+            del os.environ[name]  # torch and Lightning have set where the ranks meet: the next training is another
         os.environ.update(before)

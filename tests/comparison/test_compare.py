@@ -124,6 +124,19 @@ def test_a_killed_comparison_goes_on_and_ends_as_the_undisturbed_one(
     assert "ends best" in done.stdout
 
 
+def test_a_run_that_ended_for_another_reason_is_gone_on_with(texts: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    options = [option for option in arguments(texts, tmp_path) if not option.startswith("compare.seeds")]
+    compare([*options, "compare.seeds=1"], folder)
+    run = next(path for path in sorted((folder / "runs").iterdir()) if (path / "summary.json").exists())
+    (run / "summary.json").unlink()
+    (run / "errors").mkdir(exist_ok=True)
+    (run / "errors" / "0.txt").write_text("OSError: No space left on device")
+    compare([*options, "compare.seeds=1"], folder)
+    assert (run / "summary.json").exists()
+    assert {row["state"] for row in trials(folder)} == {"complete"}
+
+
 def test_one_that_diverges_is_recorded_and_the_others_go_on(texts: Path, tmp_path: Path) -> None:
     views = "compare.views={one: {search: {ns: [['optim.lr=1e30'], ['optim.lr=0.05']]}}}"
     variants = "compare.variants={ns: [], wild: ['optim.lr=1e30']}"

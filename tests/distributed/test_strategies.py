@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skiplight.blocks import Cursor
-from skiplight.distributed.table_averaging import first_rows, sum_scale
+from skiplight.distributed.table_averaging import UPDATES, first_rows, sum_scale
 from skiplight.sampling.batches import Block
 from tests.distributed.program import CASES, parts
 from tests.texts import write_texts
@@ -128,9 +128,13 @@ def test_what_ranks_add_counts_for_at_least_its_mean_and_at_most_its_sum(x: floa
 
 
 @given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=50), st.integers(1, 100))
-def test_every_row_is_exchanged_in_time_and_frequent_ones_no_less_often(gradients: list[float], every: int) -> None:
+def test_every_row_is_exchanged_before_it_has_summed_too_many_gradients(gradients: list[float], every: int) -> None:
     ordered = np.sort(np.array(gradients))[::-1]
     rows = first_rows(ordered, every)
-    exchanged = [rows(step) for step in range(1, 2 * every + 1)]
-    assert exchanged[every - 1] == exchanged[2 * every - 1] == len(ordered)
-    assert all(0 <= count <= len(ordered) for count in exchanged)
+    exchanged = [rows(step) for step in range(1, 3 * every + 1)]
+    assert exchanged[every - 1 :: every] == [len(ordered)] * 3
+    for row, in_a_step in enumerate(ordered):
+        steps = [0, *(step for step, count in enumerate(exchanged, 1) if count > row)]
+        longest = max(np.diff(steps))
+        assert longest <= every
+        assert longest == 1 or longest * in_a_step <= UPDATES * (1 + 1e-9)

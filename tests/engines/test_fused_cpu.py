@@ -13,12 +13,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.engines.reference import one_window_a_step
 
-from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([500, 200, 100, 50, 20, 10, 5, 2])
@@ -43,27 +43,6 @@ def a_sampler(negatives: int = 5, shared: str = "window", **options) -> WindowSa
 def fused(tables: Tables, sampler: WindowSampler, threads: int = 1) -> FusedCpuEngine:
     objective = NegativeSampling(sampler.noise.probabilities)
     return FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, threads)
-
-
-def one_window_a_step(tables: Tables, windows: Windows, lrs: list[float]) -> tuple[float, int]:
-    """Trains by the reference engine and plain SGD; returns loss and pairs."""
-    optimizer = torch.optim.SGD(tables.parameters(), lr=1)
-    engine = AutogradEngine(NegativeSampling(np.ones(len(COUNTS))), tables, optimizer)
-    loss, pairs = 0.0, 0
-    for i, lr in enumerate(lrs):
-        first, last = windows.offsets[i : i + 2].tolist()
-        rows = slice(i, i + 1) if windows.shared else slice(first, last)
-        one = Windows(
-            windows.inputs[first:last], torch.tensor([0, last - first]), windows.target[i : i + 1],
-            windows.negatives[rows], windows.mask[rows], windows.block,
-        )  # fmt: skip
-        optimizer.zero_grad()
-        result = engine.step(one, lr, lr)
-        assert result.loss is not None
-        result.loss.backward()
-        optimizer.step()
-        loss, pairs = loss + float(result.loss_sum), pairs + result.pairs
-    return loss, pairs
 
 
 def assert_equal(tables: Tables, expected: Tables) -> None:

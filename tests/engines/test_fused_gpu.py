@@ -8,15 +8,15 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from tests.engines.reference import one_window_a_step
 from torch.utils.data import DataLoader
 
 from skiplight.engines import fused_gpu
-from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.fused_gpu import FusedGpuEngine
 from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -48,27 +48,6 @@ def a_text(*lengths: int, words: int = WORDS) -> Block:
     """Documents in which no word comes twice, so that windows meet no row of the inputs at the same time."""
     rng = np.random.default_rng(0)
     return Block.of([rng.permutation(words)[:length].tolist() for length in lengths]).to(DEVICE)
-
-
-def one_window_a_step(tables: Tables, windows: Windows, lrs: list[float]) -> tuple[float, int]:
-    """Trains by the reference engine and plain SGD; returns loss and pairs."""
-    optimizer = torch.optim.SGD(tables.parameters(), lr=1)
-    engine = AutogradEngine(NegativeSampling(np.ones(len(tables.input.weight))), tables, optimizer)
-    loss, pairs = 0.0, 0
-    for i, lr in enumerate(lrs):
-        first, last = windows.offsets[i : i + 2].tolist()
-        rows = slice(i, i + 1) if windows.shared else slice(first, last)
-        one = Windows(
-            windows.inputs[first:last], torch.tensor([0, last - first], device=DEVICE), windows.target[i : i + 1],
-            windows.negatives[rows], windows.mask[rows], windows.block,
-        )  # fmt: skip
-        optimizer.zero_grad()
-        result = engine.step(one, lr, lr)
-        assert result.loss is not None
-        result.loss.backward()
-        optimizer.step()
-        loss, pairs = loss + float(result.loss_sum), pairs + int(result.pairs)
-    return loss, pairs
 
 
 def assert_moved_alike(tables: Tables, expected: Tables, dim: int) -> None:

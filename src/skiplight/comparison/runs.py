@@ -21,6 +21,9 @@ log = logging.getLogger(__name__)
 FILE, TRIALS, FINDINGS, LEVELS = "comparison.json", "trials.csv", "findings.md", "levels.json"
 """What a comparison's folder holds beside its runs."""
 
+DIVERGED = "diverged.txt"
+"""In the folder of a run that diverged: how. It is not tried again, as one that ended for another reason is."""
+
 
 @dataclasses.dataclass
 class Outcome:
@@ -93,7 +96,7 @@ class Runs:
         from skiplight.training import resume, train
 
         run = RunFolder(self.folder / "runs" / planned.name)
-        failure = run.path / "errors" / "0.txt"
+        failure = run.path / DIVERGED
         if run.summary.exists():
             run.drop_checkpoints()
             return Outcome(planned, search, run.path, json.loads(run.summary.read_text(encoding="utf-8")))
@@ -102,7 +105,6 @@ class Runs:
         try:
             summary = resume(run.path) if run.path.exists() else train(planned.config, run.path)
         except DivergedError as error:
-            failure.parent.mkdir(exist_ok=True)
             with replacing(failure) as temporary:
                 temporary.write_text(str(error), encoding="utf-8")
             log.warning("%s failed: %s", os.fspath(run.path), error)

@@ -1,8 +1,8 @@
 """Starts the other ranks of this machine on the same run folder, and sees to it that none outlives the others.
 
 Lightning's own launcher repeats the command line of the first rank, so that under Hydra's multirun every other rank
-would begin with trial 0 (Lightning issue 2727), and a rank that hangs in a collective would wait for a dead one. Here a
-rank is `python -m skiplight.worker RUN`: it reads its options from the folder. It ends as soon as its standard input
+would begin with trial 0 (Lightning issue 11300), and a rank that hangs in a collective would wait for a dead one. Here
+a rank is `python -m skiplight.worker RUN`: it reads its options from the folder. It ends as soon as its standard input
 does, which the first rank holds open; and the first rank watches the others.
 """
 

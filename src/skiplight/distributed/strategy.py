@@ -6,6 +6,7 @@ import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+import lightning
 import torch
 import torch.distributed as dist
 from lightning.pytorch.strategies import DDPStrategy
@@ -99,3 +100,14 @@ class RankStrategy(DDPStrategy):
         super().teardown()
         if dist.is_initialized():
             dist.destroy_process_group()
+
+
+def alike(trainer: lightning.Trainer) -> bool:
+    """Whether the tables are the same on all ranks, where there are several, so that saving moves none."""
+    return not isinstance(trainer.strategy, RankStrategy) or trainer.strategy.alike()
+
+
+def settle(trainer: lightning.Trainer) -> None:
+    """Makes the tables the same on all ranks, where there are several."""
+    if isinstance(trainer.strategy, RankStrategy):
+        trainer.strategy.settle()

@@ -119,12 +119,36 @@ class Engine(abc.ABC):
 
 
 class FusedEngine(Engine):
-    """An engine that draws, scores and updates in kernels of its own: negative sampling by plain SGD."""
+    """An engine that draws, scores and updates in kernels of its own: negative sampling by plain SGD.
+
+    Args:
+        objective, tables, optimizer: as for every engine; the optimiser is not stepped.
+        sampler: says which windows and negatives a block gives.
+    """
 
     name: ClassVar[str] = "fused"
     device: ClassVar[str]
     takes_blocks: ClassVar[bool] = True
     strategy: ClassVar[str] = "table_averaging"
+
+    def __init__(
+        self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer, sampler: WindowSampler
+    ) -> None:
+        super().__init__(objective, tables, optimizer)
+        self.sampler = sampler
+
+    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
+        if not isinstance(batch, Block):
+            raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
+        for group in self.optimizer.param_groups:
+            group["lr"] = (lr_begin + lr_end) / 2
+        if len(batch.ids) == 0:
+            return StepResult(0.0, 0)
+        return self.train(batch, lr_begin, (lr_end - lr_begin) / len(batch.ids))
+
+    @abc.abstractmethod
+    def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
+        """Trains on a block that is not empty, with a learning rate that grows by `rate_step` with every token."""
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:

@@ -23,7 +23,7 @@ import torch
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
@@ -36,8 +36,7 @@ class FusedCpuEngine(FusedEngine):
     Making one compiles the kernel for its dimension and K, where this machine has not done so before: some seconds.
 
     Args:
-        objective, tables, optimizer: as for every engine; the optimiser is not stepped.
-        sampler: says which windows and negatives a block gives.
+        objective, tables, optimizer, sampler: as for every fused engine.
         threads: by default one for each core that the process may use.
     """
 
@@ -52,8 +51,7 @@ class FusedCpuEngine(FusedEngine):
         sampler: WindowSampler,
         threads: int | None = None,
     ) -> None:
-        super().__init__(objective, tables, optimizer)
-        self.sampler = sampler
+        super().__init__(objective, tables, optimizer, sampler)
         self.threads = threads or len(os.sched_getaffinity(0))
         self.kernel = train_segments(tables.input.embedding_dim, sampler.negatives, sampler.shared == "pair")
         # One number a column of the alias table, so that a draw is one read.
@@ -70,15 +68,8 @@ class FusedCpuEngine(FusedEngine):
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
         return functools.partial(cls, sampler=sampler, threads=threads)
 
-    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
-        if not isinstance(batch, Block):
-            raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = (lr_begin + lr_end) / 2
-        if len(batch.ids) == 0:
-            return StepResult(0.0, 0)
-        spans = self._spans(batch.segments.numpy())
-        return self._train(batch, spans, lr_begin, (lr_end - lr_begin) / len(batch.ids))
+    def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
+        return self._train(block, self._spans(block.segments.numpy()), rate, rate_step)
 
     def _train(self, block: Block, spans: list[tuple[int, int]], rate: float, rate_step: float) -> StepResult:
         """Trains on spans of segments, each in a thread of its own."""

@@ -17,7 +17,7 @@ import torch
 
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 
 if TYPE_CHECKING:
@@ -54,8 +54,7 @@ class FusedGpuEngine(FusedEngine):
     Triton compiles the kernels at the first step: some seconds, kept on disk.
 
     Args:
-        objective, tables, optimizer: as for every engine; the optimiser is not stepped.
-        sampler: says which windows and negatives a block gives.
+        objective, tables, optimizer, sampler: as for every fused engine.
         programs: windows in flight, by default as many as run at a time.
     """
 
@@ -70,12 +69,11 @@ class FusedGpuEngine(FusedEngine):
         sampler: WindowSampler,
         programs: int | None = None,
     ) -> None:
-        super().__init__(objective, tables, optimizer)
+        super().__init__(objective, tables, optimizer, sampler)
         from skiplight.engines import fused_gpu_triton
         from skiplight.sampling.windows_triton import DeviceSampler
 
         device, dim = tables.input.weight.device, tables.input.embedding_dim
-        self.sampler = sampler
         self.kernels = fused_gpu_triton
         self.device_sampler = DeviceSampler(sampler, device)
         self.shape = shape(dim, sampler.window, sampler.shared == "pair")
@@ -98,18 +96,11 @@ class FusedGpuEngine(FusedEngine):
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
         return functools.partial(cls, sampler=sampler)
 
-    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
-        if not isinstance(batch, Block):
-            raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = (lr_begin + lr_end) / 2
-        tokens = len(batch.ids)
-        if tokens == 0:
-            return StepResult(0.0, 0)
-        with torch.cuda.device_of(batch.ids):  # Triton launches where torch is
-            return self._step(batch, lr_begin, (lr_end - lr_begin) / tokens)
+    def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
+        with torch.cuda.device_of(block.ids):  # Triton launches where torch is
+            return self._stretches(block, rate, rate_step)
 
-    def _step(self, block: Block, rate: float, rate_step: float) -> StepResult:
+    def _stretches(self, block: Block, rate: float, rate_step: float) -> StepResult:
         tokens, device, sampler = len(block.ids), block.ids.device, self.device_sampler
         losses = torch.zeros(self.programs, dtype=torch.float64, device=device)
         pairs = torch.zeros(self.programs, dtype=torch.int64, device=device)

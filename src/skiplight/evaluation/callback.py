@@ -15,7 +15,7 @@ from typing import Any
 import lightning
 
 from skiplight.datamodule import SkipGramDataModule
-from skiplight.distributed.agreement import settle
+from skiplight.distributed.strategy import settle
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
 from skiplight.evaluation.neighbors import neighbors

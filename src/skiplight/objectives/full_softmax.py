@@ -16,6 +16,8 @@ written: `full_softmax_triton.py`.
 
 from __future__ import annotations
 
+import functools
+import logging
 from importlib.util import find_spec
 from typing import Any, ClassVar
 
@@ -24,6 +26,8 @@ from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.sampling.batches import Windows
+
+log = logging.getLogger(__name__)
 
 CHUNK = 2**22
 """Logits at a time, where the user does not say how many rows: 16 MB."""
@@ -141,6 +145,20 @@ class _SoftmaxLoss(torch.autograd.Function):
 
 
 def _on_chip(vectors: Tensor, kind: torch.dtype) -> bool:
-    """Whether the kernels that write no logits can make the products."""
+    """Whether the kernels that write no logits can make the products; the log says which, where there is a choice."""
+    if vectors.device.type != "cuda":
+        return False
     allowed = kind == torch.bfloat16 or (kind == torch.float32 and torch.backends.cuda.matmul.allow_tf32)
-    return vectors.device.type == "cuda" and allowed and vectors.shape[1] <= WIDEST and find_spec("triton") is not None
+    return _have_kernels(kind, allowed, vectors.shape[1])
+
+
+@functools.cache
+def _have_kernels(kind: torch.dtype, allowed: bool, dim: int) -> bool:
+    problems = {
+        f"{kind} is multiplied without tensor cores": not allowed,
+        f"vectors have {dim} numbers, more than {WIDEST}": dim > WIDEST,
+        "the package `triton` is not there": find_spec("triton") is None,
+    }
+    reasons = [reason for reason, there in problems.items() if there]
+    log.info("full softmax %s", f"in chunks, since {' and '.join(reasons)}" if reasons else "without writing logits")
+    return not reasons

@@ -1,0 +1,32 @@
+"""What the fused engines are held against: the autograd engine, a window at a time."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from skiplight.engines.autograd import AutogradEngine
+from skiplight.objectives.base import Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.sampling.batches import Windows
+
+
+def one_window_a_step(tables: Tables, windows: Windows, lrs: list[float]) -> tuple[float, int]:
+    """Trains by the reference engine and plain SGD; returns loss and pairs."""
+    optimizer = torch.optim.SGD(tables.parameters(), lr=1)
+    engine = AutogradEngine(NegativeSampling(np.ones(len(tables.input.weight))), tables, optimizer)
+    loss, pairs = 0.0, 0
+    for i, lr in enumerate(lrs):
+        first, last = windows.offsets[i : i + 2].tolist()
+        rows = slice(i, i + 1) if windows.shared else slice(first, last)
+        one = Windows(
+            windows.inputs[first:last], windows.offsets.new_tensor([0, last - first]), windows.target[i : i + 1],
+            windows.negatives[rows], windows.mask[rows], windows.block,
+        )  # fmt: skip
+        optimizer.zero_grad()
+        result = engine.step(one, lr, lr)
+        assert result.loss is not None
+        result.loss.backward()
+        optimizer.step()
+        loss, pairs = loss + float(result.loss_sum), pairs + int(result.pairs)
+    return loss, pairs
