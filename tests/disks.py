@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,12 @@ def enlarge(folder: Path, size: str) -> None:
 @contextlib.contextmanager
 def read_only(folder: Path) -> Iterator[None]:
     """Whatever is opened in the folder meanwhile cannot be written to, not even by root."""
-    with _mounted(folder, "--bind", "-o", "ro", str(folder)):
+    # A mount turns read-only only while nobody writes to it, so it does so elsewhere, and then comes here as it is.
+    with (
+        tempfile.TemporaryDirectory() as aside,
+        _mounted(Path(aside), "--bind", "-o", "ro", str(folder)),
+        _mounted(folder, "--bind", aside),
+    ):
         yield
 
 

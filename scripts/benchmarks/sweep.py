@@ -55,22 +55,35 @@ def study(folder: Path, trials: int, epochs: int) -> None:
     print(f"study: {len(states)} trials ({counted}) with their report in {seconds:.0f} s")
 
 
-def kills(folder: Path, trials: int, epochs: int, times: int = 3, seed: int = 0) -> None:
-    """Whether a study that is killed again and again equals an undisturbed one, trial by trial."""
-    whole, killed, chance = folder / "undisturbed", folder / "killed", random.Random(seed)
+def kills(folder: Path, trials: int, epochs: int, times: int = 3) -> None:
+    """Whether a study that is killed again and again equals an undisturbed one, trial by trial.
+
+    A kill comes at a random moment of a trial, and that trial at random from its own part of the study.
+    """
+    whole, killed, chance = folder / "undisturbed", folder / "killed", random.Random()
     quick = ["checkpoint.every=1", "logger=none"]
     seconds = run(*study_arguments(whole, trials, epochs), *quick)
     for number in range(times):
+        victim = chance.randrange(number * trials // times, (number + 1) * trials // times)
         process = subprocess.Popen(skiplight(*study_arguments(killed, trials, epochs), *quick), start_new_session=True)
-        time.sleep(chance.uniform(0.1, 0.9) * seconds / 2)
-        print(f"kill {number + 1} of {times}: {len(list(killed.glob('[0-9]*')))} trials begun")
+        while not (killed / str(victim)).exists():
+            if process.poll() is not None:
+                raise SystemExit(f"kills: the study ended with {process.returncode} before trial {victim}")
+            time.sleep(0.01)
+        time.sleep(delay := chance.uniform(0, seconds / trials))
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
+        state = Study.load(killed).trials[-1].state.name.lower()
+        begun = len(list(killed.glob("[0-9]*")))
+        print(f"kill {number + 1} of {times}: {delay:.2f} s into trial {victim}, {begun} begun, the last {state}")
     run(*study_arguments(killed, trials, epochs), *quick)
     ours, expected = (
-        [(t.number, t.state, t.params, t.values, t.intermediate_values) for t in Study.load(path).trials]
+        [(t.number, t.state.name, t.params, t.values, t.intermediate_values) for t in Study.load(path).trials]
         for path in (killed, whole)
     )
+    for one, other in zip(ours, expected, strict=True):
+        if one != other:
+            print(f"kills: a trial differs: {one}, undisturbed {other}")
     there = sorted(int(path.name) for path in killed.glob("[0-9]*"))
     print(f"kills: every trial once: {there == list(range(trials))}; equal to the undisturbed: {ours == expected}")
 
