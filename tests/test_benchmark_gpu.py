@@ -42,4 +42,5 @@ def test_it_runs_without_what_a_bare_machine_lacks(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "gpu.json").read_text())
     assert found["smoke test, no figures"] is True
     assert {row["layout"] for row in found["speed"]} == {"resident", "reloaded"}
+    assert all(row["relative difference of the loss"] < 1e-3 for row in found["sampled softmax"])
     assert (tmp_path / "gpu.png").stat().st_size > 0

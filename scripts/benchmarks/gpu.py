@@ -14,6 +14,8 @@ is given; the quality of vectors is measured only with it, by similarity sets (w
 - block size and windows in flight: loss of a last pass over the text after the same passes.
 - quality: similarity after the same epochs on GPU and CPU.
 - full softmax: FLOP/s of three products against the card's bf16 rate.
+- sampled softmax: loss and gradients of a step in kernels that write no scores, against tensor operations.
+- peers: FULL-W2V on the same text, where its source is given (`--full-w2v FOLDER`) and nvcc is there.
 - input: words/s from a memory map through pinned memory into a step that does nothing.
 
 For a window with R context rows (W + 1 on average) and K + 1 output rows of d numbers, a resident layout reads and adds
@@ -271,6 +273,29 @@ def measure_rivals(bench: Bench) -> list[dict[str, Any]]:
     return rates
 
 
+def measure_peers(bench: Bench) -> list[dict[str, Any]]:
+    """FULL-W2V on the same text, beside the fused engine over whole epochs, tokens and their copies included."""
+    import torch
+    from gpu_peers import build, measure, write
+
+    dim, epochs, found = 128, 5, []
+    with tempfile.TemporaryDirectory() as folder:
+        program = build(bench.options.full_w2v, torch.cuda.get_device_capability(bench.device), Path(folder))
+        text = Path(folder, "text.txt")
+        write(bench.text, text)
+        cores = len(os.sched_getaffinity(0))
+        for threads in sorted({1, max(cores // 2, 1), cores}):
+            measured = measure(program, text, dim, WINDOW, NEGATIVES, SUBSAMPLE, threads)
+            found.append({"system": "FULL-W2V"} | measured)
+    engine = bench.engine("resident", dim)
+    bench.train(engine, 1, 1_000_000)  # compiles
+    begin = time.perf_counter()
+    bench.train(engine, epochs, 1_000_000)
+    spent = time.perf_counter() - begin
+    rate = epochs * len(bench.text.ids) / spent / 1e6
+    return [*found, {"system": "skiplight", "threads": 1, "M raw words/s": rate, "seconds": spent}]
+
+
 def measure_blocks(bench: Bench) -> list[dict[str, Any]]:
     """Loss after the same passes, by tokens a block and by windows in flight."""
     dim, found = (16 if bench.tiny else 100), []
@@ -317,6 +342,42 @@ def measure_softmax(bench: Bench) -> dict[str, float]:
     rate = 6 * len(inputs) * words * dim / spent
     share = rate / bench.found["ceilings"]["bf16"]
     return {"input words": float(len(inputs)), "seconds": spent, "TFLOP/s": rate / 1e12, "of the bf16 rate": share}
+
+
+def measure_sampled(bench: Bench) -> list[dict[str, Any]]:
+    """Loss and gradients of sampled softmax, both ways; FLOP are those of three products."""
+    return [measure_candidates(bench, negatives) for negatives in ((5,) if bench.tiny else (5, 100))]
+
+
+def measure_candidates(bench: Bench, negatives: int) -> dict[str, Any]:
+    import torch
+    from gpu_ceilings import seconds
+
+    from skiplight.objectives.base import Tables
+    from skiplight.objectives.sampled_softmax import SampledSoftmax
+    from skiplight.sampling.windows import WindowSampler
+
+    dim, subsample = (16, 0) if bench.tiny else (128, SUBSAMPLE)
+    sampler = WindowSampler(bench.text.counts, window=WINDOW, negatives=negatives, subsample=subsample, exclude="none")
+    windows = sampler(next(bench.text.blocks(100_000)).to(bench.device))
+    objective = SampledSoftmax(sampler.noise.probabilities).to(bench.device)
+    tables = Tables(len(bench.text.counts), dim).to(bench.device)
+    torch.nn.init.normal_(tables.output.weight, std=0.1)
+
+    def step(loss: Callable[..., Any]) -> float:
+        tables.zero_grad()
+        made = loss(tables, windows).sum
+        made.backward()
+        return float(made.detach())
+
+    ways = objective.loss_on_chip, objective.loss_by_tensors
+    spent = [seconds(lambda way=way: step(way), bench.device, 0 if bench.tiny else 5) for way in ways]  # type: ignore[misc]
+    kernels, tensors = (step(way) for way in ways)
+    return {
+        "K": negatives, "M pairs/s": windows.pairs / spent[0] / 1e6, "times tensor operations": spent[1] / spent[0],
+        "TFLOP/s": 3 * 2 * windows.pairs * (negatives + 1) * dim / spent[0] / 1e12,
+        "relative difference of the loss": abs(kernels / tensors - 1),
+    }  # fmt: skip
 
 
 def similarities(bench: Bench, table: Any) -> dict[str, float]:
@@ -382,9 +443,11 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
     "speed": measure_speed,
     "input": measure_input,
     "full softmax": measure_softmax,
+    "sampled softmax": measure_sampled,
     "quality": measure_quality,
     "block size and windows in flight": measure_blocks,
     "rivals": measure_rivals,
+    "peers": measure_peers,
 }
 
 
@@ -393,6 +456,7 @@ def main() -> None:
     parser.add_argument("--prepare", metavar="TEXT")
     parser.add_argument("--text", type=Path)
     parser.add_argument("--sets", nargs="*", default=[])
+    parser.add_argument("--full-w2v", metavar="FOLDER", type=Path, help="the source of FULL-W2V, to be built with nvcc")
     parser.add_argument("--output", type=Path, default=Path("benchmarks"))
     parser.add_argument("--minutes", type=float, default=7.0)
     parser.add_argument("--tiny", action="store_true")
@@ -407,6 +471,9 @@ def main() -> None:
     bench = Bench(options)
     print(bench.name(), "- a smoke test: no figure means anything" if bench.tiny else "")
     for name, work in PARTS.items():
+        if work is measure_peers and options.full_w2v is None:
+            print(f"{name}: left out, since no `--full-w2v` was given")
+            continue
         bench.part(name, lambda work=work: work(bench))  # type: ignore[misc]
     if "speed" in bench.found:
         plot(bench, options.output / "gpu.png")

@@ -3,8 +3,8 @@
     python scripts/benchmarks/gpu_kernels.py [--json]
 
 Triton's own assembler compiles for sm_90 (H100, H200) ahead of time. Instructions are those of the loop over windows
-(for full softmax: over tiles) of one warp, times the number of warps of a program. A processor of such a GPU has 65,536
-registers and 227 KB of shared memory, so the table also says how many programs fit one.
+(for the softmaxes: over tiles) of one warp, times the number of warps of a program. A processor of such a GPU has
+65,536 registers and 227 KB of shared memory, so the table also says how many programs fit one.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import triton
+import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from skiplight.engines import fused_gpu_triton
 from skiplight.engines.fused_gpu import MOST, SHORTEST, shape
-from skiplight.objectives import full_softmax_triton
+from skiplight.objectives import full_softmax_triton, sampled_softmax_triton
+from skiplight.objectives.sampled_softmax import round_up
 from skiplight.sampling import windows_triton
 from skiplight.sampling.draws import ATTEMPTS
 
@@ -54,6 +56,12 @@ SOFTMAX_TYPES = {
     "*bf16": "vectors output",
     "*fp32": "bias log_sum expected counts by_output by_bias",
     "i32": "n words",
+}
+
+SAMPLED_TYPES = {
+    "*fp32": "input output added log_sum losses scale by_context by_word by_added",
+    "*i32": "inputs words",
+    "*i64": "ends",
 }
 
 
@@ -131,6 +139,17 @@ def rows() -> list[dict[str, Any]]:
             constants = {"DIM": dim, "WIDTH": width, "TILE": full_softmax_triton.TILE, "BIAS": True}
             kernel = getattr(full_softmax_triton, name)
             made.append({"kernel": name, "d": dim} | compiled(kernel, constants, width // 32, 2, SOFTMAX_TYPES))
+    for dim, window, negatives in ((100, 5, 5), (128, 5, 100), (256, 16, 256), (512, 5, 5)):
+        contexts, width = round_up(2 * window), triton.next_power_of_2(dim)
+        constants = {
+            "DIM": dim, "WIDTH": width, "SLOTS": negatives + 1, "CONTEXTS": contexts,
+            "TILE": sampled_softmax_triton.TILE, "KIND": tl.float32, "PRECISION": "tf32",
+        }  # fmt: skip
+        setting = {"d": dim, "W": window, "K": negatives}
+        for name in ("_losses", "_gradients"):
+            kernel = getattr(sampled_softmax_triton, name)
+            row = compiled(kernel, constants, sampled_softmax_triton.warps(contexts, width), table=SAMPLED_TYPES)
+            made.append({"kernel": name, **setting} | row)
     return made
 
 

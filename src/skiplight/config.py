@@ -221,7 +221,7 @@ class CompareConfig:
         "ways to train them all, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; of a search, which "
         "may be {label: search, others: search}, each variant keeps what gives the lowest held-out perplexity",
     )
-    search: float = option(0.25, "share of a run that each candidate of a search is trained for", above=0, high=1)
+    search: float = option(1.0, "share of a run that each candidate of a search is trained for", above=0, high=1)
     seeds: int = option(3, "runs of each variant, with seeds from `seed` upwards", low=1)
     points: int = option(10, "evaluations over each run", low=1)
 

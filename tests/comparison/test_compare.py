@@ -72,9 +72,11 @@ def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: 
         ("full", "optim.lr=0.05"),
         ("full", "optim.lr=0.1"),
     ]
-    best = min(searched, key=lambda row: float(row["perplexity"]))["chosen"]
-    runs = [row for row in rows if row["kind"] == "run"]
-    assert [(row["variant"], row["seed"]) for row in runs] == [(v, s) for s in "01" for v in ("ns", "full", "nce")]
+    found = min(searched, key=lambda row: float(row["perplexity"]))
+    best, runs = found["chosen"], [row for row in rows if row["kind"] == "run"]
+    first = next(row for row in runs if row["variant"] == "full")
+    assert first["run"] == found["run"]  # which `compare.search=1` trained whole
+    assert [(row["variant"], row["seed"]) for row in runs] == [(v, s) for v in ("ns", "full", "nce") for s in "01"]
     assert {row["chosen"] for row in runs if row["variant"] == "full"} == {best}
     assert {row["engine"] for row in runs} == {"autograd"}
     tokens: dict[str, set] = {"0": set(), "1": set()}
@@ -150,6 +152,25 @@ def test_one_that_diverges_is_recorded_and_the_others_go_on(texts: Path, tmp_pat
     assert state["wild", "run", ""] == "failed"
     # Which of the two is found first depends on the clock.
     assert re.search("failed: (the loss is|vectors are not)", (tmp_path / "comparison" / "findings.md").read_text())
+
+
+def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(texts: Path, tmp_path: Path) -> None:
+    candidates = "[['objective=full_softmax', 'optim.lr=4'], ['noise.exponent=-2', 'optim.lr=1e-6']]"
+    options = [o for o in arguments(texts, tmp_path) if not o.startswith(("compare.v", "compare.seeds"))]
+    options += ["engine=autograd", "compare.variants={one: []}", f"compare.views={{v: {{search: {candidates}}}}}"]
+    compare([*options, "compare.search=0.02", "compare.seeds=2"], tmp_path / "comparison")
+    rows = trials(tmp_path / "comparison")
+    short, whole = rows[:2], rows[2:]
+    assert float(short[0]["perplexity"]) < float(short[1]["perplexity"])
+    bold, meek = "objective=full_softmax optim.lr=4", "noise.exponent=-2 optim.lr=1e-6"
+    assert [(row["kind"], row["chosen"], row["seed"], row["state"]) for row in whole] == [
+        ("search", bold, "0", "failed"),
+        ("run", meek, "0", "complete"),
+        ("run", meek, "1", "complete"),
+    ]
+    findings = (tmp_path / "comparison" / "findings.md").read_text()
+    assert "one: diverged with `objective=full_softmax` `optim.lr=4`." in findings
+    assert "failed:" not in findings
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def test_every_kernel_compiles_for_sm_90_and_fits() -> None:
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)
-    kernels = {"_sift", "_compact", "_draw", "train_resident", "train_reloaded", "_by_inputs", "_by_outputs"}
-    assert {row["kernel"] for row in rows} == kernels
+    kernels = {"_sift", "_compact", "_draw", "train_resident", "train_reloaded"}
+    assert {row["kernel"] for row in rows} == kernels | {"_by_inputs", "_by_outputs", "_losses", "_gradients"}
     for row in rows:
         assert row["spilled"] <= 16, row
         if row["kernel"].startswith("train"):

@@ -65,7 +65,8 @@ def findings(plan: Plan, outcomes: Sequence[Outcome], unigram: float) -> str:
             parts.append("Fixed for all: " + ", ".join(f"`{one}`" for one in view.fixed) + ".")
         parts += [_table(of_view), f"![{view.title}]({view.name}.png)"]
         comparable = _comparable(of_view)
-        parts.append("\n".join(f"- {line}" for line in [*_says(of_view, unigram, comparable), *_edges(view, of_view)]))
+        notes = [*_says(of_view, unigram, comparable), *_edges(view, of_view), *_diverged(of_view)]
+        parts.append("\n".join(f"- {line}" for line in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -205,3 +206,12 @@ def _edges(view: View, outcomes: Sequence[Outcome]) -> list[str]:
         if len(tried) > 1 and rates[0] in (min(tried), max(tried)) and not math.isnan(rates[0]):
             said.append(f"{variant}: the best learning rate, {rates[0]:g}, is the edge of those tried.")
     return said
+
+
+def _diverged(outcomes: Sequence[Outcome]) -> list[str]:
+    """What was tried and diverged, in the search or in whole runs."""
+    failed: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        if outcome.search and outcome.summary is None:
+            failed.setdefault(outcome.run.variant, {})[" ".join(f"`{one}`" for one in outcome.run.chosen)] = None
+    return [f"{variant}: diverged with {', with '.join(tried)}." for variant, tried in failed.items()]

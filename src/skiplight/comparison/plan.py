@@ -1,8 +1,8 @@
 """What a comparison consists of: variants, each trained in one or several views, from several seeds.
 
 A *variant* is what is compared: a label and the overrides that make it. A *view* is a way to train all variants: what
-it fixes for all, and the candidates (of a learning rate, an optimiser, an engine) that each variant is tried with in a
-short run before it keeps the best. Runs are named by their options, so that views share those that they have in common.
+it fixes for all, and the candidates (of a learning rate, an optimiser, an engine) that each variant is tried with
+before it keeps the best. Runs are named by their options, so that views share those that they have in common.
 """
 
 from __future__ import annotations
@@ -95,7 +95,9 @@ class Plan:
         return self._planned(view, variant, chosen, number, [f"evaluation.every={every}"])
 
     def trial(self, view: View, variant: str, candidate: Sequence[str]) -> PlannedRun:
-        """A short run that tries a candidate, judged on the held-out text alone."""
+        """What tries a candidate: the first seed's run, or a shorter one, judged on the held-out text alone."""
+        if self.compare.search == 1:
+            return self.run(view, variant, candidate, 0)
         tokens = max(1, round(self.tokens * self.compare.search))
         short = [f"trainer.max_tokens={tokens}", "logger=none", "evaluation.similarity=[]", "evaluation.analogy=[]"]
         return self._planned(view, variant, candidate, 0, [*short, "evaluation.words=[]"])

@@ -31,7 +31,7 @@ class Outcome:
 
     Attributes:
         run: what was planned.
-        search: whether it was a short trial of a candidate.
+        search: whether it only tried a candidate.
         folder: where it is.
         summary: what its summary.json holds; None where it failed.
         error: why it failed.
@@ -62,34 +62,49 @@ class Runs:
 
     def all(self, plan: Plan) -> list[Outcome]:
         """Searches, then trains every variant in every view from every seed."""
-        chosen, outcomes = {}, []
+        ranked, tried, trained = {}, [], {}
         for view in plan.views:
             for variant in plan.variants:
-                best, tried = self._search(plan, view, variant)
-                chosen[view.name, variant] = best
-                outcomes += tried
+                ranked[view.name, variant], outcomes = self._search(plan, view, variant)
+                tried += outcomes
         # Seed by seed, so that a comparison that is stopped has something of every variant.
-        for number in range(plan.compare.seeds):
+        for seeds in range(1, plan.compare.seeds + 1):
             for view in plan.views:
                 for variant in plan.variants:
-                    run = plan.run(view, variant, chosen[view.name, variant], number)
-                    log.info("%s: %s, %s, seed %d", self.folder.name, view.title, variant, run.seed)
-                    outcomes.append(self._carry_out(run, search=False))
-        return outcomes
+                    key = view.name, variant
+                    trained[key] = self._train(plan, view, variant, ranked[key], seeds)
+        return [*tried, *(outcome for outcomes in trained.values() for outcome in outcomes)]
 
-    def _search(self, plan: Plan, view: View, variant: str) -> tuple[list[str], list[Outcome]]:
-        """The candidate of a variant with the lowest held-out perplexity, and all trials."""
+    def _search(self, plan: Plan, view: View, variant: str) -> tuple[list[list[str]], list[Outcome]]:
+        """The candidates of a variant, that with the lowest held-out perplexity first, and all trials."""
         candidates = view.candidates[variant]
         if len(candidates) == 1:
-            return candidates[0], []
-        tried = []
-        for candidate in candidates:
-            log.info("%s: %s, %s, trying %s", self.folder.name, view.title, variant, " ".join(candidate))
-            tried.append(self._carry_out(plan.trial(view, variant, candidate), search=True))
-        best = min(range(len(candidates)), key=lambda i: tried[i].perplexity)
-        if math.isinf(tried[best].perplexity):
-            raise RunError(f"no candidate of {variant!r} in view {view.name!r} could be trained: {tried[best].error}")
-        return candidates[best], tried
+            return candidates, []
+        tried = [self._carry_out(plan.trial(view, variant, candidate), search=True) for candidate in candidates]
+        stood = [i for i, outcome in enumerate(tried) if math.isfinite(outcome.perplexity)]
+        ranked = [candidates[i] for i in sorted(stood, key=lambda i: tried[i].perplexity)]
+        if not ranked:
+            raise RunError(f"no candidate of {variant!r} in view {view.name!r} could be trained: {tried[0].error}")
+        return ranked, tried
+
+    def _train(self, plan: Plan, view: View, variant: str, ranked: list[list[str]], seeds: int) -> list[Outcome]:
+        """The runs of that many seeds with the best candidate that none of them diverges with.
+
+        What the trial stood, a longer run or another seed may not: where one diverges, the next best candidate takes
+        its place, and the runs of the other count as searched. Where all do, those of the last have failed.
+        """
+        searched: list[Outcome] = []
+        for candidate in ranked:
+            trained = []
+            for number in range(seeds):
+                trained.append(self._carry_out(plan.run(view, variant, candidate, number), search=False))
+                if trained[-1].summary is None:
+                    break
+            else:
+                return [*searched, *trained]
+            if candidate is not ranked[-1]:
+                searched += [dataclasses.replace(outcome, search=True) for outcome in trained]
+        return [*searched, *trained]
 
     def _carry_out(self, planned: PlannedRun, search: bool) -> Outcome:
         """Trains a run, goes on with it, or finds it finished; one that diverges stays in its folder as failed."""
@@ -102,6 +117,8 @@ class Runs:
             return Outcome(planned, search, run.path, json.loads(run.summary.read_text(encoding="utf-8")))
         if failure.exists():
             return Outcome(planned, search, run.path, None, failure.read_text(encoding="utf-8"))
+        what = f"trying {' '.join(planned.chosen)}" if search else f"seed {planned.seed}"
+        log.info("%s: view %s, %s, %s", self.folder.name, planned.view, planned.variant, what)
         try:
             summary = resume(run.path) if run.path.exists() else train(planned.config, run.path)
         except DivergedError as error:

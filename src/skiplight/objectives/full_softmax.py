@@ -16,18 +16,14 @@ written: `full_softmax_triton.py`.
 
 from __future__ import annotations
 
-import functools
-import logging
-from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
+from skiplight.objectives.kernels import kernels_take, product_type
 from skiplight.sampling.batches import Windows
-
-log = logging.getLogger(__name__)
 
 CHUNK = 2**22
 """Logits at a time, where the user does not say how many rows: 16 MB."""
@@ -93,9 +89,8 @@ class _SoftmaxLoss(torch.autograd.Function):
             targets: int64 [pairs], the output words of the first input word, then of the second, and so on.
             chunk: rows of logits at a time.
         """
-        device = vectors.device.type
         # Products are made as mixed precision wants them, sums and exponentials in the tables' own type.
-        kind = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else output.dtype
+        kind = product_type(output)
         train = any(context.needs_input_grad)
         if train and _on_chip(vectors, kind):
             from skiplight.objectives.full_softmax_triton import softmax
@@ -109,7 +104,7 @@ class _SoftmaxLoss(torch.autograd.Function):
             by_bias = torch.zeros_like(bias)
         columns, ends = output.to(kind), [0, *counts.cumsum(0).tolist()]
         loss = vectors.new_zeros((), dtype=torch.float64)
-        with torch.autocast(device, enabled=False):
+        with torch.autocast(vectors.device.type, enabled=False):
             for first in range(0, len(vectors), chunk):
                 last = min(first + chunk, len(vectors))
                 v, n = vectors[first:last], counts[first:last]
@@ -145,20 +140,10 @@ class _SoftmaxLoss(torch.autograd.Function):
 
 
 def _on_chip(vectors: Tensor, kind: torch.dtype) -> bool:
-    """Whether the kernels that write no logits can make the products; the log says which, where there is a choice."""
-    if vectors.device.type != "cuda":
-        return False
+    """Whether the kernels that write no logits make the products."""
     allowed = kind == torch.bfloat16 or (kind == torch.float32 and torch.backends.cuda.matmul.allow_tf32)
-    return _have_kernels(kind, allowed, vectors.shape[1])
-
-
-@functools.cache
-def _have_kernels(kind: torch.dtype, allowed: bool, dim: int) -> bool:
     problems = {
         f"{kind} is multiplied without tensor cores": not allowed,
-        f"vectors have {dim} numbers, more than {WIDEST}": dim > WIDEST,
-        "the package `triton` is not there": find_spec("triton") is None,
+        f"vectors have {vectors.shape[1]} numbers, more than {WIDEST}": vectors.shape[1] > WIDEST,
     }
-    reasons = [reason for reason, there in problems.items() if there]
-    log.info("full softmax %s", f"in chunks, since {' and '.join(reasons)}" if reasons else "without writing logits")
-    return not reasons
+    return kernels_take("full softmax", vectors, problems)

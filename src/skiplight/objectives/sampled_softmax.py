@@ -25,8 +25,22 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
-from skiplight.objectives.scores import contrast, contrast_gradients
+from skiplight.objectives.kernels import kernels_take, product_type
+from skiplight.objectives.scores import candidates, contrast, contrast_gradients
 from skiplight.sampling.batches import Windows
+
+LARGEST = 2**13
+"""Numbers of the context vectors of a window, up to which a GPU's kernels keep them and their gradient in registers."""
+
+
+def longest_row(windows: Windows) -> int:
+    """The most context words that are scored with the same candidates."""
+    return int(windows.offsets.diff().max()) if windows.shared else 1
+
+
+def round_up(size: int) -> int:
+    """The size of a tile that is a power of two, and at least what tensor cores multiply."""
+    return max(16, 1 << (size - 1).bit_length())
 
 
 class SampledSoftmax(Objective):
@@ -52,12 +66,43 @@ class SampledSoftmax(Objective):
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
             return empty_loss(tables)
+        return (self.loss_on_chip if self._on_chip(tables, windows) else self.loss_by_tensors)(tables, windows)
+
+    def loss_by_tensors(self, tables: Tables, windows: Windows) -> Loss:
+        """The loss of some windows in plain PyTorch."""
         words, scores, counted = contrast(tables, windows)
         corrected = scores - self._log_expected(words, windows.mask)[:, :, None]
         corrected = torch.where(counted, corrected, -torch.inf)
         pair = counted[:, 0]  # the target counts wherever there is a pair
         losses = torch.logsumexp(corrected, dim=1)[pair] - corrected[:, 0][pair]
         return Loss(losses.sum(dtype=torch.float64), windows.pairs)
+
+    def loss_on_chip(self, tables: Tables, windows: Windows) -> Loss:
+        """The same by a GPU's kernels, which write no scores."""
+        from skiplight.objectives.sampled_softmax_triton import CandidatesLoss
+
+        words, there = candidates(windows)
+        added = -self._log_expected(words.long(), windows.mask)
+        if tables.bias is not None:
+            added = added + tables.bias(words).squeeze(2)
+        added = added.masked_fill(~there, -torch.inf)
+        ends = windows.offsets if windows.shared else torch.arange(windows.pairs + 1, device=added.device)
+        input, output = tables.input.weight, tables.output.weight
+        room = round_up(longest_row(windows))
+        loss = CandidatesLoss.apply(
+            input, output, added, windows.inputs, ends, words, room, product_type(input), tables.sparse
+        )
+        return Loss(loss, windows.pairs)
+
+    @staticmethod
+    def _on_chip(tables: Tables, windows: Windows) -> bool:
+        if tables.input.weight.device.type != "cuda":
+            return False
+        longest, dim = longest_row(windows), tables.input.weight.shape[1]
+        room = round_up(longest) * round_up(dim) <= LARGEST
+        return kernels_take(
+            "sampled softmax", tables.input.weight, {f"{longest} context vectors of {dim} numbers are many": not room}
+        )
 
     def _log_expected(self, words: Tensor, mask: Tensor) -> Tensor:
         """log of how often each of `words`, [rows, 1 + K], is expected among the candidates, up to a constant."""

@@ -58,18 +58,27 @@ class _Products(torch.autograd.Function):
         return torch.bmm(by_score, v), torch.bmm(by_score.transpose(1, 2), u)
 
 
+def candidates(windows: Windows) -> tuple[Tensor, Tensor]:
+    """The target (slot 0) and negatives (slots 1 to K) of each window, or pair where each pair has its own.
+
+    Returns:
+        Words, int32 [windows, 1 + K] or [pairs, 1 + K]; and bool alike, which of them count.
+    """
+    target = windows.target if windows.shared else windows.target[windows.window_of_pair()]
+    there = torch.cat([torch.ones_like(windows.mask[:, :1]), windows.mask], dim=1)
+    return torch.cat([target[:, None], windows.negatives], dim=1), there
+
+
 def contrast(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of each pair's target (slot 0) and negatives (slots 1 to K).
+    """Scores of each pair's target and negatives.
 
     Returns:
         Words, int64 [windows, 1 + K] or [pairs, 1 + K]; their scores, [windows, 1 + K, C] or [pairs, 1 + K, 1]; and
         bool like the scores: which of them count.
     """
-    target = windows.target if windows.shared else windows.target[windows.window_of_pair()]
-    words = torch.cat([target[:, None], windows.negatives], dim=1)
+    words, there = candidates(windows)
     scores, used = score(tables, windows, words)
-    counted = torch.cat([torch.ones_like(windows.mask[:, :1]), windows.mask], dim=1)[:, :, None] & used
-    return words.long(), scores, counted
+    return words.long(), scores, there[:, :, None] & used
 
 
 def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradients:
@@ -78,8 +87,8 @@ def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradi
     sizes = windows.offsets.diff().float()
     rows = len(tables.output.weight)
     if windows.shared:
-        words = torch.cat([windows.target[:, None], windows.negatives], dim=1)
-        weights = torch.cat([torch.ones_like(windows.mask[:, :1]), windows.mask], dim=1) * sizes[:, None]
+        words, there = candidates(windows)
+        weights = there * sizes[:, None]
         return Gradients(inputs, torch.bincount(words.flatten(), weights=weights.flatten(), minlength=rows))
     outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
     outputs += torch.bincount(windows.negatives.flatten(), weights=windows.mask.flatten().float(), minlength=rows)
