@@ -23,6 +23,6 @@ def test_a_preset_is_a_plan(experiment: str) -> None:
         }
     if experiment == "noise_words":
         sampled = [run.config for run in runs if run.config.objective.name != "full_softmax"]
-        assert [config.noise.negatives for config in sampled] == [1, 4, 16, 100, 256] * len(plan.views)
+        assert [config.noise.negatives for config in sampled] == [1, 5, 25, 100, 256] * len(plan.views)
         full = {run.name for run in runs if run.config.objective.name == "full_softmax"}
         assert len(full) == 1  # what all views have in common is trained once

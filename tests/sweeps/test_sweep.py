@@ -83,10 +83,13 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
     assert (undisturbed / "figures" / "options.png").stat().st_size > 1000
 
 
-def kill_at_a_random_moment(arguments: list[str], within: float, chance: random.Random) -> None:
-    """Lets the study begin, and kills it and all of its processes some time after."""
+def kill_in(trial: Path, arguments: list[str], within: float, chance: random.Random) -> None:
+    """Lets the study come to a trial, and kills it and all of its processes some time after."""
     process = Running(arguments, session=True)
-    time.sleep(chance.uniform(0.2, 0.9) * within)
+    while not trial.exists():
+        assert process.poll() is None, process.wait().stderr
+        time.sleep(0.01)
+    time.sleep(chance.uniform(0, within))
     if chance.random() < 0.5:
         os.kill(process.pid, signal.SIGKILL)  # its children are to notice themselves
     else:
@@ -97,8 +100,10 @@ def kill_at_a_random_moment(arguments: list[str], within: float, chance: random.
 def check_killed(folder: Path, texts: Path, undisturbed: Path, name: str, kills: int) -> None:
     study, chance = folder / name, random.Random(name)
     arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
-    for _ in range(kills):
-        kill_at_a_random_moment(arguments, float((undisturbed / "took").read_text()), chance)
+    within = float((undisturbed / "took").read_text()) / TRIALS / 2
+    for number in range(kills):  # each at random in its own part of the study
+        victim = chance.randrange(number * TRIALS // kills, (number + 1) * TRIALS // kills)
+        kill_in(study / str(victim), arguments, within, chance)
     done = skiplight(arguments)
     assert done.returncode == 0, done.stderr
     assert folders(study) == list(range(TRIALS))
