@@ -135,7 +135,7 @@ class SkipGramModule(lightning.LightningModule):
         self.gradient_counts = self.engine.gradient_counts(self._batch)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self.engine.stabilise(self.gradient_counts)
+        self.engine.prepare_step(self.gradient_counts)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)

@@ -106,7 +106,7 @@ def test_exchanged_gradients_give_the_tables_of_one_process_with_the_same_global
             optimizer.zero_grad()
             result = module.engine.step(windows, module.lr_at(module.tokens), module.lr_at(after))
             result.loss.backward()
-            module.engine.stabilise(module.engine.gradient_counts(windows))
+            module.engine.prepare_step(module.engine.gradient_counts(windows))
             optimizer.step()
             module.tokens = after
     for ours, expected in zip(left(ran, name)[0]["tables"], module.tables.parameters(), strict=True):

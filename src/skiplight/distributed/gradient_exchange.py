@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skiplight.distributed.strategy import RankStrategy
+from skiplight.engines.sparse_rows import summed_by_row
 
 _DENSE = -1
 
@@ -61,7 +62,7 @@ class GradientExchange(RankStrategy):
                 values[: len(rows), width] = counts[rows]
         all_ids, all_values = self._gathered(ids), self._gathered(values)
         # What a rank has fewer rows than the most is filled up with zeros for row 0, which add nothing.
-        summed = torch.sparse_coo_tensor(all_ids.long()[None], all_values, (len(table), values.shape[1])).coalesce()
+        summed = summed_by_row(torch.sparse_coo_tensor(all_ids.long()[None], all_values, (len(table), values.shape[1])))
         indices, values = summed.indices(), summed.values()
         if counts is not None:
             counts.zero_()[indices[0]] = values[:, width]
@@ -80,7 +81,7 @@ def _touched(table: Tensor) -> Tensor | None:
     if table.grad is None:  # this rank had no block
         return torch.zeros(0, dtype=torch.int64, device=table.device)
     if table.grad.is_sparse:
-        table.grad = table.grad.coalesce()
+        table.grad = summed_by_row(table.grad)
         return table.grad.indices()[0]
     rows = table.grad.ne(0).any(1).nonzero().squeeze(1)
     return rows if len(rows) < len(table) // 2 else None

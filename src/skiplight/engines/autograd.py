@@ -3,7 +3,7 @@
 A step is one update from the gradients of all its windows, summed. Where one row meets many windows of a block
 (frequent words, and small vocabularies), that sum is too long a step: it is stable only while lr·n·σ(1-σ)·λ < 2 for n
 summed gradients, λ being the squared length of the vectors on the other side. So, with plain SGD, a row's sum counts
-for at most 4/lr gradients (`stabilise`), which bounds lr·n·σ(1-σ) by 1 whatever the block; adaptive optimisers do as
+for at most 4/lr gradients, which bounds lr·n·σ(1-σ) by 1 whatever the block; adaptive optimisers do as
 much by themselves. Gradients of the tables are sparse (touched rows only) where the optimiser takes them.
 """
 
@@ -15,6 +15,7 @@ from typing import ClassVar
 import torch
 
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
+from skiplight.engines.sparse_rows import summed_by_row
 from skiplight.errors import ConfigError
 from skiplight.sampling.batches import Block, Windows
 
@@ -91,7 +92,16 @@ class AutogradEngine(Engine):
             counts[self.tables.bias.weight] = outputs.clone()
         return counts
 
-    def stabilise(self, counts: GradientCounts) -> None:
+    def prepare_step(self, counts: GradientCounts) -> None:
+        if isinstance(self.optimizer, torch.optim.SGD):
+            self._shorten(counts)
+            return
+        # Adaptive optimisers square the sum of a row's gradients, so they need it; SGD adds one after the other.
+        for table in self.tables.parameters():
+            if table.grad is not None and table.grad.is_sparse:
+                table.grad = summed_by_row(table.grad)
+
+    def _shorten(self, counts: GradientCounts) -> None:
         most = 4 / self.optimizer.param_groups[0]["lr"]
         for table, summed in counts.items():
             gradient = table.grad

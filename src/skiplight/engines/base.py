@@ -107,11 +107,11 @@ class Engine(abc.ABC):
         """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""
 
     def gradient_counts(self, batch: Block | Windows) -> GradientCounts:
-        """How many gradients the step of a batch sums in each row of a table; empty if `stabilise` need not know."""
+        """How many gradients the step of a batch sums in each row of a table; empty if `prepare_step` need not know."""
         return {}
 
-    def stabilise(self, counts: GradientCounts) -> None:  # noqa: B027 - most engines have nothing to do here
-        """Called between the backward pass and the optimiser's step: may shorten steps that would diverge.
+    def prepare_step(self, counts: GradientCounts) -> None:  # noqa: B027 - most engines have nothing to do here
+        """Called between the backward pass and the optimiser's step: may change gradients so that none diverges.
 
         Args:
             counts: as `gradient_counts` has it, summed over the ranks of a training.
