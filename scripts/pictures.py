@@ -1,8 +1,8 @@
 """Takes the README's pictures of pages: the map of a run, the heatmaps of a study.
 
     skiplight train experiment=quickstart evaluation=full run_dir=runs/quickstart && skiplight report runs/quickstart
-    skiplight sweep noise.exponent=-0.5,0,0.5,0.75,1 noise.negatives=2,5,15 model.dim=50,100 study.sampler=grid \
-        trainer.max_epochs=3 evaluation=full run_dir=runs/noise
+    skiplight sweep noise.exponent=-0.5,0,0.5,0.75,1 noise.negatives=2,5,15 model.dim=50,100 seed=0,1,2 \
+        study.sampler=grid trainer.max_epochs=3 trainer.threads=1 evaluation=full --workers 2 run_dir=runs/noise
     python scripts/pictures.py --map runs/quickstart --heatmap runs/noise
 
 Needs selenium (`pip install -e .[dev]`), and chromium with its chromedriver.
