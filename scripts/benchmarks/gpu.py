@@ -465,6 +465,8 @@ def main() -> None:
     if options.prepare:
         prepare(options.prepare, options.output)
         return
+    if options.full_w2v and options.interpret:
+        parser.error("--full-w2v runs on a GPU only: leave it out with --interpret")
     if options.interpret:
         os.environ["TRITON_INTERPRET"] = "1"  # before Triton is imported
     options.output.mkdir(parents=True, exist_ok=True)

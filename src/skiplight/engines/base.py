@@ -111,7 +111,7 @@ class Engine(abc.ABC):
         return {}
 
     def prepare_step(self, counts: GradientCounts) -> None:  # noqa: B027 - most engines have nothing to do here
-        """Called between the backward pass and the optimiser's step: may change gradients so that none diverges.
+        """Called between the backward pass and the optimiser's step, which takes gradients as they are left here.
 
         Args:
             counts: as `gradient_counts` has it, summed over the ranks of a training.

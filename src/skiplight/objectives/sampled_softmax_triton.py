@@ -99,9 +99,19 @@ def _vectors(table, word, there, column, DIM: tl.constexpr):
 
 
 @triton.jit
-def _scores(v, u, plus, KIND: tl.constexpr, PRECISION: tl.constexpr):
-    """Scores of context vectors with candidates', [contexts, candidates]."""
-    return tl.dot(v.to(KIND), tl.trans(u.to(KIND)), input_precision=PRECISION) + plus[None, :]
+def _contexts(input, inputs, ends, row, column, DIM: tl.constexpr, CONTEXTS: tl.constexpr):
+    """The pairs of a row, which of them there are, and their context vectors [CONTEXTS, columns]."""
+    pair = tl.load(ends + row) + tl.arange(0, CONTEXTS)
+    there = pair < tl.load(ends + row + 1)
+    return pair, there, _vectors(input, tl.load(inputs + pair, mask=there, other=0), there, column, DIM)
+
+
+@triton.jit
+def _scored(v, output, added, words, at, known, column, DIM: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr):
+    """The vectors of the candidates at the places `at`, and their scores with context vectors, -inf where unknown."""
+    u = _vectors(output, tl.load(words + at, mask=known, other=0), known, column, DIM).to(KIND)
+    plus = tl.load(added + at, mask=known, other=-float("inf"))
+    return u, tl.dot(v.to(KIND), tl.trans(u), input_precision=PRECISION) + plus[None, :]
 
 
 @triton.jit
@@ -111,18 +121,12 @@ def _losses(
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     row, lane, column = tl.program_id(0).to(tl.int64), tl.arange(0, TILE), tl.arange(0, WIDTH)
-    first = tl.load(ends + row)
-    pair = first + tl.arange(0, CONTEXTS)
-    there = pair < tl.load(ends + row + 1)
-    v = _vectors(input, tl.load(inputs + pair, mask=there, other=0), there, column, DIM)
+    pair, there, v = _contexts(input, inputs, ends, row, column, DIM, CONTEXTS)
     largest, total = tl.full([CONTEXTS], -float("inf"), tl.float32), tl.zeros([CONTEXTS], tl.float32)
     target = tl.zeros([CONTEXTS], tl.float32)
     for begin in range(0, SLOTS, TILE):
         slot = begin + lane
-        known = slot < SLOTS
-        u = _vectors(output, tl.load(words + row * SLOTS + slot, mask=known, other=0), known, column, DIM)
-        plus = tl.load(added + row * SLOTS + slot, mask=known, other=-float("inf"))
-        scores = _scores(v, u, plus, KIND, PRECISION)
+        _, scores = _scored(v, output, added, words, row * SLOTS + slot, slot < SLOTS, column, DIM, KIND, PRECISION)
         target += tl.sum(tl.where((slot == 0)[None, :], scores, 0.0), 1)
         larger = tl.maximum(largest, tl.max(scores, 1))
         total = total * tl.exp(largest - larger) + tl.sum(tl.exp(scores - larger[:, None]), 1)
@@ -139,24 +143,20 @@ def _gradients(
     KIND: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
     row, lane, column = tl.program_id(0).to(tl.int64), tl.arange(0, TILE), tl.arange(0, WIDTH)
-    first = tl.load(ends + row)
-    pair = first + tl.arange(0, CONTEXTS)
-    there = pair < tl.load(ends + row + 1)
-    v = _vectors(input, tl.load(inputs + pair, mask=there, other=0), there, column, DIM)
+    pair, there, v = _contexts(input, inputs, ends, row, column, DIM, CONTEXTS)
     log_total, times = tl.load(log_sum + pair, mask=there, other=0.0), tl.load(scale)
     moved = tl.zeros([CONTEXTS, WIDTH], tl.float32)
     for begin in range(0, SLOTS, TILE):
         slot = begin + lane
-        known = slot < SLOTS
-        u = _vectors(output, tl.load(words + row * SLOTS + slot, mask=known, other=0), known, column, DIM)
-        plus = tl.load(added + row * SLOTS + slot, mask=known, other=-float("inf"))
-        p = tl.exp(_scores(v, u, plus, KIND, PRECISION) - log_total[:, None])
+        known, place = slot < SLOTS, row * SLOTS + slot
+        u, scores = _scored(v, output, added, words, place, known, column, DIM, KIND, PRECISION)
+        p = tl.exp(scores - log_total[:, None])
         by_score = tl.where(there[:, None], p - tl.where(slot == 0, 1.0, 0.0)[None, :], 0.0)
-        tl.store(by_added + row * SLOTS + slot, times * tl.sum(by_score, 0), mask=known)
+        tl.store(by_added + place, times * tl.sum(by_score, 0), mask=known)
         by_score = by_score.to(KIND)
-        moved = tl.dot(by_score, u.to(KIND), moved, input_precision=PRECISION)
+        moved = tl.dot(by_score, u, moved, input_precision=PRECISION)
         own = times * tl.dot(tl.trans(by_score), v.to(KIND), input_precision=PRECISION)
-        at = by_word + (row * SLOTS + slot)[:, None] * DIM + column[None, :]
+        at = by_word + place[:, None] * DIM + column[None, :]
         tl.store(at, own, mask=known[:, None] & (column < DIM)[None, :])
     at = by_context + pair[:, None] * DIM + column[None, :]
     tl.store(at, times * moved, mask=there[:, None] & (column < DIM)[None, :])
