@@ -30,20 +30,25 @@ def free_port() -> int:
         return min(found.getsockname()[1], 65_000)
 
 
+def run_program(module: str, *arguments: str) -> None:
+    """Runs a script of the tests, which starts its other ranks itself."""
+    variables = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "WANDB"))}
+    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
+    done = subprocess.run(
+        [sys.executable, "-m", module, *arguments],
+        capture_output=True, text=True, check=False, timeout=300, cwd=ROOT,
+        env=variables | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 @pytest.fixture(scope="module", params=[2, 3])
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A folder in which so many ranks have trained every case."""
     folder = tmp_path_factory.mktemp(f"ranks-{request.param}")
     write_texts(folder / "texts", files=1, documents=30, words=400)
     parts(folder, CASES["sgd"])  # the store is there before the ranks are
-    variables = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "WANDB"))}
-    path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.distributed.program", str(folder), str(request.param), str(free_port())],
-        capture_output=True, text=True, check=False, timeout=300, cwd=ROOT,
-        env=variables | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_program("tests.distributed.program", str(folder), str(request.param), str(free_port()))
     return folder, request.param
 
 
@@ -112,6 +117,22 @@ def test_exchanged_gradients_give_the_tables_of_one_process_with_the_same_global
     for ours, expected in zip(left(ran, name)[0]["tables"], module.tables.parameters(), strict=True):
         # Where Adam's first steps divide by the gradient itself, rounding decides the sign of one that is almost zero.
         torch.testing.assert_close(ours, expected.detach(), rtol=1e-4, atol=1e-4 if "adam" in name else 1e-6)
+
+
+def test_a_row_that_no_rank_has_touched_stays_where_it_is(tmp_path: Path) -> None:
+    # Rank 0 touches more rows than rank 1, or fewer; word 0 is in the first step only, on one rank.
+    words = [[[0, 3, 7, 20, 31], [5, 9], [40]], [[8, 3], [9, 50, 60, 70], [41, 42, 44]]]
+    torch.save(words, tmp_path / "words.pt")
+    run_program("tests.distributed.rows", str(tmp_path), str(free_port()))
+    ranks = [torch.load(tmp_path / f"rows-{rank}.pt", weights_only=True) for rank in range(2)]
+    for rank in ranks:
+        first, *later = rank["after"]
+        assert {"input.weight exp_avg", "output.weight exp_avg_sq"} <= set(first)
+        assert all(value.ne(0).all() for value in first.values()), "the first step touches row 0"
+        assert len(later) == 2
+        for state in later:
+            assert all(torch.equal(state[name], first[name]) for name in first)
+    assert all(torch.equal(a, b) for a, b in zip(ranks[0]["tables"], ranks[1]["tables"], strict=True))
 
 
 @given(st.floats(0, 1e6), st.integers(2, 64))

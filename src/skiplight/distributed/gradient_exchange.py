@@ -39,7 +39,7 @@ class GradientExchange(RankStrategy):
             if rows is None or min(size) == _DENSE or self.world_size * most * (width + 2) >= 2 * height * (width + 1):
                 self._sum_all(table, counts, sparse=min(size) != _DENSE and module.tables.sparse)
             else:
-                self._sum_rows(table, rows, counts, most)
+                self._sum_rows(table, rows, counts, size)
 
     def _sum_all(self, table: Tensor, counts: Tensor | None, sparse: bool) -> None:
         gradient = torch.zeros_like(table) if table.grad is None else table.grad
@@ -50,8 +50,16 @@ class GradientExchange(RankStrategy):
                 self.bytes_sent += 2 * (self.world_size - 1) * summed.nbytes // self.world_size
         table.grad = gradient.to_sparse(1) if sparse else gradient
 
-    def _sum_rows(self, table: Tensor, rows: Tensor, counts: Tensor | None, most: int) -> None:
-        width = table.shape[1]
+    def _sum_rows(self, table: Tensor, rows: Tensor, counts: Tensor | None, sizes: list[int]) -> None:
+        """Sum the gradients of touched rows.
+
+        Args:
+            table: float [V, d].
+            rows: int64, the rows that this rank has touched, ascending.
+            counts: float32 [V], how many gradients each row sums; None where nobody needs to know.
+            sizes: how many rows each rank has touched.
+        """
+        most, width = max(sizes), table.shape[1]
         ids = rows.new_zeros(most, dtype=torch.int32)
         values = table.new_zeros(most, width + (counts is not None))
         if len(rows):
@@ -60,8 +68,9 @@ class GradientExchange(RankStrategy):
             values[: len(rows), :width] = table.grad._values() if table.grad.is_sparse else table.grad[rows]
             if counts is not None:
                 values[: len(rows), width] = counts[rows]
-        all_ids, all_values = self._gathered(ids), self._gathered(values)
-        # What a rank has fewer rows than the most is filled up with zeros for row 0, which add nothing.
+        # Backends gather parts of one size. What fills a rank's part up is cut off again: as a gradient of zero for
+        # row 0 it would still have momentum move that row.
+        all_ids, all_values = self._gathered(ids, sizes), self._gathered(values, sizes)
         summed = summed_by_row(torch.sparse_coo_tensor(all_ids.long()[None], all_values, (len(table), values.shape[1])))
         indices, values = summed.indices(), summed.values()
         if counts is not None:
@@ -69,11 +78,12 @@ class GradientExchange(RankStrategy):
         gradient = torch.sparse_coo_tensor(indices, values[:, :width], table.shape, is_coalesced=True)
         table.grad = gradient if self.skipgram.tables.sparse else gradient.to_dense()
 
-    def _gathered(self, own: Tensor) -> Tensor:
+    def _gathered(self, own: Tensor, sizes: list[int]) -> Tensor:
+        """Return the first `sizes[rank]` rows of every rank's `own`, one rank after the other."""
         gathered = [torch.empty_like(own) for _ in range(self.world_size)]
         dist.all_gather(gathered, own)
         self.bytes_sent += (self.world_size - 1) * own.nbytes
-        return torch.cat(gathered)
+        return torch.cat([part[:size] for part, size in zip(gathered, sizes, strict=True)])
 
 
 def _touched(table: Tensor) -> Tensor | None:
