@@ -123,9 +123,13 @@ class Checkpointing(Checkpoint):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved, self._step = time.monotonic(), trainer.global_step
 
-    def on_train_batch_end(self, trainer: lightning.Trainer, *args: Any, **kwargs: Any) -> None:
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
         if not alike(trainer):
             return  # saving would move the tables, and when it is due depends on the clock
+        if getattr(pl_module, "is_accumulating", False):
+            return  # between the batches of one step; a request to stop waits for its last one
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every
         if not trainer.strategy.reduce_boolean_decision(due or self.stop.signal is not None, all=False):
             return

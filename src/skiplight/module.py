@@ -3,10 +3,14 @@
 Optimisation stays automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users
 expect. An engine that has already moved the tables in `training_step` leaves nothing to the backward pass, which then
 does nothing.
+
+With `accumulate_grad_batches=N` a step is that of N blocks: their losses, tokens and gradients add up to what one block
+of all their segments would give, and all of it counts at the optimiser's step, so that nothing is half consumed.
 """
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Callable
@@ -18,10 +22,12 @@ from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor
 
 from skiplight.engines.autograd import AutogradEngine, optimizer_class
-from skiplight.engines.base import Engine, GradientCounts, Request
+from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.errors import ConfigError, DivergedError, RunError
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block, Windows
+
+log = logging.getLogger(__name__)
 
 FINAL_LR = 1e-4
 """The share of the learning rate that is left at the end, as in word2vec.c."""
@@ -49,7 +55,8 @@ class SkipGramModule(lightning.LightningModule):
 
     Attributes:
         tokens: tokens consumed so far, over all ranks.
-        loss_sum, pairs: float64 [] and integer, the loss and the pairs of this process since the last `take_loss`.
+        loss_sum, pairs: float64 [] and integer, the loss and the pairs of this process since the last `take_loss`, of
+            complete steps.
     """
 
     def __init__(
@@ -70,14 +77,25 @@ class SkipGramModule(lightning.LightningModule):
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs: Tensor | int = 0
         self._engine: Engine | None = None
-        self.gradient_counts: GradientCounts = {}  # of the backward pass before the next step
+        self.gradient_counts: GradientCounts = {}  # of the backward passes before the next step
         self._batch: Block | Windows | None = None
+        self._waiting: list[tuple[Block, StepResult]] = []  # blocks whose optimiser step is still to come
+        self._batch_tokens = 0
+        self._shortening: dict[str, Any] | None = None  # of a checkpoint, until there is an engine
         self._look = 0.0  # when to look over the tables again
 
     @property
     def batch_tokens(self) -> int:
-        """How many tokens the last step consumed over all ranks."""
-        return 0 if self._batch is None else _block_of(self._batch).tokens
+        """How many tokens the last step, or the one that is being made, consumed over all ranks."""
+        return self._waiting_tokens() if self._waiting else self._batch_tokens
+
+    def _waiting_tokens(self) -> int:
+        return sum(block.tokens for block, _ in self._waiting)
+
+    @property
+    def is_accumulating(self) -> bool:
+        """Whether blocks wait for others of their step: the tables and all counters are as they were before them."""
+        return bool(self._waiting)
 
     @property
     def engine(self) -> Engine:
@@ -89,6 +107,8 @@ class SkipGramModule(lightning.LightningModule):
     def configure_optimizers(self) -> torch.optim.Optimizer:
         optimizer = optimizer_class(self.optimizer)(self.tables.parameters(), lr=self.lr)  # type: ignore[call-arg]
         self._engine = self.make_engine(self.objective, self.tables, optimizer)
+        if self._shortening is not None:
+            self._engine.shortening.load_state_dict(self._shortening)
         if self._trainer is not None:
             self._refuse_trainer(self._trainer, type(optimizer))
         return optimizer
@@ -106,9 +126,10 @@ class SkipGramModule(lightning.LightningModule):
         )
         problems = self.engine.unsupported(request)
         if problems:
+            able = self.engine.name != AutogradEngine.name and not AutogradEngine.unsupported(request)
             raise ConfigError(
-                f"`engine={self.engine.name}` cannot do {', '.join(problems)}, which the Trainer asks for:"
-                " `engine=autograd` can"
+                f"`engine={self.engine.name}` cannot do {', '.join(problems)}, which the Trainer asks for: "
+                + ("`engine=autograd` can" if able else "make the Trainer without it")
             )
 
     def lr_at(self, tokens: int) -> float:
@@ -117,35 +138,52 @@ class SkipGramModule(lightning.LightningModule):
 
     def on_train_start(self) -> None:
         self.loss_sum = self.loss_sum.to(self.device)
+        self._waiting.clear()
         if self.tokens >= self.total_tokens:
             self.trainer.should_stop = True  # a run that was stopped behind its last step
 
+    def on_train_epoch_start(self) -> None:
+        if self.trainer.accumulate_grad_batches > 1:  # which a callback may have changed since training began
+            self._refuse_trainer(self.trainer, type(self.engine.optimizer))
+
     def training_step(self, batch: Block | Windows, batch_idx: int) -> Tensor:
         self._batch = batch
-        after = self.tokens + _block_of(batch).tokens
+        if not self._waiting:
+            self.gradient_counts = {}
+        # The learning rate is that of the whole step as far as it is known: at its last block, of all its tokens.
+        after = self.tokens + self._waiting_tokens() + _block_of(batch).tokens
         result = self.engine.step(batch, self.lr_at(self.tokens), self.lr_at(after))
-        self.loss_sum += result.loss_sum
-        self.pairs += result.pairs
-        return result.loss if result.loss is not None else torch.as_tensor(result.loss_sum)
+        self._waiting.append((_block_of(batch), StepResult(result.loss_sum, result.pairs)))
+        loss = result.loss if result.loss is not None else torch.as_tensor(result.loss_sum)
+        batches = 1 if self._trainer is None else self._trainer.accumulate_grad_batches
+        # Lightning divides by the number of batches, for losses that are means; this one is a sum over pairs.
+        return loss * batches if batches > 1 else loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
         if loss.requires_grad:
             super().backward(loss, *args, **kwargs)
         assert self._batch is not None
-        self.gradient_counts = self.engine.gradient_counts(self._batch)
+        counts = self.engine.gradient_counts(self._batch)
+        for table, summed in self.gradient_counts.items():
+            counts[table] += summed
+        self.gradient_counts = counts
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
         self.engine.prepare_step(self.gradient_counts)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        # The tables have moved: from here on the block counts as consumed, for whoever saves the state.
-        assert self._batch is not None
-        block = _block_of(self._batch)
-        self.tokens += block.tokens
+        # The tables have moved: from here on the blocks count as consumed, for whoever saves the state.
+        self._batch_tokens = self._waiting_tokens()
+        self.tokens += self._batch_tokens
+        for _, result in self._waiting:
+            self.loss_sum += result.loss_sum
+            self.pairs += result.pairs
+        last, _ = self._waiting[-1]
+        self._waiting.clear()
         datamodule = getattr(self.trainer, "datamodule", None)
         if datamodule is not None:
-            datamodule.consumed(block)
+            datamodule.consumed(last)
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self.loss_sum.device.type == "cpu":
@@ -158,6 +196,14 @@ class SkipGramModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
+        # Lightning makes the step of what is left at an epoch's announced end; a stream may end before that.
+        if self._waiting:
+            log.warning(
+                "the epoch ended %d of `accumulate_grad_batches=%d` blocks into a step: they are left out",
+                len(self._waiting),
+                self.trainer.accumulate_grad_batches,
+            )
+            self._waiting.clear()
         if not self.trainer.should_stop:
             self.trainer.datamodule.end_epoch()  # type: ignore[attr-defined]
 
@@ -184,7 +230,7 @@ class SkipGramModule(lightning.LightningModule):
         block = _block_of(self._batch) if self._batch is not None else Block.of([])
         return DivergedError(
             f"{what} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
-            f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {block.tokens:,} tokens;"
+            f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {self.batch_tokens:,} tokens;"
             " lower `optim.lr` or `data.block_tokens`"
         )
 
@@ -212,6 +258,12 @@ class SkipGramModule(lightning.LightningModule):
         loss, pairs = self._over_ranks()
         world = 1 if self._trainer is None else self._trainer.world_size
         checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": loss, "pairs": pairs, "world_size": world}
+        checkpoint["skiplight"]["shortening"] = self.engine.shortening.state_dict() if self._engine else None
+        if self._waiting and "loops" in checkpoint:
+            # Saved by a callback of the user's between the batches of a step: what is saved is the state before it.
+            progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+            for counts in (progress["current"], progress["total"]):
+                counts.update({name: count - len(self._waiting) for name, count in counts.items()})
 
     def _count_steps_anew(self, checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
         """Tells Lightning how many steps into the epoch so many blocks are for another number of ranks."""
@@ -234,6 +286,7 @@ class SkipGramModule(lightning.LightningModule):
                 )
         state = checkpoint["skiplight"]
         self.tokens = state["tokens"]
+        self._shortening = state.get("shortening")  # older checkpoints have none
         if self._trainer is not None and self._trainer.world_size != state.get("world_size", 1):
             self._count_steps_anew(checkpoint, self._trainer)
         if self._trainer is None or self._trainer.is_global_zero:  # the sum over all ranks, once

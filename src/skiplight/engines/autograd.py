@@ -68,7 +68,7 @@ class AutogradEngine(Engine):
             f"the strategy {request.strategy}, which does not sum gradients of rows": (
                 request.strategy not in ("single", cls.strategy)
             ),
-            f"summing {request.accumulate} batches a step on several devices": (
+            f"accumulate_grad_batches={request.accumulate} on several devices": (
                 request.accumulate > 1 and request.strategy != "single"
             ),
             f"gradient clipping with {optimizer}, whose gradients are sparse": request.clipping and optimizer in SPARSE,
@@ -103,10 +103,20 @@ class AutogradEngine(Engine):
 
     def _shorten(self, counts: GradientCounts) -> None:
         most = 4 / self.optimizer.param_groups[0]["lr"]
+        names = {self.tables.input.weight: "input", self.tables.output.weight: "output"}
         for table, summed in counts.items():
             gradient = table.grad
-            if gradient is None or summed.max() <= most:
+            if gradient is None:
                 continue
+            # One transfer for both figures: on a GPU, each would wait for the device.
+            total, largest = torch.stack([summed.sum(), summed.max()]).tolist()
+            if largest <= most:
+                if table in names:
+                    self.shortening.add(names[table], total, 0.0, 0)
+                continue
+            if table in names:
+                over = (summed.double() - most).clamp(min=0)
+                self.shortening.add(names[table], total, float(over.sum()), int(over.count_nonzero()))
             if gradient.is_sparse:
                 rows, values = gradient._indices()[0], gradient._values()
                 long = (summed[rows] > most).nonzero().squeeze(1)  # few rows are: the others are left alone

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skiplight.engines.shortening import Shortening
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block, Windows
@@ -75,6 +76,9 @@ class Engine(abc.ABC):
         objective: the scoring rule.
         tables: what is trained; on their device before the first step.
         optimizer: the optimiser that Lightning steps.
+
+    Attributes:
+        shortening: counts the gradients that shortened steps have left out; nothing is added where no step is shortened.
     """
 
     name: ClassVar[str]
@@ -89,6 +93,7 @@ class Engine(abc.ABC):
 
     def __init__(self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer) -> None:
         self.objective, self.tables, self.optimizer = objective, tables, optimizer
+        self.shortening = Shortening()
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -114,7 +119,7 @@ class Engine(abc.ABC):
         """Called between the backward pass and the optimiser's step, which takes gradients as they are left here.
 
         Args:
-            counts: as `gradient_counts` has it, summed over the ranks of a training.
+            counts: as `gradient_counts` has it, summed over the batches of the step and the ranks of a training.
         """
 
 
@@ -163,6 +168,6 @@ class FusedEngine(Engine):
                 request.strategy not in ("single", cls.strategy)
             ),
             "gradient clipping": request.clipping,
-            f"summing {request.accumulate} batches a step": request.accumulate > 1,
+            f"accumulate_grad_batches={request.accumulate}": request.accumulate > 1,
         }
         return [problem for problem, there in problems.items() if there]
