@@ -158,6 +158,14 @@ BAD = {
     "unknown option": (["noise.negativ=5"], "did you mean `noise.negatives`"),
     "no negatives": (["noise.negatives=0"], "`noise.negatives=0` is out of range: it must be at least 1"),
     "no dimension": (["model.dim=0"], "`model.dim=0` is out of range"),
+    "nce without the window's words": (
+        ["objective=nce", "noise.exclude=window"],
+        "`noise.exclude=window` with `objective=nce`",
+    ),
+    "sampled softmax without the window's words": (
+        ["objective=sampled_softmax", "noise.exclude=window"],
+        "give `noise.exclude=none` or `noise.exclude=target`",
+    ),
     "unknown optimizer": (["optim.name=sgdd"], "`optim.name=sgdd`"),
     "more GPUs than there are": (["trainer.devices=2", "trainer.accelerator=cuda"], "trainer.accelerator"),
     "vocabulary under two words": (["vocabulary.min_count=1000000"], "vocabulary.min_count"),

@@ -199,6 +199,11 @@ def _check_objective(config: Config, objective: type[Objective]) -> None:
             f"`objective.proposal={config.objective.proposal}` is for nce and sampled_softmax:"
             f" leave it at noise with {config.objective.name}"
         )
+    if config.noise.exclude == "window" and objective in (NCE, SampledSoftmax):
+        raise ConfigError(
+            f"`noise.exclude=window` with `objective={config.objective.name}`: its correction of the scores holds where"
+            " the noise leaves out the target at most; give `noise.exclude=none` or `noise.exclude=target`"
+        )
     if config.objective.chunk is not None and objective is not FullSoftmax:
         raise ConfigError(f"`objective.chunk` is for full_softmax: leave it out with {config.objective.name}")
 
