@@ -212,7 +212,7 @@ def test_what_a_stream_ends_with_before_its_announced_end_does_not_count(
 def test_the_fused_engine_refuses_it(folder: Path, scheduled: bool) -> None:
     module, data = parts(folder, Case(engine="fused"))
     trainer = trainer_of(1, GradientAccumulationScheduler({0: 2})) if scheduled else trainer_of(2)
-    with pytest.raises(ConfigError, match="cannot do accumulate_grad_batches=2, .* `engine=autograd` can"):
+    with pytest.raises(ConfigError, match=r"cannot do accumulate_grad_batches=2, .* `engine=autograd` can"):
         trainer.fit(module, data)
 
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import pytest
 
-from skiplight.comparison.curves import Curve
+from skiplight.comparison.curves import Curve, _curve
 from skiplight.comparison.findings import PERPLEXITY, _ahead
+
+
+def test_evaluations_that_one_seed_lacks_are_left_out_of_all() -> None:
+    point = {"tokens": 1, "pairs": 2, "seconds": 3.0}
+    seeds = [[point | {PERPLEXITY: value} for value in values] for values in ((9.0, 5.0, 4.0), (7.0, 6.0))]
+    found = _curve(seeds, PERPLEXITY)
+    assert (found.mean, found.final) == ([6.0, 5.0], [4.0, 6.0])
 
 
 def curve(*final: float) -> Curve:

@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from pathlib import Path
 
+import lightning
 import numpy as np
 import pytest
 import torch
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
-from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
+from skiplight.evaluation.callback import Evaluation
+from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs, unigram
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
+from skiplight.tracking import Tracking
+from tests.distributed.program import Case, parts
+from tests.texts import write_texts
 
 COUNTS = np.array([40, 30, 20, 10])
 
@@ -92,6 +98,44 @@ def test_untrained_tables_are_as_good_as_the_noise_distribution() -> None:
     p = COUNTS / COUNTS.sum()
     expected = -(pairs.weights * torch.from_numpy(np.log(p))[pairs.outputs]).sum() / pairs.weights.sum()
     assert heldout(NegativeSampling(p), Tables(4, 3), pairs).loss == pytest.approx(float(expected), rel=1e-5)
+
+
+@pytest.mark.parametrize(("size", "said"), [(1.0, None), (30.0, r"\d nats a pair"), (float("nan"), "nan nats a pair")])
+def test_a_loss_without_a_perplexity_is_an_error(size: float, said: str | None) -> None:
+    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
+    tables = Tables(4, 3)
+    for table, row in ((tables.input, 0), (tables.output, 3)):
+        torch.nn.init.zeros_(table.weight)
+        torch.nn.init.constant_(table.weight[row], size)
+    objective = NegativeSampling(COUNTS / COUNTS.sum())
+    if said is None:
+        assert heldout(objective, tables, pairs).perplexity < 1000
+        return
+    with pytest.raises(EvaluationError, match=f"the loss of held-out text is .*{said}, no perplexity: the model has"):
+        heldout(objective, tables, pairs)
+
+
+def test_where_a_word_has_no_frequency_the_unigram_model_is_infinitely_bad() -> None:
+    pairs = heldout_pairs([Block.of([[0, 1, 2, 3]])], sampler(), 10**6)
+    with np.errstate(divide="ignore"):
+        assert unigram(pairs, np.array([1.0, 1.0, 1.0, 0.0])).perplexity == math.inf
+
+
+def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(tmp_path: Path) -> None:
+    write_texts(tmp_path / "texts", files=1, documents=20, words=100)
+    module, data = parts(tmp_path, Case(lr=1e-9))
+    with torch.no_grad():
+        module.tables.input.weight.fill_(30.0)
+        module.tables.output.weight[:50] = 30.0
+    options = {"every": None, "similarity": [], "analogy": [], "hits": [], "words": [], "restrict_vocabulary": 9}
+    evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), pairs=500, **options)  # type: ignore[arg-type]
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=1, max_epochs=-1, callbacks=[evaluation], logger=False, enable_checkpointing=False,
+        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+    )  # fmt: skip
+    trainer.fit(module, data)
+    assert list(evaluation.results["heldout"]) == ["error"]
+    assert "no perplexity: the model has diverged" in evaluation.results["heldout"]["error"]
 
 
 def test_a_limit_takes_a_draw_that_does_not_depend_on_the_seed() -> None:

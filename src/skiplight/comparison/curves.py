@@ -63,6 +63,9 @@ def metrics(outcomes: Sequence[Outcome]) -> list[str]:
 
 
 def _curve(of_seeds: list[list[dict]], metric: str) -> Curve:
+    # Of a seed whose vectors could not be judged at first, those evaluations are missing: they are left out of all.
+    shortest = min(map(len, of_seeds))
+    of_seeds = [points[-shortest:] for points in of_seeds]
     # Evaluations come at the first block past a number of tokens, which differs a little between seeds.
     columns = list(zip(*of_seeds, strict=True))
 

@@ -78,7 +78,7 @@ class Engine(abc.ABC):
         optimizer: the optimiser that Lightning steps.
 
     Attributes:
-        shortening: counts the gradients that shortened steps have left out; nothing is added where no step is shortened.
+        shortening: counts the gradients that shortened steps have left out; zeros where no step is shortened.
     """
 
     name: ClassVar[str]

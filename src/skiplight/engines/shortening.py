@@ -1,4 +1,4 @@
-"""Counts how many gradients a training left out because it shortened its steps, so that the loss of them can be seen."""
+"""Counts the gradients that a training left out because it shortened its steps, so that a run can report them."""
 
 from __future__ import annotations
 

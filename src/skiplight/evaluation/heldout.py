@@ -9,6 +9,7 @@ perplexities are comparable wherever vocabulary, subsampling and W are the same.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 import numpy as np
@@ -101,7 +102,11 @@ def _pairs(block: Block, sampler: WindowSampler) -> tuple[Tensor, Tensor, Tensor
 
 @torch.no_grad()
 def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> HeldoutResult:
-    """The mean of -log p(o|i) over the pairs: one row of scores serves all pairs of an input word."""
+    """The mean of -log p(o|i) over the pairs: one row of scores serves all pairs of an input word.
+
+    Raises:
+        EvaluationError: the loss is so large, or no number, that it has no perplexity.
+    """
     device = tables.input.weight.device
     words, counts = torch.unique_consecutive(pairs.inputs, return_counts=True)
     total = torch.zeros((), dtype=torch.float64)
@@ -116,7 +121,13 @@ def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> Heldou
         log_prob = (scores - _logsumexp(logits).double()[row]).cpu()
         total -= (log_prob * pairs.weights[first:stop]).sum()
         first = stop
-    return _result(float(total / pairs.weights.sum()), pairs)
+    loss = float(total / pairs.weights.sum())
+    perplexity = _exp(loss)
+    if not math.isfinite(perplexity):
+        raise EvaluationError(
+            f"the loss of held-out text is {loss:,.1f} nats a pair, no perplexity: the model has diverged"
+        )
+    return HeldoutResult(loss, perplexity, len(pairs.inputs))
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
@@ -125,11 +136,18 @@ def _logsumexp(logits: Tensor) -> Tensor:
 
 
 def unigram(pairs: HeldoutPairs, frequencies: np.ndarray) -> HeldoutResult:
-    """The same of the model that knows frequencies alone, float64 [V]: what any other should be better than."""
+    """The same of the model that knows frequencies alone, float64 [V]: what any other should be better than.
+
+    It is infinite where a word of the pairs has a frequency of zero.
+    """
     log_prob = torch.from_numpy(np.log(frequencies / frequencies.sum()))
     loss = -(log_prob[pairs.outputs] * pairs.weights).sum() / pairs.weights.sum()
-    return _result(float(loss), pairs)
+    return HeldoutResult(float(loss), _exp(float(loss)), len(pairs.inputs))
 
 
-def _result(loss: float, pairs: HeldoutPairs) -> HeldoutResult:
-    return HeldoutResult(loss, float(np.exp(min(loss, 700.0))), len(pairs.inputs))
+def _exp(loss: float) -> float:
+    """exp(loss), infinite where float64 has no such number."""
+    try:
+        return math.exp(loss)
+    except OverflowError:
+        return math.inf
