@@ -12,6 +12,7 @@ import json
 import logging
 import pickle
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -113,10 +114,19 @@ class Checkpointing(Checkpoint):
         every: seconds between two checkpoints.
         keep: how many stay.
         stop: asked between steps whether to save and stop.
+        healthy: whether training has not begun to diverge, as all ranks know; while it has, the good checkpoints stay.
     """
 
-    def __init__(self, folder: Path, *, every: float, keep: int, stop: StopRequest) -> None:
-        self.folder, self.every, self.keep, self.stop = folder, every, keep, stop
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: float,
+        keep: int,
+        stop: StopRequest,
+        healthy: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.folder, self.every, self.keep, self.stop, self.healthy = folder, every, keep, stop, healthy
         self._saved = time.monotonic()
         self._step = 0  # that of the newest checkpoint
 
@@ -130,7 +140,7 @@ class Checkpointing(Checkpoint):
             return  # saving would move the tables, and when it is due depends on the clock
         if getattr(pl_module, "is_accumulating", False):
             return  # between the batches of one step; a request to stop waits for its last one
-        due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every
+        due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
         if not trainer.strategy.reduce_boolean_decision(due or self.stop.signal is not None, all=False):
             return
         if signal := int(trainer.strategy.reduce(torch.tensor(self.stop.signal or 0), reduce_op="max")):
@@ -149,6 +159,6 @@ class Checkpointing(Checkpoint):
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
         self._saved, self._step = time.monotonic(), trainer.global_step
-        for old in checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero else ():
+        for old in checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
             with contextlib.suppress(OSError):  # what cannot be removed now is tried again the next time
                 remove(old)

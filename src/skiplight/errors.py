@@ -26,7 +26,7 @@ class EvaluationError(SkiplightError):
 
 
 class DivergedError(SkiplightError):
-    """The loss is no longer a number."""
+    """The loss is no longer a number, or stays above that of vectors that know nothing."""
 
 
 class RankError(SkiplightError):

@@ -214,7 +214,7 @@ class SkipGramModule(lightning.LightningModule):
             DivergedError: the loss is infinite or not a number.
         """
         if not math.isfinite(float(self.loss_sum)):
-            raise self._diverged(f"the loss is {float(self.loss_sum)}")
+            raise self.diverged(f"the loss is {float(self.loss_sum)}")
 
     def check_tables_finite(self) -> None:
         """Asked before anything is saved: a step whose loss was finite may have left tables that are not.
@@ -224,14 +224,18 @@ class SkipGramModule(lightning.LightningModule):
         """
         for table in self.tables.parameters():
             if not all(math.isfinite(float(end)) for end in table.detach().aminmax()):
-                raise self._diverged("vectors are not finite")
+                raise self.diverged("vectors are not finite")
 
-    def _diverged(self, what: str) -> DivergedError:
+    def diverged(self, what: str) -> DivergedError:
+        """The error of a training of which `what` is true: where it is in its text, and which options to lower."""
+        ranks = ""
+        if self._trainer is not None and self._trainer.world_size > 1:
+            ranks = ", or train on fewer ranks (`trainer.devices`, `trainer.num_nodes`)"
         block = _block_of(self._batch) if self._batch is not None else Block.of([])
         return DivergedError(
             f"{what} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
             f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {self.batch_tokens:,} tokens;"
-            " lower `optim.lr` or `data.block_tokens`"
+            f" lower `optim.lr` or `data.block_tokens`{ranks}"
         )
 
     def take_loss(self) -> tuple[float, int]:

@@ -13,6 +13,7 @@ from typing import Any
 
 import lightning
 
+from skiplight.divergence import DivergenceCheck
 from skiplight.files import replacing, sync, writing
 from skiplight.module import SkipGramModule
 
@@ -34,6 +35,7 @@ class Tracking(lightning.Callback):
 
     Args:
         path: metrics.jsonl; an object a line: step, tokens, seconds, lr, words_per_second and what was measured.
+        check: judges the loss of every line, where it is given.
 
     Attributes:
         loss: mean loss of a pair over the last line's stretch; nan before the first.
@@ -41,8 +43,8 @@ class Tracking(lightning.Callback):
         pairs: pairs trained on so far, over all resumptions.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, check: DivergenceCheck | None = None) -> None:
+        self.path, self.check = path, check
         self.loss, self.pairs, self.epoch_loss = float("nan"), 0, float("nan")
         self._line, self._epoch = (0.0, 0), (0.0, 0)  # loss and pairs since the last line, and in this epoch
         self._seconds = 0.0
@@ -125,6 +127,9 @@ class Tracking(lightning.Callback):
         speed = (module.tokens - tokens) / max(self._written[1] - seconds, 1e-9)
         lr = module.lr_at(module.tokens)
         self.write(trainer, module, {"train/loss": self.loss, "lr": lr, "words_per_second": speed})
+        if self.check is not None:
+            ended = module.tokens >= module.total_tokens
+            self.check.judge(module, self.loss, pairs, step=trainer.global_step, last=ended)
 
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
         """Appends a line with `metrics` and where in the run they were measured; the first rank does."""

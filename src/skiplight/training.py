@@ -29,6 +29,7 @@ from skiplight.distributed.launcher import GRACE, RankLauncher
 from skiplight.distributed.place import Place
 from skiplight.distributed.roll_call import RollCall
 from skiplight.distributed.strategy import RankStrategy, lost_connection
+from skiplight.divergence import DivergenceCheck
 from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped
 from skiplight.evaluation.callback import Evaluation
 from skiplight.loggers import check_logger, log_summary, open_logger
@@ -146,7 +147,8 @@ class _Training:
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
-        self.stop, self.tracking = StopRequest(), Tracking(run.metrics)
+        self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
+        self.tracking = Tracking(run.metrics, self.divergence)
         evaluation = config.evaluation
         self.evaluation = Evaluation(
             data,
@@ -189,7 +191,13 @@ class _Training:
 
     def _trainer(self, logger: Logger | None) -> lightning.Trainer:
         options, config = self.config.checkpoint, self.config.trainer
-        saving = Checkpointing(self.folder.checkpoints, every=options.every, keep=options.keep, stop=self.stop)
+        saving = Checkpointing(
+            self.folder.checkpoints,
+            every=options.every,
+            keep=options.keep,
+            stop=self.stop,
+            healthy=lambda: not self.divergence.is_above,
+        )
         shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
         roll_call = [RollCall(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
         trainer = lightning.Trainer(
@@ -199,7 +207,7 @@ class _Training:
             strategy=self.strategy or "auto",
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=-1,  # the module stops it by tokens
-            callbacks=[*roll_call, self.tracking, *shown, self.evaluation, *self.watching, saving],
+            callbacks=[*roll_call, self.divergence, self.tracking, *shown, self.evaluation, *self.watching, saving],
             plugins=[FolderCheckpointIO()],
             logger=logger or False,
             enable_model_summary=False,

@@ -10,6 +10,8 @@ import lightning
 import numpy as np
 import pytest
 import torch
+from tests.distributed.program import Case, parts
+from tests.texts import write_texts
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
@@ -21,8 +23,6 @@ from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 from skiplight.tracking import Tracking
-from tests.distributed.program import Case, parts
-from tests.texts import write_texts
 
 COUNTS = np.array([40, 30, 20, 10])
 
