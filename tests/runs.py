@@ -138,4 +138,8 @@ def left(run: Path) -> tuple[list[list[float]], list[dict], dict]:
     tables = [table.tolist() for table in (vectors.input, vectors.output) if table is not None]
     lines = [{k: v for k, v in line.items() if k not in ("seconds", "words_per_second")} for line in metrics(run)]
     summary = json.loads((run / "summary.json").read_text())
-    return tables, lines, {key: summary[key] for key in ("tokens", "loss", "epochs", "evaluation", "format")}
+    return (
+        tables,
+        lines,
+        {key: summary[key] for key in ("tokens", "loss", "epochs", "evaluation", "format", "shortened")},
+    )

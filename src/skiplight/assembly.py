@@ -36,7 +36,7 @@ from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
-from skiplight.stability import gradients_per_token, warning
+from skiplight.stability import gradients_per_token, learning_rate_warning
 from skiplight.vectors import WordVectors, vectors_folder
 
 log = logging.getLogger(__name__)
@@ -121,16 +121,6 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         f"{round(data.tokens / len(data.blocks)):,}{f' on each of {place.world} ranks' if place.world > 1 else ''}",
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
-    told = warning(
-        sampler,
-        counts,
-        optimizer=config.optim.name,
-        lr=config.optim.lr,
-        block_tokens=block_tokens * place.world,
-        per_window=engine.takes_blocks,
-    )
-    if told and config.objective.name == "negative_sampling":
-        log.warning("%s", told)
     keep = keep_probabilities(counts, config.sampling.subsample)
     tables = Tables(
         len(counts),
@@ -141,6 +131,19 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         bias=None if bias == "none" else objective.unigram_bias(counts * keep),
         train_bias=bias == "learned",
     )
+    told = learning_rate_warning(
+        sampler,
+        counts,
+        objective,
+        tables,
+        optimizer=config.optim.name,
+        lr=config.optim.lr,
+        block_tokens=block_tokens,
+        ranks=place.world,
+        per_window=engine.takes_blocks,
+    )
+    if told:
+        log.warning("%s", told)
     if fresh and config.model.start is not None:
         start_from(config.model.start, tables, text.vocabulary)
     module = SkipGramModule(

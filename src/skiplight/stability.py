@@ -1,4 +1,4 @@
-"""Tells before a training starts that its learning rate is too high for the gradients that one update sums up.
+"""Warns of a learning rate that is too high for the gradients that one update sums up, before a training and after it.
 
 A row moves by lr times the sum of n gradients at once. By the logistic loss's curvature that is stable only while
 lr·n·σ(1-σ)·λ < 2, with σ(1-σ) at most 1/4 and λ the squared length of the vectors on the other side, some 4 for
@@ -6,17 +6,27 @@ frequent words of trained tables: so while lr·n < 2. What n is depends on the u
 
 - a window (the fused engine): each of its words adds to the centre's row, so n is up to twice the half-width;
 - a block (the autograd engine, plain SGD): every pair that a word of the block is in. There the engine counts a row's
-  sum for at most 4/lr gradients, which keeps any block stable, but most of what a frequent word is told is lost.
+  sum for at most 4/lr gradients, which keeps any block stable, but leaves out what a frequent word has more. How much
+  that is can be expected from the counts of the words before a training, and is counted while it trains.
 """
 
 from __future__ import annotations
 
 import numpy as np
+import torch
 
+from skiplight.objectives.base import Objective, Tables
+from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 
-SHORTENED = 10
-"""A share of 1 in so many gradients is still no loss to speak of: frequent words have more than they need."""
+LEFT_OUT = 0.05
+"""Where shortened steps leave out a larger share of a table's gradients, the user is warned."""
+
+SMALLEST = 100
+"""Steps of fewer tokens would take too long to be a remedy."""
+
+DRAWN = 20_000
+"""Tokens at most, on which the gradients of a step are counted before a training."""
 
 
 def gradients_per_token(sampler: WindowSampler, counts: np.ndarray) -> np.ndarray:
@@ -28,17 +38,29 @@ def gradients_per_token(sampler: WindowSampler, counts: np.ndarray) -> np.ndarra
     return np.maximum(pairs * (sampler.negatives + 1), pairs + drawn)
 
 
-def warning(
-    sampler: WindowSampler, counts: np.ndarray, *, optimizer: str, lr: float, block_tokens: int, per_window: bool
+def learning_rate_warning(
+    sampler: WindowSampler,
+    counts: np.ndarray,
+    objective: Objective,
+    tables: Tables,
+    *,
+    optimizer: str,
+    lr: float,
+    block_tokens: int,
+    ranks: int = 1,
+    per_window: bool,
 ) -> str | None:
-    """What to say about a learning rate that is too high, None where there is nothing to say.
+    """Return what to warn of before a training, None where there is nothing.
 
     Args:
         sampler: makes the windows.
         counts: of the words, int64 [V].
+        objective: counts the gradients that it sums in each row.
+        tables: as the training begins with them; only their sizes matter.
         optimizer: name of the optimiser; all but plain SGD choose the length of their steps themselves.
         lr: learning rate at the beginning.
-        block_tokens: tokens a step consumes.
+        block_tokens: tokens a step consumes on each rank.
+        ranks: how many ranks sum their gradients in a step.
         per_window: whether the tables move with every window, rather than once a step.
     """
     if optimizer.lower() != "sgd":
@@ -51,12 +73,75 @@ def warning(
             f"`optim.lr={lr:g}` is high for windows of {words} words, whose gradients are summed: training may diverge;"
             f" below {2 / words:.2g} it is safe"
         )
-    n = float(gradients_per_token(sampler, counts).max()) * block_tokens
-    if lr * n < 4 * SHORTENED:
+    summed = expected_gradients(sampler, counts, objective, tables, block_tokens * ranks)
+    shares = {name: share_left_out(rows, 4 / lr) for name, rows in summed.items()}
+    table = max(shares, key=lambda name: shares[name])
+    if shares[table] <= LEFT_OUT:
         return None
-    most = max(1, int(block_tokens * 4 * SHORTENED / (lr * n)))
+    tokens = block_tokens
+    while tokens > 1 and any(
+        share_left_out(rows * (tokens / block_tokens), 4 / lr) > LEFT_OUT for rows in summed.values()
+    ):
+        tokens //= 2
     return (
-        f"a step of {block_tokens:,} tokens sums some {n:,.0f} gradients for the most frequent word, of which"
-        f" `optim.lr={lr:g}` leaves {4 / lr:,.0f}: the vectors will be poor; give `data.block_tokens={most}`, a lower"
-        " `optim.lr`, or an optimiser such as `optim.name=adagrad`"
+        f"steps of {block_tokens * ranks:,} tokens sum so many gradients for frequent words that `optim.lr={lr:g}` will"
+        f" leave out about {shares[table]:.0%} of those of the {table} vectors, which will be poorer for it:"
+        f" give {_remedy(f'`data.block_tokens={tokens}`' if tokens >= SMALLEST else None)}"
     )
+
+
+def shortened_warning(shares: dict[str, dict[str, float | int]], per_window: bool) -> str | None:
+    """Return what to warn of after a training, None where there is nothing.
+
+    Args:
+        shares: what the engine's `Shortening.shares` returns.
+        per_window: as in `learning_rate_warning`.
+    """
+    table = max(shares, key=lambda name: shares[name]["share"])
+    if shares[table]["share"] <= LEFT_OUT:
+        return None
+    remedy = (
+        "give fewer `trainer.threads` or fewer ranks (`trainer.devices`, `trainer.num_nodes`), or a lower `optim.lr`"
+        if per_window
+        else f"give {_remedy('smaller `data.block_tokens`')}"
+    )
+    return (
+        f"shortened steps left out {shares[table]['share']:.0%} of the gradients of the {table} vectors, those of"
+        f" frequent words, in up to {shares[table]['rows']:,} rows a step; the vectors are poorer for it: {remedy}"
+    )
+
+
+def _remedy(smaller: str | None) -> str:
+    steps = f"{smaller}, " if smaller else ""
+    return f"{steps}a lower `optim.lr`, or an adaptive optimiser such as `optim.name=adagrad`"
+
+
+def expected_gradients(
+    sampler: WindowSampler, counts: np.ndarray, objective: Objective, tables: Tables, tokens: int
+) -> dict[str, np.ndarray]:
+    """Return how many gradients a step of so many tokens sums in each row of the tables, float64 [rows] by table.
+
+    Counted by the objective itself on a text of `DRAWN` tokens at most, whose words are drawn one by one, and scaled.
+    """
+    drawn = min(tokens, DRAWN)
+    p = counts / counts.sum()
+    text = np.random.default_rng(0).choice(len(counts), drawn, p=p).tolist()
+    windows = sampler(Block.of([text]))
+    if windows.pairs == 0:
+        return {"input": np.zeros(1), "output": np.zeros(1)}
+    with torch.no_grad():
+        found = objective.gradients(tables, windows)
+    return {
+        name: rows.double().cpu().numpy() * (tokens / drawn)
+        for name, rows in (("input", found.inputs), ("output", found.outputs))
+    }
+
+
+def share_left_out(gradients: np.ndarray, most: float) -> float:
+    """Return the share of the gradients that is left out where each row counts for `most` of its own at most.
+
+    >>> share_left_out(np.array([30.0, 60.0, 10.0]), most=40)
+    0.2
+    """
+    total = float(gradients.sum())
+    return float(np.maximum(gradients - most, 0).sum()) / total if total else 0.0

@@ -39,6 +39,7 @@ from skiplight.progress import TokenProgress
 from skiplight.runs import RunFolder
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.signals import StopRequest
+from skiplight.stability import shortened_warning
 from skiplight.tracking import Tracking
 from skiplight.vectors import WordVectors
 
@@ -178,6 +179,8 @@ class _Training:
                     f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"
                 )
             summary = self._summary(str(trainer.strategy.root_device))
+            if told := shortened_warning(summary["shortened"], per_window=module.engine.takes_blocks):
+                log.warning("%s", told)
             inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
             per_word = len(outputs) == len(inputs)  # a tree's inner nodes are no words
             card = model_card(self.config, data.text, summary)
@@ -261,6 +264,8 @@ class _Training:
             "effective_words_per_second": round(module.tokens * kept / seconds),
             "pairs_per_second": round(tracking.pairs / seconds),
             "loss": tracking.epoch_loss,
+            # By table: the share of the gradients that shortened steps left out, and the most rows shortened in a step.
+            "shortened": module.engine.shortening.shares(),
             "evaluation": self.evaluation.results,
             "neighbors": self.evaluation.neighbors,
         } | self._exchanged()
