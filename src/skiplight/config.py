@@ -86,7 +86,11 @@ class NoiseConfig:
     exponent: float = option(0.75, "0 is uniform, 1 unigram; may be negative", low=-10, high=10)
     negatives: int = option(5, "noise words for each window or pair (K)", low=1, high=4096)
     shared: str = option("window", "whether the pairs of a window share their negatives", choices=["window", "pair"])
-    exclude: str = option("target", "what a negative may not be", choices=["none", "target", "window"])
+    exclude: str = option(
+        "target",
+        "what a negative may not be (window: not with nce, sampled_softmax)",
+        choices=["none", "target", "window"],
+    )
 
 
 @dataclasses.dataclass
