@@ -224,3 +224,19 @@ def test_ranks_refuse_it(folder: Path) -> None:
     )  # fmt: skip
     with pytest.raises(ConfigError, match="cannot do accumulate_grad_batches=2 on several devices"):
         trainer.fit(module, data)
+
+
+def test_where_a_users_callback_stops_between_the_batches_of_a_step_it_goes_on_from_before_it(
+    folder: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Stops(lightning.Callback):
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *args: Any) -> None:
+            trainer.should_stop = trainer.fit_loop.epoch_loop.batch_progress.total.processed == 5
+
+    module = trained(folder, CASES["sgd"], 3, Stops(), Checkpointing(tmp_path, every=1e9, keep=2, stop=StopRequest()))
+    assert module.is_accumulating
+    assert "left out" not in caplog.text
+    whole = trained(folder, CASES["sgd"], 3)
+    module, _ = resumed(folder, checkpoints(tmp_path)[0])
+    assert module.tokens == whole.tokens
+    assert all(torch.equal(a, b) for a, b in zip(module.tables.parameters(), whole.tables.parameters(), strict=True))

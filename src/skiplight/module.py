@@ -146,6 +146,14 @@ class SkipGramModule(lightning.LightningModule):
         if self.trainer.accumulate_grad_batches > 1:  # which a callback may have changed since training began
             self._refuse_trainer(self.trainer, type(self.engine.optimizer))
 
+    def on_train_batch_start(self, batch: Block | Windows, batch_idx: int) -> None:
+        block = _block_of(batch)
+        after = getattr(block, "after", None)
+        if self.trainer.accumulate_grad_batches > 1 and after is not None and after.epoch > block.epoch:
+            # Lightning makes the step of what is left at the end of an epoch, but counts anew to it where a run goes on
+            # that a callback had stopped before.
+            self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
+
     def training_step(self, batch: Block | Windows, batch_idx: int) -> Tensor:
         self._batch = batch
         if not self._waiting:
@@ -196,7 +204,9 @@ class SkipGramModule(lightning.LightningModule):
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
-        # Lightning makes the step of what is left at an epoch's announced end; a stream may end before that.
+        if self.trainer.should_stop:
+            return
+        # A step is made of what is left at an epoch's announced end; a stream may end before that.
         if self._waiting:
             log.warning(
                 "the epoch ended %d of `accumulate_grad_batches=%d` blocks into a step: they are left out",
@@ -204,8 +214,7 @@ class SkipGramModule(lightning.LightningModule):
                 self.trainer.accumulate_grad_batches,
             )
             self._waiting.clear()
-        if not self.trainer.should_stop:
-            self.trainer.datamodule.end_epoch()  # type: ignore[attr-defined]
+        self.trainer.datamodule.end_epoch()  # type: ignore[attr-defined]
 
     def check_finite(self) -> None:
         """Asked at every step on the CPU; elsewhere, where it would wait for the device, before anything is saved.
