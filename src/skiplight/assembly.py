@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from skiplight.blocks import Cursor
 from skiplight.config import Config
 from skiplight.corpus.prepare import prepare
 from skiplight.corpus.sources import open_source
@@ -18,9 +19,10 @@ from skiplight.corpus.stream import TokenStream
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.distributed.gradient_exchange import GradientExchange
+from skiplight.distributed.in_place import InPlaceTables
 from skiplight.distributed.place import Place
+from skiplight.distributed.reconciliation import Reconciler, Sample
 from skiplight.distributed.strategy import RankStrategy
-from skiplight.distributed.table_averaging import TableAveraging
 from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
@@ -36,7 +38,7 @@ from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
-from skiplight.stability import gradients_per_token, learning_rate_warning
+from skiplight.stability import learning_rate_warning
 from skiplight.vectors import WordVectors, vectors_folder
 
 log = logging.getLogger(__name__)
@@ -44,7 +46,8 @@ log = logging.getLogger(__name__)
 TELL_SECONDS = 10
 
 STEPS = 200
-"""A run has at least so many steps where `data.block_tokens=auto`, so that the learning rate falls smoothly."""
+"""A run has at least so many steps of all ranks where `data.block_tokens=auto`, so that the learning rate falls smoothly
+and machines exchange what they have learned often enough."""
 
 
 class Parts(NamedTuple):
@@ -106,7 +109,7 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
     total = total_tokens(config, text)
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
-        block_tokens = max(1, min(engine.block_tokens, total // STEPS))
+        block_tokens = max(1, min(engine.block_tokens, total // (STEPS * place.world)))
     data = SkipGramDataModule(
         text,
         sampler,
@@ -122,6 +125,8 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
     keep = keep_probabilities(counts, config.sampling.subsample)
+    # The ranks of a machine map the tables of its first one.
+    takes_others = engine.strategy == InPlaceTables.name and engine.device == "cpu" and place.local_rank > 0
     tables = Tables(
         len(counts),
         config.model.dim,
@@ -130,6 +135,7 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         seed=config.seed,
         bias=None if bias == "none" else objective.unigram_bias(counts * keep),
         train_bias=bias == "learned",
+        initialise=not takes_others,
     )
     told = learning_rate_warning(
         sampler,
@@ -144,7 +150,7 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
     )
     if told:
         log.warning("%s", told)
-    if fresh and config.model.start is not None:
+    if fresh and config.model.start is not None and not takes_others:
         start_from(config.model.start, tables, text.vocabulary)
     module = SkipGramModule(
         tables,
@@ -158,9 +164,30 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         return Parts(module, data, None)
     options: dict[str, Any] = {"run": run, "timeout": config.distributed.timeout}
     options["cluster_environment"] = place.environment
-    if engine.strategy == TableAveraging.name:
-        gradients = gradients_per_token(sampler, counts)
-        return Parts(module, data, TableAveraging(config.distributed.every, gradients, block_tokens, **options))
+    if engine.strategy == InPlaceTables.name:
+
+        def reconciler(replicas: int, device: torch.device) -> Reconciler:
+            made = Reconciler(
+                sampler,
+                counts,
+                Sample.of(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
+                dim=config.model.dim,
+                replicas=replicas,
+                step_tokens=block_tokens * place.world,
+                bytes_per_token=config.distributed.bytes_per_token,
+                device=device,
+            )
+            log.info(
+                "%d replicas of the tables: a row is exchanged after about %s gradients, all rows every %s steps, which"
+                " sends distributed.bytes_per_token=%g",
+                replicas,
+                f"{made.after:,.3g}",
+                f"{made.full:,}",
+                config.distributed.bytes_per_token,
+            )
+            return made
+
+        return Parts(module, data, InPlaceTables(reconciler, **options))
     return Parts(module, data, GradientExchange(**options))
 
 

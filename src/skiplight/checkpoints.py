@@ -23,7 +23,7 @@ from lightning.pytorch.callbacks import Checkpoint
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
-from skiplight.distributed.strategy import alike, settle
+from skiplight.distributed.strategy import RankStrategy, is_synchronized, synchronize
 from skiplight.errors import RunError
 from skiplight.files import digest, remove, replacing, writing
 from skiplight.signals import StopRequest
@@ -136,26 +136,31 @@ class Checkpointing(Checkpoint):
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
-        if not alike(trainer):
+        if not is_synchronized(trainer):
             return  # saving would move the tables, and when it is due depends on the clock
         if getattr(pl_module, "is_accumulating", False):
             return  # between the batches of one step; a request to stop waits for its last one
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
-        if not trainer.strategy.reduce_boolean_decision(due or self.stop.signal is not None, all=False):
+        due = due or self.stop.signal is not None
+        strategy = trainer.strategy
+        if not (strategy.agreed_before(due) if isinstance(strategy, RankStrategy) else due):
             return
+        if isinstance(strategy, RankStrategy):
+            strategy.forget_decision()  # it was made before this checkpoint
         if signal := int(trainer.strategy.reduce(torch.tensor(self.stop.signal or 0), reduce_op="max")):
             self.stop.signal = signal
             trainer.should_stop = True
         self._save(trainer)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        settle(trainer)
+        synchronize(trainer)
         self._save(trainer)
 
     def _save(self, trainer: lightning.Trainer) -> None:
         if self._step == trainer.global_step:
             return
         path = self.folder / f"step-{trainer.global_step:010d}"
+        trainer.strategy.barrier()  # until no rank moves tables that it shares with others
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
         self._saved, self._step = time.monotonic(), trainer.global_step

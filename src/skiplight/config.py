@@ -190,10 +190,11 @@ class LoggerConfig:
 class DistributedConfig:
     """How ranks work together, where there are several."""
 
-    every: int = option(
-        64,
-        "table averaging (engine=fused): steps between two exchanges of all rows; frequent ones go more often",
-        low=1,
+    bytes_per_token: float = option(
+        100.0,
+        "engine=fused: bytes that a machine (or GPU) sends to the others per token of the run; more keep their tables "
+        "closer together, fewer suit a slow network",
+        above=0,
     )
     timeout: float = option(1800.0, "seconds that a rank waits for the others in an exchange", above=0)
 

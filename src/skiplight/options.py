@@ -20,6 +20,11 @@ from skiplight.config import ABOVE_RUNS, Config
 from skiplight.errors import ConfigError
 
 MAX_BYTES = 1 << 20
+RENAMED = {
+    "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token of the run",
+}
+"""Options that there were, and what took their place."""
+
 MAX_DEPTH = 16
 """More than any run's config has."""
 
@@ -61,6 +66,8 @@ def check_names(keys: Sequence[str]) -> None:
     """
     known = {name for name, _ in options()} | {field.name for field in dataclasses.fields(Config)}
     for key in keys:
+        if key in RENAMED:
+            raise ConfigError(f"`{key}` is no option any more: {RENAMED[key]}")
         if key in known:
             continue
         # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.

@@ -29,15 +29,6 @@ DRAWN = 20_000
 """Tokens at most, on which the gradients of a step are counted before a training."""
 
 
-def gradients_per_token(sampler: WindowSampler, counts: np.ndarray) -> np.ndarray:
-    """How many scores of a consumed token each word is in, float64 [V], the more of its input and its output row."""
-    kept = sampler.keep / 2**32 * counts / counts.sum()
-    # W + 1 pairs a window on average, with the words that subsampling leaves; K + 1 scores a pair.
-    pairs = kept * (sampler.window + 1)
-    drawn = pairs.sum() * sampler.negatives * sampler.noise.probabilities
-    return np.maximum(pairs * (sampler.negatives + 1), pairs + drawn)
-
-
 def learning_rate_warning(
     sampler: WindowSampler,
     counts: np.ndarray,

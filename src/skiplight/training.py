@@ -271,11 +271,17 @@ class _Training:
         } | self._exchanged()
 
     def _exchanged(self) -> dict[str, Any]:
-        """What this rank sent, since it was last started, of what the ranks exchange; nothing where there is one."""
+        """What a machine (or GPU) sent to the others since it was last started; nothing where there is one rank."""
         if self.strategy is None:
             return {}
-        about = {"ranks": self.place.world, "strategy": self.strategy.name, "bytes_sent": self.strategy.bytes_sent}
-        return {"distributed": about}
+        return {
+            "distributed": {
+                "ranks": self.place.world,
+                "strategy": self.strategy.name,
+                "replicas": self.strategy.replicas,
+                "bytes_sent": self.strategy.machine_bytes_sent,
+            }
+        }
 
 
 @contextlib.contextmanager

@@ -1,7 +1,8 @@
 """A user's script with a Trainer of their own on several ranks; what each rank saw and ends with goes to a folder.
 
-python program.py FOLDER WORLD PORT: FOLDER has the texts and stores; for every case, rank r leaves CASE-WORLD-r.pt
-there.
+python program.py FOLDER WORLD PORT [NODES]: FOLDER has the texts and stores; for every case, rank r leaves
+CASE-WORLD-r.pt there. With NODES, the ranks are those of so many machines, of which this process is the first of number
+$NODE_RANK, and the cases are those of machines.
 """
 
 from __future__ import annotations
@@ -16,17 +17,18 @@ from typing import NamedTuple
 import lightning
 import torch
 
+from skiplight.blocks import Cursor
 from skiplight.datamodule import SkipGramDataModule
 from skiplight.distributed.gradient_exchange import GradientExchange
+from skiplight.distributed.in_place import InPlaceTables
+from skiplight.distributed.reconciliation import Reconciler, Sample
 from skiplight.distributed.strategy import RankStrategy
-from skiplight.distributed.table_averaging import TableAveraging
 from skiplight.engines.autograd import AutogradEngine, takes_sparse
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.module import SkipGramModule
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.sampling.windows import WindowSampler
-from skiplight.stability import gradients_per_token
 from tests.texts import prepared
 
 BLOCK_TOKENS = 700
@@ -50,7 +52,10 @@ CASES = {
     "sparse-adam": Case(optimizer="sparse_adam", lr=0.001),
     "softmax": Case(objective="full_softmax", optimizer="adagrad"),
     "fused": Case(engine="fused", epochs=2),
-    "overlapped": Case(engine="fused", epochs=2, overlap=True),
+}
+MACHINES = {
+    "machines": Case(engine="fused", epochs=2),
+    "machines-overlapped": Case(engine="fused", epochs=2, overlap=True),
 }
 
 
@@ -85,27 +90,31 @@ class Witness(lightning.Callback):
             self.seen.append((block.epoch, document, start, length))
 
     def on_train_end(self, trainer, pl_module) -> None:
-        trainer.strategy.settle()
+        trainer.strategy.synchronize()
 
 
-def strategy(case: Case, data: SkipGramDataModule) -> RankStrategy:
-    if case.engine == "fused":
-        gradients = gradients_per_token(data.sampler, data.text.vocabulary.counts)
-        return TableAveraging(5, gradients, BLOCK_TOKENS, overlap=case.overlap)
-    return GradientExchange()
+def strategy(case: Case, data: SkipGramDataModule, world: int) -> RankStrategy:
+    def reconciler(replicas: int, device: torch.device) -> Reconciler:
+        return Reconciler(
+            data.sampler, data.text.vocabulary.counts, Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)), dim=8, replicas=replicas, step_tokens=BLOCK_TOKENS * world,
+            bytes_per_token=3, device=device,
+        )  # fmt: skip
+
+    return InPlaceTables(reconciler, overlap=case.overlap) if case.engine == "fused" else GradientExchange()
 
 
 def main() -> None:
-    folder, world, port = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    folder, world, port, *more = Path(sys.argv[1]), *map(int, sys.argv[2:])
+    nodes, cases = (more[0], MACHINES) if more else (1, CASES)
     warnings.simplefilter("ignore")
-    for number, (name, case) in enumerate(CASES.items()):
+    for number, (name, case) in enumerate(cases.items()):
         os.environ["MASTER_PORT"] = str(port + number)  # the next training's ranks must not meet the last one's
         module, data = parts(folder, case)
-        witness, ranks = Witness(), strategy(case, data)
+        witness, ranks = Witness(), strategy(case, data, world)
         trainer = lightning.Trainer(
-            accelerator="cpu", devices=world, strategy=ranks, max_epochs=-1, callbacks=[witness], logger=False,
-            use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
-            enable_checkpointing=False,
+            accelerator="cpu", devices=world // nodes, num_nodes=nodes, strategy=ranks, max_epochs=-1,
+            callbacks=[witness], logger=False, use_distributed_sampler=False, enable_progress_bar=False,
+            enable_model_summary=False, enable_checkpointing=False,
         )  # fmt: skip
         trainer.fit(module, data)
         tables = [table.detach() for table in module.tables.parameters()]

@@ -9,16 +9,14 @@ import sys
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
 from skiplight.blocks import Cursor
-from skiplight.distributed.table_averaging import UPDATES, first_rows, sum_scale
+from skiplight.datamodule import SkipGramDataModule
+from skiplight.module import SkipGramModule
 from skiplight.sampling.batches import Block
-from tests.distributed.program import CASES, parts
+from tests.distributed.program import CASES, MACHINES, Case, parts
 from tests.texts import write_texts
 
 ROOT = Path(__file__).parents[2]
@@ -30,16 +28,25 @@ def free_port() -> int:
         return min(found.getsockname()[1], 65_000)
 
 
-def run_program(module: str, *arguments: str) -> None:
-    """Runs a script of the tests, which starts its other ranks itself."""
+def run_program(module: str, *arguments: str, nodes: int = 1) -> None:
+    """Run a script of the tests, which starts its other ranks itself, on so many machines that are all this one."""
     variables = {k: v for k, v in os.environ.items() if not k.startswith(("PYTEST", "WANDB"))}
     path = os.pathsep.join([str(ROOT), str(ROOT / "src")])
-    done = subprocess.run(
-        [sys.executable, "-m", module, *arguments],
-        capture_output=True, text=True, check=False, timeout=300, cwd=ROOT,
-        env=variables | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr[-3000:]
+    variables |= {"PYTHONPATH": path, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True,
+            cwd=ROOT, env=variables | {"NODE_RANK": str(node)},
+        )
+        for node in range(nodes)
+    ]  # fmt: skip
+    try:
+        for process in processes:
+            _, said = process.communicate(timeout=300)
+            assert process.returncode == 0, said[-3000:]
+    finally:
+        for process in processes:
+            process.kill()
 
 
 @pytest.fixture(scope="module", params=[2, 3])
@@ -52,35 +59,84 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return folder, request.param
 
 
+@pytest.fixture(scope="module", params=[(3, 3), (4, 2)])
+def ran_on_machines(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A folder in which so many ranks on so many machines have trained every case of machines."""
+    world, nodes = request.param
+    folder = tmp_path_factory.mktemp(f"machines-{world}")
+    write_texts(folder / "texts", files=1, documents=30, words=400)
+    parts(folder, MACHINES["machines"])
+    run_program("tests.distributed.program", str(folder), str(world), str(free_port()), str(nodes), nodes=nodes)
+    return folder, world
+
+
 def left(ran: tuple[Path, int], name: str) -> list[dict]:
     folder, world = ran
     return [torch.load(folder / f"{name}-{world}-{rank}.pt", weights_only=True) for rank in range(world)]
 
 
-@pytest.mark.parametrize("name", list(CASES))
-def test_every_token_is_seen_once_an_epoch_and_all_ranks_take_the_same_steps(ran: tuple[Path, int], name: str) -> None:
+def assert_every_token_is_seen_once_an_epoch(ran: tuple[Path, int], name: str, case: Case) -> None:
     ranks = left(ran, name)
-    _, data = parts(ran[0], CASES[name])
+    _, data = parts(ran[0], case)
     expected = Counter(
         (epoch, document, start, length)
-        for epoch in range(CASES[name].epochs)
+        for epoch in range(case.epochs)
         for block in data.blocks(Cursor(epoch), 0, 1, 0, 1)
         for document, start, length in zip(
             block.document.tolist(), block.start.tolist(), block.segments.diff().tolist(), strict=True
         )
     )
     assert sum((Counter(rank["seen"]) for rank in ranks), Counter()) == expected
-    assert {rank["steps"] for rank in ranks} == {CASES[name].epochs * -(-len(data.blocks) // len(ranks))}
-    assert {rank["tokens"] for rank in ranks} == {data.tokens * CASES[name].epochs}
+    assert {rank["steps"] for rank in ranks} == {case.epochs * -(-len(data.blocks) // len(ranks))}
+    assert {rank["tokens"] for rank in ranks} == {data.tokens * case.epochs}
     assert all(len(rank["seen"]) > 3 for rank in ranks)
+
+
+def loss_of(module: SkipGramModule, data: SkipGramDataModule) -> float:
+    """The loss of a pair, of the tables as they are."""
+    results = [module.engine.step(block, 0.0, 0.0) for block in data.blocks(Cursor(9), 0, 1, 0, 1)]
+    return sum(float(result.loss_sum) for result in results) / sum(int(result.pairs) for result in results)
+
+
+def assert_all_ranks_end_with_the_same_tables(ranks: list[dict]) -> None:
+    for rank in ranks[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(rank["tables"], ranks[0]["tables"], strict=True))
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_every_token_is_seen_once_an_epoch_and_all_ranks_take_the_same_steps(ran: tuple[Path, int], name: str) -> None:
+    assert_every_token_is_seen_once_an_epoch(ran, name, CASES[name])
 
 
 @pytest.mark.parametrize("name", list(CASES))
 def test_all_ranks_end_with_the_same_tables_to_the_last_bit(ran: tuple[Path, int], name: str) -> None:
     ranks = left(ran, name)
-    for rank in ranks[1:]:
-        assert all(torch.equal(a, b) for a, b in zip(rank["tables"], ranks[0]["tables"], strict=True))
-    assert all(rank["bytes"] > 0 for rank in ranks)
+    assert_all_ranks_end_with_the_same_tables(ranks)
+    # What ranks share they need not send.
+    assert all((rank["bytes"] > 0) == (name != "fused") for rank in ranks)
+
+
+@pytest.mark.parametrize("name", list(MACHINES))
+def test_machines_see_every_token_once_and_end_with_the_same_tables(ran_on_machines: tuple[Path, int], name: str) -> None:
+    assert_every_token_is_seen_once_an_epoch(ran_on_machines, name, MACHINES[name])
+    ranks = left(ran_on_machines, name)
+    assert_all_ranks_end_with_the_same_tables(ranks)
+    assert ranks[0]["bytes"] > 0
+    # As good as the tables that one process makes of the same blocks one after the other.
+    folder, _ = ran_on_machines
+    module, data = parts(folder, MACHINES[name])
+    module.configure_optimizers()
+    losses = [loss_of(module, data)]
+    for epoch in range(MACHINES[name].epochs):
+        for block in data.blocks(Cursor(epoch), 0, 1, 0, 1):
+            after = module.tokens + block.tokens
+            module.engine.step(block, module.lr_at(module.tokens), module.lr_at(after))
+            module.tokens = after
+    losses.append(loss_of(module, data))
+    for table, ours in zip(module.tables.parameters(), ranks[0]["tables"], strict=True):
+        table.data.copy_(ours)
+    begin, alone, together = [*losses, loss_of(module, data)]
+    assert together < alone + 0.05 * (begin - alone)
 
 
 def merged(blocks: list[Block]) -> Block:
@@ -133,29 +189,3 @@ def test_a_row_that_no_rank_has_touched_stays_where_it_is(tmp_path: Path) -> Non
         for state in later:
             assert all(torch.equal(state[name], first[name]) for name in first)
     assert all(torch.equal(a, b) for a, b in zip(ranks[0]["tables"], ranks[1]["tables"], strict=True))
-
-
-@given(st.floats(0, 1e6), st.integers(2, 64))
-def test_what_ranks_add_counts_for_at_least_its_mean_and_at_most_its_sum(x: float, ranks: int) -> None:
-    scale, more = sum_scale(torch.tensor([x, x * 1.1], dtype=torch.float64), ranks).tolist()
-    assert 1 / ranks - 1e-9 <= more <= scale + 1e-9 <= 1 + 2e-9
-    # A step towards an optimum, taken by each rank for its own, is put together to what one process would have gone.
-    share = 1e-3
-    updates = round(min(x, 30) / share)
-    alone = 1 - (1 - share) ** updates
-    one_after_the_other = 1 - (1 - share) ** (updates * ranks)
-    put_together = float(sum_scale(torch.tensor([share * updates], dtype=torch.float64), ranks)) * ranks * alone
-    assert put_together == pytest.approx(one_after_the_other, rel=2e-3, abs=1e-9)
-
-
-@given(st.lists(st.floats(1e-3, 1e7), min_size=1, max_size=50), st.integers(1, 100))
-def test_every_row_is_exchanged_before_it_has_summed_too_many_gradients(gradients: list[float], every: int) -> None:
-    ordered = np.sort(np.array(gradients))[::-1]
-    rows = first_rows(ordered, every)
-    exchanged = [rows(step) for step in range(1, 3 * every + 1)]
-    assert exchanged[every - 1 :: every] == [len(ordered)] * 3
-    for row, in_a_step in enumerate(ordered):
-        steps = [0, *(step for step, count in enumerate(exchanged, 1) if count > row)]
-        longest = max(np.diff(steps))
-        assert longest <= every
-        assert longest == 1 or longest * in_a_step <= UPDATES * (1 + 1e-9)

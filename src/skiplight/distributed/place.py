@@ -32,6 +32,7 @@ class Place:
     Attributes:
         rank: from 0, over all machines.
         world: how many ranks there are.
+        local_rank: from 0, among those of this machine.
         local_world: how many of them are on this machine.
         environment: how they find each other, for Lightning; None where there is one.
         started: whether something else has started all ranks, rather than the first of each machine.
@@ -39,6 +40,7 @@ class Place:
 
     rank: int = 0
     world: int = 1
+    local_rank: int = 0
     local_world: int = 1
     environment: ClusterEnvironment | None = None
     started: bool = False
@@ -56,7 +58,7 @@ class Place:
             if world == 1:
                 return cls()
             own = LightningEnvironment()
-            return cls(own.node_rank() * devices + own.local_rank(), world, devices, own)
+            return cls(own.node_rank() * devices + own.local_rank(), world, own.local_rank(), devices, own)
         kind, name = found
         try:
             environment = SLURMEnvironment(auto_requeue=False) if kind is SLURMEnvironment else kind()
@@ -69,7 +71,7 @@ class Place:
                 f"{name} has started {environment.world_size()} processes, but `trainer.devices={devices}` and"
                 f" `trainer.num_nodes={num_nodes}` ask for {world}: give devices of a machine, and machines, to fit"
             )
-        return cls(environment.global_rank(), world, devices, environment, started=True)
+        return cls(environment.global_rank(), world, environment.local_rank(), devices, environment, started=True)
 
     def threads(self) -> int:
         """How many cores of this machine are this rank's share."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -16,6 +18,7 @@ from skiplight.distributed.launcher import RankLauncher
 
 if TYPE_CHECKING:
     from skiplight.module import SkipGramModule
+    from skiplight.objectives.base import Tables
 
 
 def lost_connection(error: RuntimeError) -> bool:
@@ -38,6 +41,8 @@ class RankStrategy(DDPStrategy):
 
     Attributes:
         bytes_sent: what this rank has sent of tables or gradients so far, counted as a ring sends them.
+        machine_bytes_sent: the same of all ranks that share this rank's tables, when training has ended.
+        replicas: how many pairs of tables there are, once the ranks have met.
     """
 
     name: ClassVar[str]
@@ -45,8 +50,9 @@ class RankStrategy(DDPStrategy):
     def __init__(self, run: Path | None = None, timeout: float = 1800, **options: Any) -> None:
         super().__init__(timeout=datetime.timedelta(seconds=timeout), **options)
         self.run = run
-        self.bytes_sent = 0
-        self._words: Any = None  # the group for words between ranks
+        self.bytes_sent = self.machine_bytes_sent = 0
+        self._messages: Any = None  # the group for messages between ranks
+        self._asked: tuple[Tensor, dist.Work] | None = None
 
     def _configure_launcher(self) -> None:
         if self.run is None:
@@ -58,7 +64,7 @@ class RankStrategy(DDPStrategy):
     def setup_distributed(self) -> None:
         super().setup_distributed()
         gloo = dist.get_backend() == "gloo"
-        self._words = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=self._timeout)
+        self._messages = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=self._timeout)
 
     def configure_ddp(self) -> None:
         """Wraps nothing: torch's wrapper would average gradients and cannot add up sparse ones."""
@@ -69,32 +75,65 @@ class RankStrategy(DDPStrategy):
 
     def reduce(self, tensor: Tensor | Any, group: Any = None, reduce_op: Any = "mean") -> Tensor:
         if isinstance(tensor, Tensor) and tensor.device.type == "cpu" and group is None:
-            group = self._words
+            group = self._messages
         return super().reduce(tensor, group, reduce_op)
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
         said = torch.tensor(int(decision))
-        dist.all_reduce(said, dist.ReduceOp.MIN if all else dist.ReduceOp.MAX, self._words)
+        dist.all_reduce(said, dist.ReduceOp.MIN if all else dist.ReduceOp.MAX, self._messages)
         return bool(said)
 
     def gather_counts(self, own: list[int]) -> Tensor:
         """The integers of every rank, int64 [world, n]."""
         counts = [torch.empty(len(own), dtype=torch.int64) for _ in range(self.world_size)]
-        dist.all_gather(counts, torch.tensor(own), self._words)
+        dist.all_gather(counts, torch.tensor(own), self._messages)
         return torch.stack(counts)
 
-    def gather(self, word: Any) -> list[Any]:
+    def gather(self, message: Any) -> list[Any]:
         """What every rank says, in their order."""
         heard: list[Any] = [None] * self.world_size
-        dist.all_gather_object(heard, word, self._words)
+        dist.all_gather_object(heard, message, self._messages)
         return heard
 
-    def alike(self) -> bool:
-        """Whether the tables are the same on all ranks after the last step, so that it may be saved."""
+    @property
+    def replicas(self) -> int:
+        return self.world_size
+
+    def agreed_before(self, decision: bool) -> bool:
+        """Return whether any rank decided so at the last call, the same on all ranks; False at the first.
+
+        The answer to this call is ready at the next one, so that a rank waits for none that is less than a step behind.
+        """
+        before = self.forget_decision()
+        said = torch.tensor(int(decision))
+        self._asked = said, dist.all_reduce(said, dist.ReduceOp.MAX, self._messages, async_op=True)
+        return before
+
+    def forget_decision(self) -> bool:
+        """Return the answer to the last `agreed_before`, and have the next one answer with False."""
+        asked, self._asked = self._asked, None
+        if asked is None:
+            return False
+        said, work = asked
+        work.wait()
+        return bool(said)
+
+    def is_synchronized(self) -> bool:
+        """Return whether the tables are the same on all ranks after the last step, so that they may be saved."""
         return True
 
-    def settle(self) -> None:
-        """Makes the tables the same on all ranks now."""
+    def synchronize(self) -> None:
+        """Make the tables the same on all ranks now."""
+
+    @contextlib.contextmanager
+    def final_tables(self) -> Iterator[Tables]:
+        """Yield the tables as they would be if training ended now, without changing them; for the first rank to look at."""
+        yield self.skipgram.tables
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        self.forget_decision()
+        self.machine_bytes_sent = self.bytes_sent
 
     def teardown(self) -> None:
         super().teardown()
@@ -102,12 +141,22 @@ class RankStrategy(DDPStrategy):
             dist.destroy_process_group()
 
 
-def alike(trainer: lightning.Trainer) -> bool:
-    """Whether the tables are the same on all ranks, where there are several, so that saving moves none."""
-    return not isinstance(trainer.strategy, RankStrategy) or trainer.strategy.alike()
+def is_synchronized(trainer: lightning.Trainer) -> bool:
+    """Return whether the tables are the same on all ranks, where there are several, so that saving moves none."""
+    return not isinstance(trainer.strategy, RankStrategy) or trainer.strategy.is_synchronized()
 
 
-def settle(trainer: lightning.Trainer) -> None:
-    """Makes the tables the same on all ranks, where there are several."""
+def synchronize(trainer: lightning.Trainer) -> None:
+    """Make the tables the same on all ranks, where there are several."""
     if isinstance(trainer.strategy, RankStrategy):
-        trainer.strategy.settle()
+        trainer.strategy.synchronize()
+
+
+@contextlib.contextmanager
+def final_tables(trainer: lightning.Trainer, tables: Tables) -> Iterator[Tables]:
+    """Yield the tables as they would be if training ended now, without changing them; for the first rank to look at."""
+    if isinstance(trainer.strategy, RankStrategy):
+        with trainer.strategy.final_tables() as final:
+            yield final
+    else:
+        yield tables

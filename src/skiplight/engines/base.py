@@ -134,7 +134,7 @@ class FusedEngine(Engine):
     name: ClassVar[str] = "fused"
     device: ClassVar[str]
     takes_blocks: ClassVar[bool] = True
-    strategy: ClassVar[str] = "table_averaging"
+    strategy: ClassVar[str] = "in_place"
 
     def __init__(
         self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer, sampler: WindowSampler

@@ -15,13 +15,14 @@ from typing import Any
 import lightning
 
 from skiplight.datamodule import SkipGramDataModule
-from skiplight.distributed.strategy import settle
+from skiplight.distributed.strategy import final_tables, synchronize
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.evaluation.suite import evaluate
 from skiplight.loggers import log_neighbors
 from skiplight.module import SkipGramModule
+from skiplight.objectives.base import Objective, Tables
 from skiplight.tracking import Tracking
 from skiplight.vectors import WordVectors
 
@@ -91,23 +92,23 @@ class Evaluation(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         # Not where training was stopped before its end, and not again where it was stopped behind it.
         if pl_module.tokens >= pl_module.total_tokens and self.evaluated != pl_module.tokens:
+            synchronize(trainer)
             self.run(trainer, pl_module)
 
     def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
-        """Evaluates now, on the first rank; the others make their tables the same as its own, and go on."""
-        settle(trainer)
+        """Evaluate now, on the first rank, for which the others wait; training goes on as if nothing had been."""
         self.evaluated = module.tokens
-        if trainer.is_global_zero:
-            self._evaluate(trainer, module)
+        with final_tables(trainer, module.tables) as tables:
+            if trainer.is_global_zero:
+                self._evaluate(trainer, module, tables)
         self.tracking.write(trainer, module, scores(self.results))
 
-    def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+    def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule, tables: Tables) -> None:
         with self.tracking.paused() as pause:
-            table = module.tables.input.weight.detach()
-            vectors = WordVectors(self.data.text.vocabulary, table)
+            vectors = WordVectors(self.data.text.vocabulary, tables.input.weight.detach())
             self.results = self.sets(vectors)
             if self.pairs:
-                self.results["heldout"] = _or_error(lambda: self._heldout(module))
+                self.results["heldout"] = _or_error(lambda: self._heldout(module.objective, tables))
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
             self.neighbors = {word: found for word, found in near.items() if isinstance(found, list)}
         self.seconds += pause.seconds
@@ -117,10 +118,10 @@ class Evaluation(lightning.Callback):
                 log.warning("evaluation of %s left out: %s", what, result["error"])
         log_neighbors(trainer.logger, self.neighbors, module.tokens)
 
-    def _heldout(self, module: SkipGramModule) -> dict[str, Any]:
+    def _heldout(self, objective: Objective, tables: Tables) -> dict[str, Any]:
         if self._pairs is None:
             self._pairs = heldout_pairs(self.data.heldout_blocks(), self.data.sampler, self.pairs)
-        return dataclasses.asdict(heldout(module.objective, module.tables, self._pairs))
+        return dataclasses.asdict(heldout(objective, tables, self._pairs))
 
     def state_dict(self) -> dict[str, Any]:
         found = json.dumps({"results": self.results, "neighbors": self.neighbors})

@@ -27,6 +27,7 @@ class Tables(nn.Module):
         seed: of the initial input vectors.
         bias: float [output_rows], what the output bias starts at; None for none.
         train_bias: whether the bias learns, rather than staying where it starts.
+        initialise: whether the tables get values, rather than memory that is not even touched: they will be replaced.
 
     Attributes:
         bias: an embedding of [output_rows, 1], or None.
@@ -41,19 +42,22 @@ class Tables(nn.Module):
         seed: int = 0,
         bias: Tensor | None = None,
         train_bias: bool = True,
+        initialise: bool = True,
     ) -> None:
         super().__init__()
         self.sparse = sparse
         self.input = nn.Embedding(vocabulary, dim, sparse=sparse, _weight=torch.empty(vocabulary, dim))
         rows = vocabulary if output_rows is None else output_rows
-        self.output = nn.Embedding(rows, dim, sparse=sparse, _weight=torch.zeros(rows, dim))
+        self.output = nn.Embedding(rows, dim, sparse=sparse, _weight=torch.empty(rows, dim))
         self.bias: nn.Embedding | None = None
         if bias is not None:
             self.bias = nn.Embedding(rows, 1, sparse=sparse, _weight=bias.detach().float().reshape(rows, 1).clone())
             self.bias.weight.requires_grad_(train_bias)
-        generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.input.weight.uniform_(-0.5 / dim, 0.5 / dim, generator=generator)
+        if initialise:
+            generator = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                self.input.weight.uniform_(-0.5 / dim, 0.5 / dim, generator=generator)
+                self.output.weight.zero_()
 
     def scores(self, inputs: Tensor) -> Tensor:
         """u_o·v_i + b_o of every output row o, [n, output_rows], for n input words, int64 [n]."""

@@ -1,0 +1,313 @@
+"""Ranks whose engines move the tables in place: those of a machine share one pair, machines and GPUs reconcile theirs.
+
+On a CPU the ranks of a machine write to the same two tables in shared memory, as threads do (Hogwild): there is nothing
+to reconcile, and nothing to send. What is left are replicas, a pair of tables a machine, or a GPU, whose changes become
+one by the rule of `reconciliation`: after a step its ranks wait for each other, each exchanges its share of the rows
+that are due with the same rank of the other machines, and they wait again. So a machine sends what one exchange takes,
+over as many connections as it has ranks.
+"""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import copy
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from skiplight.distributed.reconciliation import Reconciler
+from skiplight.distributed.shared_memory import mapped, shared_file, size_of
+from skiplight.distributed.strategy import RankStrategy
+from skiplight.errors import RankError
+from skiplight.objectives.base import Tables
+
+CHUNK = 1 << 19
+"""So many numbers are exchanged at a time, and then the same number by the next rank of the machine."""
+
+
+class _Exchange(NamedTuple):
+    """What is under way for some rows of a table."""
+
+    table: int
+    rows: slice
+    added: Tensor
+    """What this replica has added to its rows."""
+    summed: Tensor
+    """The sum of what all have, when it has come; may be `added` itself."""
+    travel: Tensor
+    """How far a replica's gradients could take each row (`Reconciler.travel`)."""
+    work: dist.Work
+
+
+class InPlaceTables(RankStrategy):
+    """For engines that move the tables in place.
+
+    Over NCCL, all but exchanges of all rows go on while the next step computes, and reach the tables behind it.
+
+    Args:
+        reconciler: makes what decides on exchanges, given the number of replicas and the device of the tables; asked
+            only where there are several replicas.
+        overlap: whether exchanges and steps go on at the same time; by default where the backend has its own stream.
+        options: as for every strategy of ranks.
+    """
+
+    name: ClassVar[str] = "in_place"
+
+    def __init__(
+        self, reconciler: Callable[[int, torch.device], Reconciler], *, overlap: bool | None = None, **options: Any
+    ) -> None:
+        super().__init__(**options)
+        self.make_reconciler, self.overlap = reconciler, overlap
+        self.reconciler: Reconciler | None = None
+        self._steps = 0
+        self._is_synchronized = True
+        self._base: list[Tensor] = []  # the tables as all replicas last agreed on them
+        self._pending: collections.deque[_Exchange] = collections.deque()
+        self._peers: Any = None  # the group of the ranks that exchange the same rows
+        self._machine: Any = None  # the group of this machine's ranks
+        self._machine_ranks: list[int] = []
+        self._replicas: list[list[int]] = []  # the ranks of each replica
+
+    @property
+    def replicas(self) -> int:
+        return len(self._replicas)
+
+    @property
+    def shares_tables(self) -> bool:
+        """Whether this rank shares its tables with others."""
+        return len(self._machine_ranks) > 1
+
+    def setup_environment(self) -> None:
+        super().setup_environment()
+        environment = self.cluster_environment
+        assert environment is not None
+        on_cpu = self.root_device.type == "cpu"
+        replicas: dict[int, list[tuple[int, int]]] = {}
+        for rank, (node, local_rank) in enumerate(self.gather_counts([environment.node_rank(), self.local_rank]).tolist()):
+            replicas.setdefault(node if on_cpu else rank, []).append((local_rank, rank))
+        self._replicas = [[rank for _, rank in sorted(ranks)] for ranks in replicas.values()]
+        self._machine_ranks = next(ranks for ranks in self._replicas if self.global_rank in ranks)
+        if len({len(ranks) for ranks in self._replicas}) > 1:
+            raise RankError(
+                f"the machines have {', '.join(str(len(ranks)) for ranks in self._replicas)} ranks: start as many on each"
+            )
+        if not self.shares_tables:
+            self._peers = dist.group.WORLD
+        else:  # groups are made by all ranks, in the same order
+            self._machine = self._group_of(self._replicas)
+            self._peers = self._group_of([list(ranks) for ranks in zip(*self._replicas, strict=True)])
+        if self.overlap is None:
+            self.overlap = dist.get_backend() == "nccl"
+        if self.shares_tables:
+            self._share_tables()
+
+    def _group_of(self, parts: list[list[int]]) -> Any:
+        """Make a group of each part of the ranks; return that of this rank."""
+        groups = [dist.new_group(ranks, timeout=self._timeout) for ranks in parts]
+        return next(group for group, ranks in zip(groups, parts, strict=True) if self.global_rank in ranks)
+
+    def _share_tables(self) -> None:
+        """Move the tables to memory that the ranks of this machine share, as its first rank has them.
+
+        Raises:
+            RankError: there is no room for them, or the ranks are on different machines after all.
+        """
+        tables = list(self.skipgram.tables.parameters())
+        shapes = [tuple(table.shape) for table in tables]
+        shapes += shapes if self.replicas > 1 else []  # what the replicas last agreed on is shared as well
+        first = self._machine_ranks[0]
+        is_first = self.global_rank == first
+        with contextlib.ExitStack() as named:
+            told: list[Any] = [None]
+            if is_first:
+                name = self.run.name if self.run is not None else "run"
+                try:
+                    told = [str(named.enter_context(shared_file(name, size_of(shapes))))]
+                except RankError as error:
+                    told = [error]
+            dist.broadcast_object_list(told, first, self._machine)
+            if isinstance(told[0], RankError):
+                raise told[0]
+            try:
+                shared = mapped(Path(told[0]), shapes)
+            except RuntimeError as error:
+                raise RankError(
+                    f"rank {self.global_rank} cannot share the tables of rank {first}, {error}: ranks of one machine must"
+                    " see the same /dev/shm and temporary folder"
+                ) from error
+            for table, memory in zip(tables, shared, strict=False):
+                if is_first:
+                    memory.copy_(table.detach())
+            dist.barrier(self._machine)
+        for table, memory in zip(tables, shared, strict=False):
+            table.data = memory
+        self._base = shared[len(tables) :]
+
+    def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
+        if self.global_rank == self._machine_ranks[0]:  # once into tables that are shared
+            super().load_model_state_dict(checkpoint, strict)
+
+    def setup(self, trainer: Any) -> None:
+        super().setup(trainer)
+        self.barrier()  # until the tables of all have been read from the checkpoint
+        if self.replicas > 1:
+            tables = [table.detach() for table in self.skipgram.tables.parameters()]
+            self.reconciler = self.make_reconciler(self.replicas, self.root_device)
+            if not self._base:
+                self._base = [table.clone() for table in tables]
+            elif self.global_rank == self._machine_ranks[0]:
+                for base, table in zip(self._base, tables, strict=True):
+                    base.copy_(table)
+            self.barrier()
+
+    def optimizer_step(self, optimizer: Any, closure: Callable[[], Any], model: Any = None, **kwargs: Any) -> Any:
+        result = super().optimizer_step(optimizer, closure, model, **kwargs)
+        if self.reconciler is not None:
+            module = self.skipgram
+            before, after = (module.lr_at(module.tokens + tokens) for tokens in (0, module.batch_tokens))
+            self.reconciler.consumed(module.batch_tokens, (before + after) / 2)
+            self._is_synchronized = False
+            step = module.trainer.global_step + 1
+            rows = self.reconciler.due(step, after / module.lr)
+            if min(rows) == len(self._base[0]):
+                self.synchronize()
+            elif any(rows):
+                self._exchange(rows, in_turns=not self.overlap)
+        return result
+
+    def _exchange(self, rows: tuple[int, int], in_turns: bool) -> None:
+        self._finish()
+        self._begin(rows, in_turns)
+        if in_turns:
+            self._finish()
+            self._wait_for_machine()
+
+    def is_synchronized(self) -> bool:
+        return self._is_synchronized
+
+    def synchronize(self) -> None:
+        if self._is_synchronized:
+            self._wait_for_machine()
+            return
+        self._exchange((len(self._base[0]), len(self._base[1])), in_turns=True)
+        self._is_synchronized = True
+
+    def _wait_for_machine(self) -> None:
+        """Wait until no rank of this machine moves the tables any more, or reads what is about to be moved."""
+        if self.shares_tables:
+            dist.barrier(self._machine)
+
+    @torch.no_grad()
+    def _begin(self, rows: tuple[int, int], in_turns: bool) -> None:
+        """Begin to exchange the first rows of both tables; `in_turns`, two parts at most are under way at once."""
+        assert self.reconciler is not None
+        self._wait_for_machine()
+        tables = self._tables()
+        self._measure(tables, rows)
+        turn, turns = self._machine_ranks.index(self.global_rank), len(self._machine_ranks)
+        for number, (table, base, count) in enumerate(zip(tables, self._base, rows, strict=True)):
+            for part in _parts(count, table.shape[1], turn, turns):
+                added = table[part] - base[part]
+                summed = added if in_turns else added.clone()
+                work = self._sum(summed)
+                self._pending.append(_Exchange(number, part, added, summed, self.reconciler.travel(number, part), work))
+                if in_turns and len(self._pending) > 1:
+                    self._finish(1)
+        self.reconciler.exchanged(rows)
+
+    def _sum(self, added: Tensor) -> dist.Work:
+        """Begin to sum what the replicas have added, in place."""
+        work = dist.all_reduce(added, group=self._peers, async_op=True)
+        assert work is not None
+        self.bytes_sent += 2 * (self.replicas - 1) * added.nbytes // self.replicas
+        return work
+
+    def _measure(self, tables: list[Tensor], due: tuple[int, int]) -> None:
+        """Measure how curved the loss is, the same for all replicas."""
+        assert self.reconciler is not None
+        chosen = self.reconciler.rows
+        bases = [base[rows] for base, rows in zip(self._base, chosen, strict=True)]
+        summed = torch.cat([table[rows] for table, rows in zip(tables, chosen, strict=True)]) - torch.cat(bases)
+        self._sum(summed).wait()
+        self.reconciler.measure(bases, summed.split([len(base) for base in bases]), due)
+        # All have measured the same, but processors may differ in how they round.
+        for curvature in self.reconciler.curvatures:
+            both = torch.cat([curvature.values[None], curvature.directions])
+            dist.broadcast(both, dist.get_global_rank(self._peers, 0), group=self._peers)
+            curvature.values, curvature.directions = both[0], both[1:]
+        caution = torch.tensor(self.reconciler.caution, device=self.root_device)
+        dist.broadcast(caution, dist.get_global_rank(self._peers, 0), group=self._peers)
+        self.reconciler.caution = float(caution)
+
+    @torch.no_grad()
+    def _finish(self, count: int | None = None) -> None:
+        """Put what has been exchanged into the tables: of the first `count` parts, or of all."""
+        assert self.reconciler is not None
+        tables = self._tables()
+        for _ in range(len(self._pending) if count is None else count):
+            exchange = self._pending.popleft()
+            exchange.work.wait()
+            change = self.reconciler.combined(exchange.table, exchange.summed, exchange.travel)
+            table, base = (rows[exchange.table][exchange.rows] for rows in (tables, self._base))
+            base.add_(change)
+            if exchange.summed is exchange.added:  # the table has not moved meanwhile: the same bits on all replicas
+                table.copy_(base)
+            else:
+                table.add_(change.sub_(exchange.added))
+
+    @contextlib.contextmanager
+    def final_tables(self) -> Iterator[Tables]:
+        """Yield the tables as they would be if training ended now; only the first rank may look at them.
+
+        Nothing moves meanwhile, and nothing is changed by it: where replicas differ, their changes are put together in a
+        copy.
+        """
+        self._wait_for_machine()
+        tables = self.skipgram.tables
+        if not self._is_synchronized and self.global_rank == self._machine_ranks[0]:
+            copies = [torch.nn.Parameter(table) for table in self._combined_copies()]
+            tables = copy.deepcopy(
+                tables, dict(zip((id(table) for table in tables.parameters()), copies, strict=True))
+            )
+        yield tables
+        self.barrier()
+
+    @torch.no_grad()
+    def _combined_copies(self) -> list[Tensor]:
+        """Return both tables as an exchange of all rows would leave them."""
+        assert self.reconciler is not None
+        copies = [base.clone() for base in self._base]
+        moved = [table - base for table, base in zip(self._tables(), self._base, strict=True)]
+        for exchange in self._pending:  # these changes are on their way to the tables
+            exchange.work.wait()
+            copies[exchange.table][exchange.rows] += self.reconciler.combined(
+                exchange.table, exchange.summed, exchange.travel
+            )
+            moved[exchange.table][exchange.rows] -= exchange.added
+        for number, (table, added) in enumerate(zip(copies, moved, strict=True)):
+            for part in _parts(len(table), table.shape[1], 0, 1):
+                self._sum(added[part]).wait()
+                table[part] += self.reconciler.combined(number, added[part], self.reconciler.travel(number, part))
+        return copies
+
+    def on_train_end(self) -> None:
+        super().on_train_end()
+        if self.shares_tables:
+            sent = torch.tensor(self.bytes_sent)
+            dist.all_reduce(sent, group=self._machine)
+            self.machine_bytes_sent = int(sent)
+
+    def _tables(self) -> list[Tensor]:
+        return [table.detach() for table in self.skipgram.tables.parameters()]
+
+
+def _parts(rows: int, dim: int, turn: int, turns: int) -> Iterator[slice]:
+    """Yield the parts of so many rows that are exchanged by rank `turn` of `turns`: always the same rows by the same."""
+    length = max(1, CHUNK // dim)
+    for first in range(turn * length, rows, turns * length):
+        yield slice(first, min(rows, first + length))
