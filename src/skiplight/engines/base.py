@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skiplight.engines.in_flight import StepScales, Table
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block, Windows
@@ -97,9 +98,16 @@ class Engine(abc.ABC):
 
     @classmethod
     def maker(
-        cls, sampler: WindowSampler, threads: int | None
+        cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        """What makes this engine for a module; one that draws windows itself needs to know which, and its threads."""
+        """Return a function that makes this engine for a module.
+
+        Args:
+            sampler: for an engine that draws windows itself.
+            threads: of this process; None: as many as the engine chooses.
+            workers: how many threads move the tables, with those of other processes that share them; None: this
+                process's threads only.
+        """
         return cls
 
     @abc.abstractmethod
@@ -124,6 +132,12 @@ class FusedEngine(Engine):
     Args:
         objective, tables, optimizer: as for every engine; the optimiser is not stepped.
         sampler: says which windows and negatives a block gives.
+        scales: the step scales of frequent rows, for the workers that move the tables at the same time.
+
+    Attributes:
+        gradients_seen: for the "input" and the "output" table, the gradients that all steps so far are expected to have
+            computed for its rows.
+        gradients_left_out: those of them that shortened steps left out, in multiples of a whole gradient.
     """
 
     name: ClassVar[str] = "fused"
@@ -132,10 +146,17 @@ class FusedEngine(Engine):
     strategy: ClassVar[str] = "table_averaging"
 
     def __init__(
-        self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer, sampler: WindowSampler
+        self,
+        objective: Objective,
+        tables: Tables,
+        optimizer: torch.optim.Optimizer,
+        sampler: WindowSampler,
+        scales: StepScales,
     ) -> None:
         super().__init__(objective, tables, optimizer)
-        self.sampler = sampler
+        self.sampler, self.scales = sampler, scales
+        self.gradients_seen: dict[Table, float] = {"input": 0.0, "output": 0.0}
+        self.gradients_left_out: dict[Table, float] = {"input": 0.0, "output": 0.0}
 
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Block):
@@ -144,7 +165,19 @@ class FusedEngine(Engine):
             group["lr"] = (lr_begin + lr_end) / 2
         if len(batch.ids) == 0:
             return StepResult(0.0, 0)
+        for table, (gradients, left_out, _) in self.shortened(len(batch.ids), (lr_begin + lr_end) / 2).items():
+            self.gradients_seen[table] += gradients
+            self.gradients_left_out[table] += left_out
         return self.train(batch, lr_begin, (lr_end - lr_begin) / len(batch.ids))
+
+    def shortened(self, tokens: int, rate: float) -> dict[Table, tuple[float, float, int]]:
+        """Return what shortened steps leave out of the training on `tokens` consumed tokens at a learning rate.
+
+        Returns:
+            For each table: the gradients that its rows are expected to get, those of them that are left out, in
+            multiples of a whole gradient, and the number of rows whose steps are shortened.
+        """
+        return self.scales.shortened(tokens, rate)
 
     @abc.abstractmethod
     def train(self, block: Block, rate: float, rate_step: float) -> StepResult:

@@ -22,6 +22,7 @@ import torch
 
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
+from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
@@ -38,6 +39,10 @@ class FusedCpuEngine(FusedEngine):
     Args:
         objective, tables, optimizer, sampler: as for every fused engine.
         threads: by default one for each core that the process may use.
+        workers: how many threads move these tables, with those of other processes that share them; by default `threads`.
+
+    Raises:
+        ValueError: fewer workers than threads.
     """
 
     device: ClassVar[str] = "cpu"
@@ -50,9 +55,15 @@ class FusedCpuEngine(FusedEngine):
         optimizer: torch.optim.Optimizer,
         sampler: WindowSampler,
         threads: int | None = None,
+        workers: int | None = None,
     ) -> None:
-        super().__init__(objective, tables, optimizer, sampler)
         self.threads = threads or len(os.sched_getaffinity(0))
+        self.workers = workers or self.threads
+        if self.workers < self.threads:
+            raise ValueError(f"{self.threads} threads are not among {self.workers} workers")
+        scales = StepScales(sampler, resident=True, others=self.workers - 1)
+        super().__init__(objective, tables, optimizer, sampler, scales)
+        self._in_flight = [in_flight.astype(np.float32) for in_flight in scales.in_flight.values()]
         self.kernel = train_segments(tables.input.embedding_dim, sampler.negatives, sampler.shared == "pair")
         # One number a column of the alias table, so that a draw is one read.
         self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
@@ -64,9 +75,9 @@ class FusedCpuEngine(FusedEngine):
 
     @classmethod
     def maker(
-        cls, sampler: WindowSampler, threads: int | None
+        cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        return functools.partial(cls, sampler=sampler, threads=threads)
+        return functools.partial(cls, sampler=sampler, threads=threads, workers=workers)
 
     def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
         return self._train(block, self._spans(block.segments.numpy()), rate, rate_step)
@@ -74,6 +85,7 @@ class FusedCpuEngine(FusedEngine):
     def _train(self, block: Block, spans: list[tuple[int, int]], rate: float, rate_step: float) -> StepResult:
         """Trains on spans of segments, each in a thread of its own."""
         sampler = self.sampler
+        scaled = self.scales.needed(max(rate, rate + rate_step * len(block.ids)))
 
         def run(span: tuple[int, int]) -> tuple[float, int]:
             loss, pairs, _ = self.kernel(
@@ -81,6 +93,7 @@ class FusedCpuEngine(FusedEngine):
                 np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, self.columns, sampler.window,
                 EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
                 self.tables.output.weight.detach().numpy(), rate, rate_step,
+                self.workers - 1, scaled, *self._in_flight,
             )  # fmt: skip
             return loss, pairs
 
