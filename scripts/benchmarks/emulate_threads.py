@@ -11,10 +11,14 @@ by each other thread, and copies of context rows lack one for every window that 
 `--plain` trains as if every thread were alone: whole steps, and copies that live as long as equal words follow each
 other within reach. That is what diverges.
 
-The output has a row for each number of threads: the mean loss a pair of each epoch, a constant loss being
-(1 + K)·log 2; the shares of the gradients of input and output rows that shortened steps leave out; and `turns`, how many
-turns other threads have, in the median, between two of one thread. Where it is not threads - 1, the system's scheduler
-does not take the threads in turns, and the row shows nothing.
+The output has a row for each number of threads:
+
+- `epoch losses`: the mean loss per pair of each epoch, while the tables are trained. One thread alone fits the tables
+  to the document at hand, which lowers this number and not the next.
+- `loss`: that of the tables at the end, over the whole text with other draws.
+- `input left out`, `output left out`: the shares of both tables' gradients that shortened steps leave out.
+- `turns`: the median number of turns that other threads have between two turns of one thread. Where it is not
+  threads - 1, the system's scheduler does not take the threads in turns, and the row shows nothing.
 """
 
 from __future__ import annotations
@@ -23,6 +27,7 @@ import argparse
 import json
 import os
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +56,7 @@ def update_group(
 ):
     """The kernel's own, after all other threads have had a turn."""
     yield_core()
-    update_rows(
-        contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled
-    )
+    update_rows(contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled)
 
 
 def take_turns() -> None:
@@ -85,6 +88,15 @@ def turns_of_others(threads: int, turns: int = 1000) -> float:
     return float(np.median(np.concatenate([np.diff(np.flatnonzero(middle == i)) for i in range(threads)]))) - 1
 
 
+def train(engine: FusedCpuEngine, text: TokenStore, epoch: int, rate: Callable[[int], float]) -> float:
+    """Train for one epoch and return the mean loss per pair; `rate` gives the learning rate after so many tokens."""
+    loss, pairs, done = 0.0, 0, text.train.tokens * epoch
+    for block in StoredBlocks(text.train, engine.block_tokens, 0)(Cursor(epoch), 0, 1, 0, 1):
+        result = engine.step(block, rate(done), rate(done + len(block.ids)))
+        loss, pairs, done = loss + float(result.loss_sum), pairs + int(result.pairs), done + len(block.ids)
+    return loss / pairs
+
+
 def run(text: TokenStore, threads: int, options: argparse.Namespace) -> dict[str, Any]:
     """Trains by so many threads at a time; the mean loss a pair of each epoch and what shortened steps left out."""
     counts = text.vocabulary.counts
@@ -96,19 +108,16 @@ def run(text: TokenStore, threads: int, options: argparse.Namespace) -> dict[str
     engine = FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, threads)
     if options.plain:
         engine.workers, engine.scales.others = 1, 0
-    losses, done, total = [], 0, text.train.tokens * options.epochs
-    for epoch in range(options.epochs):
-        loss, pairs = 0.0, 0
-        for block in StoredBlocks(text.train, engine.block_tokens, 0)(Cursor(epoch), 0, 1, 0, 1):
-            rates = [options.lr * max(1 - tokens / total, 1e-4) for tokens in (done, done + len(block.ids))]
-            result = engine.step(block, *rates)
-            loss, pairs, done = loss + float(result.loss_sum), pairs + int(result.pairs), done + len(block.ids)
-        losses.append(loss / pairs)
-    left_out = {
-        f"{table} left out": round(engine.gradients_left_out[table] / engine.gradients_seen[table], 4)
-        for table in ("input", "output")
-    }
-    return {"threads": threads, "losses": losses} | left_out | {"turns": turns_of_others(threads)}
+    total = text.train.tokens * options.epochs
+    losses = [
+        train(engine, text, epoch, lambda tokens: options.lr * max(1 - tokens / total, 1e-4))
+        for epoch in range(options.epochs)
+    ]
+    seen, left = dict(engine.gradients_seen), dict(engine.gradients_left_out)
+    final = train(engine, text, options.epochs, lambda tokens: 0.0)
+    left_out = {f"{table} left out": round(left[table] / seen[table], 4) for table in ("input", "output")}
+    turns = turns_of_others(threads)
+    return {"threads": threads, "epoch losses": losses, "loss": final} | left_out | {"turns": turns}
 
 
 def main() -> None:

@@ -39,7 +39,8 @@ class FusedCpuEngine(FusedEngine):
     Args:
         objective, tables, optimizer, sampler: as for every fused engine.
         threads: by default one for each core that the process may use.
-        workers: how many threads move these tables, with those of other processes that share them; by default `threads`.
+        workers: how many threads move these tables, with those of other processes that share them; by default as many
+            as this process has.
 
     Raises:
         ValueError: fewer workers than threads.

@@ -128,7 +128,16 @@ class FusedGpuEngine(FusedEngine):
             self.tables.output.weight.detach(), *self.in_flight, losses, pairs, first, len(negatives), rate, rate_step,
         )  # fmt: skip
         form, dim = self.shape, weight.shape[1]
-        constants = (sampler.window, sampler.negatives, dim, form.ring, form.width, form.group, SHORTEST, in_flight.MOST)
+        constants = (
+            sampler.window,
+            sampler.negatives,
+            dim,
+            form.ring,
+            form.width,
+            form.group,
+            SHORTEST,
+            in_flight.MOST,
+        )
         grid, options = (self.programs,), {"num_warps": form.warps, "num_stages": 1}
         if form.resident:
             self.kernels.train_resident[grid](*arguments, *constants, **options)

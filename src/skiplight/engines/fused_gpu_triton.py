@@ -129,7 +129,9 @@ def train_resident(
             total += loss.to(tl.float64)
             step = -rate * gradient
             moved = tl.dot(step * _step_scale(in_flight, others, rate, MOST)[:, None], u, moved)
-            step *= _step_scale(tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)[None, :]
+            step *= _step_scale(tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)[
+                None, :
+            ]
             tl.atomic_add(at_rows, tl.dot(tl.trans(step), ring), mask=known, sem="relaxed")
         ring += moved
         change += moved
