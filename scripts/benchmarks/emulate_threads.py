@@ -47,6 +47,10 @@ from skiplight.options import from_mapping
 from skiplight.sampling.windows import WindowSampler
 
 yield_core = types.ExternalFunction("sched_yield", types.int32())
+BLOCK = 100_000
+"""Tokens in a step. The learning rate follows the position in the text: threads that shared a long step would end at
+different rates."""
+
 update_rows = fused_cpu_numba.update_group
 
 
@@ -91,7 +95,7 @@ def turns_of_others(threads: int, turns: int = 1000) -> float:
 def train(engine: FusedCpuEngine, text: TokenStore, epoch: int, rate: Callable[[int], float]) -> float:
     """Train for one epoch and return the mean loss per pair; `rate` gives the learning rate after so many tokens."""
     loss, pairs, done = 0.0, 0, text.train.tokens * epoch
-    for block in StoredBlocks(text.train, engine.block_tokens, 0)(Cursor(epoch), 0, 1, 0, 1):
+    for block in StoredBlocks(text.train, BLOCK, 0)(Cursor(epoch), 0, 1, 0, 1):
         result = engine.step(block, rate(done), rate(done + len(block.ids)))
         loss, pairs, done = loss + float(result.loss_sum), pairs + int(result.pairs), done + len(block.ids)
     return loss / pairs

@@ -2,8 +2,9 @@
 
 Where autograd writes windows, scores and gradients to memory between operations, the kernel (`fused_cpu_numba.py`)
 keeps a window in registers and the nearest cache from its draws to its update. It takes plain SGD on negative
-sampling. Threads share a block out by segments and write to the same tables without locks; with one thread a run
-repeats bit for bit.
+sampling. Threads share a block out by segments and write to the same tables without locks, as may those of other
+processes; the steps of rows that many of them move at the same time are shortened (`in_flight.py`). With one thread a
+run repeats bit for bit.
 """
 
 from __future__ import annotations

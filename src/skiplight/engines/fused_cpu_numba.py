@@ -8,7 +8,11 @@ window's summed change added. So all scores of a window are made from the tables
 update, as in the reference engine.
 
 Threads run this on different segments over the same tables without locks (Hogwild, Niu et al. 2011): only changes are
-added to rows, so a row that two threads hold loses nothing but what is added in the same few nanoseconds.
+added to rows, so a row that two threads hold loses nothing but what is added in the same few nanoseconds. Where there
+are other workers, whether threads of this process or of others, two things keep them from correcting the same error of
+a frequent word all at once: a shared copy is added to the table and read anew each time that an equal word comes within
+reach, so that no copy is older than 2W + 1 windows; and the steps of rows that have too many gradients in flight are
+shortened (`in_flight.py`).
 
 Rows are named by address, as `vectors_numba.py` takes them. With K + 1 output rows in `groups` groups of `group`, row k
 is number k % group of group k // group; rows beyond K are zero and count for nothing.

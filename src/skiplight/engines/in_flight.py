@@ -16,7 +16,12 @@ number of gradients that the other workers are expected to have under way, the p
 
 The last is 2W + 1 for a copy that stays within reach of the window from its entry to its exit: a gradient that is
 computed x windows after the entry does not know of what others added in these x windows, and others do not know of it
-for 2W + 1 - x windows.
+for 2W + 1 - x windows. In the CPU engine it is fewer where an equal word enters meanwhile and the copy is read anew: at
+W 10 it is 15 on average, not 21, for a word that makes up 7.5 % of the text. So the bound is on the safe side for the
+most frequent words. An output row is read and added to within one window.
+
+`scripts/benchmarks/emulate_threads.py` shows what the bound does: on the demo text without subsampling (W 10, K 5,
+lr .05), 128 threads end within 2 % of the loss of one; with `MOST` four times as high they diverge.
 """
 
 from __future__ import annotations
