@@ -65,7 +65,6 @@ class FusedCpuEngine(FusedEngine):
             raise ValueError(f"{self.threads} threads are not among {self.workers} workers")
         scales = StepScales(sampler, resident=True, others=self.workers - 1)
         super().__init__(objective, tables, optimizer, sampler, scales)
-        self._in_flight = [in_flight.astype(np.float32) for in_flight in scales.in_flight.values()]
         self.kernel = train_segments(tables.input.embedding_dim, sampler.negatives, sampler.shared == "pair")
         # One number a column of the alias table, so that a draw is one read.
         self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
@@ -95,7 +94,7 @@ class FusedCpuEngine(FusedEngine):
                 np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, self.columns, sampler.window,
                 EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
                 self.tables.output.weight.detach().numpy(), rate, rate_step,
-                self.workers - 1, scaled, *self._in_flight,
+                self.workers - 1, scaled, *self.scales.in_flight.values(),
             )  # fmt: skip
             return loss, pairs
 

@@ -77,7 +77,7 @@ class FusedGpuEngine(FusedEngine):
         self.programs = programs or _programs(device, self.shape.warps)
         scales = StepScales(sampler, self.shape.resident, self.programs - 1)
         super().__init__(objective, tables, optimizer, sampler, scales)
-        self.in_flight = [torch.from_numpy(rows).float().to(device) for rows in scales.in_flight.values()]
+        self.in_flight = [torch.from_numpy(rows).to(device) for rows in scales.in_flight.values()]
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:

@@ -97,19 +97,22 @@ class StepScales:
         others: number of other workers on the same tables.
 
     Attributes:
-        in_flight: for each table, the gradients that a worker is expected to have in flight, float64 [V].
+        in_flight: for each table, the gradients that a worker is expected to have in flight, float32 [V].
     """
 
     def __init__(self, sampler: WindowSampler, resident: bool, others: int) -> None:
         self.others = others
-        inputs, outputs = in_flight_gradients(sampler, resident)
-        self.in_flight: dict[Table, np.ndarray] = {"input": inputs, "output": outputs}
-        per_window = _gradients_per_window(sampler)
+        in_flight = in_flight_gradients(sampler, resident)
+        tables: tuple[Table, Table] = ("input", "output")
+        self.in_flight = {
+            table: gradients.astype(np.float32) for table, gradients in zip(tables, in_flight, strict=True)
+        }
         # A window is the window of a kept token; `frequency` is proportional to count · keep probability.
         windows_per_token = 1 / float((sampler.frequency / ((sampler.keep + 1.0) / 2**32)).sum())
-        self._sorted: dict[Table, _SortedRows] = {
-            "input": _SortedRows(inputs, per_window[0] * windows_per_token),
-            "output": _SortedRows(outputs, per_window[1] * windows_per_token),
+        windows_in_flight = (2 * sampler.window + 1 if resident else 1, 1)
+        self._sorted = {
+            table: _SortedRows(gradients, MOST / max(others, 1), windows_per_token / windows)
+            for table, gradients, windows in zip(tables, in_flight, windows_in_flight, strict=True)
         }
 
     def needed(self, rate: float) -> bool:
@@ -121,7 +124,7 @@ class StepScales:
 
         Returns:
             For each table: the gradients that its rows get, those that shortened steps leave out, in multiples of a
-            whole gradient, and the number of rows whose steps are shortened.
+            whole gradient, and the number of rows whose steps are shortened. At rates above 1, less than is left out.
         """
         result: dict[Table, tuple[float, float, int]] = {}
         for table, rows in self._sorted.items():
@@ -131,24 +134,28 @@ class StepScales:
 
 
 class _SortedRows:
-    """`shortened_share` in O(log V): sums over the rows with the most gradients in flight, prepared once."""
+    """`shortened_share` of a table in O(log V), by sums over the rows with the most gradients in flight.
 
-    def __init__(self, in_flight: np.ndarray, gradients: np.ndarray) -> None:
-        order = np.argsort(-in_flight)
-        self._ascending = in_flight[order][::-1].copy()
-        self._gradients = np.concatenate([[0.0], np.cumsum(gradients[order])])
-        # A scale is MOST / (rate · others · in flight).
-        inverse = gradients[order] / np.maximum(in_flight[order], np.finfo(float).tiny)
-        self._gradients_per_in_flight = np.concatenate([[0.0], np.cumsum(inverse)])
-        self.gradients, self.most_in_flight = float(self._gradients[-1]), float(self._ascending[-1])
+    Args:
+        in_flight: float64 [V], as for `step_scale`.
+        least: rows with so many or fewer in flight are never shortened, and not kept.
+        per_in_flight: gradients that a row gets per token, divided by those that it has in flight.
+    """
+
+    def __init__(self, in_flight: np.ndarray, least: float, per_in_flight: float) -> None:
+        self._per_in_flight = per_in_flight
+        self.gradients, self.most_in_flight = per_in_flight * float(in_flight.sum()), float(in_flight.max())
+        self._ascending = np.sort(in_flight[in_flight > least])
+        self._sums = np.concatenate([[0.0], np.cumsum(self._ascending[::-1])])
 
     def left_out(self, rate_of_others: float) -> tuple[float, int]:
-        """Return the gradients that are left out and the number of shortened rows; `rate_of_others`: rate · others."""
+        """Return the gradients left out per token and the number of shortened rows; `rate_of_others`: rate · others."""
         if rate_of_others * self.most_in_flight <= MOST:
             return 0.0, 0
+        # The scale of a row is most / in_flight, so what it leaves out is in proportion to in_flight - most.
         most = MOST / rate_of_others
         rows = len(self._ascending) - int(np.searchsorted(self._ascending, most, side="right"))
-        return float(self._gradients[rows] - most * self._gradients_per_in_flight[rows]), rows
+        return self._per_in_flight * float(self._sums[rows] - most * rows), rows
 
 
 def _gradients_per_window(sampler: WindowSampler) -> tuple[np.ndarray, np.ndarray]:
