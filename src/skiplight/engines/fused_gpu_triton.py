@@ -19,9 +19,9 @@ What is stale: the rows of a window are read when the window begins (resident co
 so they lack what other programs add in the meantime. For most rows that is nothing. A frequent one is in so many
 windows at once that each would correct the same error, and together overshoot: it would diverge. So a row's step is
 shortened where rate · gradients that other programs are expected to have in flight for it is more than MOST
-(`in_flight.py`). Windows under way are as many as programs, whatever the size of the block. Two more things differ from one
-window after the other: equal words within reach of one program are resident as separate rows, and with more than GROUP
-output rows a resident window that draws a word twice may see its first change.
+(`in_flight.py`). Windows under way are as many as programs, whatever the size of the block. Two more things differ from
+one window after the other: equal words within reach of one program are resident as separate rows, and with more than
+GROUP output rows a resident window that draws a word twice may see its first change.
 """
 
 from __future__ import annotations
