@@ -89,8 +89,11 @@ def scale(rate, in_flight):
 
 
 @functools.cache
-def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
-    """The kernel for one dimension and K, whose negatives belong to windows or to pairs."""
+def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -> Callable:
+    """The kernel for one dimension and K, whose negatives belong to windows or to pairs.
+
+    Where `scaled`, it multiplies the steps of rows by `step_scale`.
+    """
     groups = -(-(negatives + 1) // GROUP)
     group = -(-(negatives + 1) // groups)
     padded = groups * group
@@ -100,14 +103,13 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
     def run(
         ids, segments, document, start, first, stop, seed, epoch,
         keep, columns, window, exclude, inputs, outputs, rate_begin, rate_step,
-        others, scaled, inputs_in_flight, outputs_in_flight,
+        others, inputs_in_flight, outputs_in_flight,
     ):  # fmt: skip
         """Trains on segments `first` to `stop`; the rate is rate_begin + i·rate_step at ids[i]. Loss and pairs.
 
         others: how many other workers move the tables at the same time; with some, a shared copy goes back to the table
             each time that an equal word comes within reach.
-        scaled: whether steps are multiplied by `step_scale`; if not, the two that follow are not read.
-        inputs_in_flight, outputs_in_flight: float32 [V], of `in_flight_gradients`.
+        inputs_in_flight, outputs_in_flight: float32 [V], of `in_flight_gradients`; read only where `scaled`.
         """
         longest = 0
         for s in range(first, stop):
@@ -324,5 +326,5 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
 
     # Numba names machine code by the function's name and a number that counts within a process: two kernels that
     # different processes have compiled and kept could not be loaded by a third under one name.
-    run.__qualname__ = f"train_segments_{dim}_{negatives}_{'pair' if pair else 'window'}"
+    run.__qualname__ = f"train_segments_{dim}_{negatives}_{'pair' if pair else 'window'}{'_scaled' if scaled else ''}"
     return kernel()(run)
