@@ -287,7 +287,7 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                 # Their updates, summed. A second group, and a row that is there twice, need the rows as they were.
                 for i in range(c, right + 1):
                     repeat = max(repeat, before[i])
-                apart = groups > 1 or repeat >= left or scaled
+                apart = groups > 1 or repeat >= left
                 if apart:
                     for i in range(count):
                         copy_row(earlier[i], contexts[i], width)
@@ -298,14 +298,11 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                         moved, g = contexts_at + 8 * z, gradients_at + (z * groups + q) * gradient_bytes
                         copies, row = copies_at + number * row_bytes, rows_at + 8 * number
                         shorter, less = context_scales_at + 4 * z, output_scales_at + 4 * number
-                        if scaled:
+                        if apart:
                             old = earlier_at + 8 * z
-                            update_group(moved, old, many, g, copies, row, shorter, less, dim, group, 1, 1)
-                        elif apart:
-                            old = earlier_at + 8 * z
-                            update_group(moved, old, many, g, copies, row, shorter, less, dim, group, 1, 0)
+                            update_group(moved, old, many, g, copies, row, shorter, less, dim, group, 1, scaled)
                         else:
-                            update_group(moved, moved, many, g, copies, row, shorter, less, dim, group, 0, 0)
+                            update_group(moved, moved, many, g, copies, row, shorter, less, dim, group, 0, scaled)
         settle_loss(loss_at)
         # The rows are named here so that they live as long as their addresses are used.
         owners = (
