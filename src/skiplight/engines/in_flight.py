@@ -21,8 +21,8 @@ W 10 it is 15 on average, not 21, for a word that makes up 7.5 % of the text. So
 most frequent words. An output row is read and added to within one window.
 
 `scripts/benchmarks/emulate_threads.py` shows what the bound does: on the demo text without subsampling (W 10, K 5,
-lr .05), 128 threads end within 3 % of the loss of one. With `MOST` four times as high, the loss in training is no better
-than that of vectors that know nothing.
+lr .05), 128 threads end within 3 % of the loss of one. With `MOST` four times as high, their loss in training stays at
+that of vectors that know nothing.
 """
 
 from __future__ import annotations
