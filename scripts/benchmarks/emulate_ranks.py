@@ -106,7 +106,7 @@ def emulate(text: TokenStore, ranks: int, score: Callable[[WordVectors], dict[st
     reconciler, sent = None, 0.0
     if ranks > 1:
         reconciler = Reconciler(
-            sampler, counts, Sample.of(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)), dim=dim, replicas=ranks, step_tokens=block * ranks,
+            sampler, Sample.of(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)), dim=dim, replicas=ranks, step_tokens=block * ranks,
             bytes_per_token=settings["bytes_per_token"],
         )  # fmt: skip
     tokens, steps, loss, pairs = 0, 0, math.nan, 0

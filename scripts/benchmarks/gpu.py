@@ -136,7 +136,8 @@ class Bench:
 
         from skiplight.engines.autograd import AutogradEngine
         from skiplight.engines.fused_cpu import FusedCpuEngine
-        from skiplight.engines.fused_gpu import FusedGpuEngine, crowds, shape
+        from skiplight.engines.fused_gpu import FusedGpuEngine, shape
+        from skiplight.engines.in_flight import in_flight_gradients
         from skiplight.objectives.base import Tables
         from skiplight.objectives.negative_sampling import NegativeSampling
 
@@ -153,7 +154,8 @@ class Bench:
         layout = shape(dim, WINDOW, pair=False, resident=kind == "resident")
         if layout != engine.shape:
             engine.shape = layout
-            engine.crowds = [torch.from_numpy(c).float().to(device) for c in crowds(sampler, layout.resident)]
+            rows = in_flight_gradients(sampler, layout.resident)
+            engine.in_flight = [torch.from_numpy(gradients).float().to(device) for gradients in rows]
         return engine
 
     def train(self, engine: Any, epochs: int, block_tokens: int, lr: float = 0.025) -> list[float]:

@@ -24,7 +24,8 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from skiplight.engines import fused_gpu_triton
-from skiplight.engines.fused_gpu import MOST, SHORTEST, shape
+from skiplight.engines.fused_gpu import SHORTEST, shape
+from skiplight.engines.in_flight import MOST
 from skiplight.objectives import full_softmax_triton, sampled_softmax_triton
 from skiplight.objectives.sampled_softmax import round_up
 from skiplight.sampling import windows_triton
@@ -45,7 +46,7 @@ SETTINGS = [
 TYPES = {
     "*i32": "ids segment_of keep half ends word left right at count negatives out",
     "*i64": "segments document start place columns pairs",
-    "*fp32": "inputs outputs steps crowd_in crowd_out",
+    "*fp32": "inputs outputs steps inputs_in_flight outputs_in_flight",
     "*fp64": "losses",
     "i32": "tokens window epoch first rows vocabulary",
     "i64": "seed",

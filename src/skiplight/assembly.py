@@ -158,7 +158,8 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         optimizer=config.optim.name,
         lr=config.optim.lr,
         total_tokens=total,
-        engine=engine.maker(sampler, threads),
+        # Threads of all ranks that share these tables.
+        engine=engine.maker(sampler, threads, workers=threads * place.local_world if threads else None),
     )
     if place.world == 1:
         return Parts(module, data, None)
@@ -169,7 +170,6 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         def reconciler(replicas: int, device: torch.device) -> Reconciler:
             made = Reconciler(
                 sampler,
-                counts,
                 Sample.of(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
                 dim=config.model.dim,
                 replicas=replicas,

@@ -96,7 +96,7 @@ class Witness(lightning.Callback):
 def strategy(case: Case, data: SkipGramDataModule, world: int) -> RankStrategy:
     def reconciler(replicas: int, device: torch.device) -> Reconciler:
         return Reconciler(
-            data.sampler, data.text.vocabulary.counts, Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)), dim=8, replicas=replicas, step_tokens=BLOCK_TOKENS * world,
+            data.sampler, Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)), dim=8, replicas=replicas, step_tokens=BLOCK_TOKENS * world,
             bytes_per_token=3, device=device,
         )  # fmt: skip
 

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
+from torch import Tensor
 
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Windows
 
+Scales = Callable[[float], tuple[Tensor, Tensor]]
+"""Gives the factors of the steps of both tables' rows, [V], at a learning rate."""
 
-def one_window_a_step(tables: Tables, windows: Windows, lrs: list[float]) -> tuple[float, int]:
+
+def one_window_a_step(
+    tables: Tables, windows: Windows, lrs: list[float], scales: Scales | None = None
+) -> tuple[float, int]:
     """Trains by the reference engine and plain SGD; returns loss and pairs."""
     optimizer = torch.optim.SGD(tables.parameters(), lr=1)
     engine = AutogradEngine(NegativeSampling(np.ones(len(tables.input.weight))), tables, optimizer)
@@ -27,6 +35,11 @@ def one_window_a_step(tables: Tables, windows: Windows, lrs: list[float]) -> tup
         result = engine.step(one, lr, lr)
         assert result.loss is not None
         result.loss.backward()
+        before = [table.detach().clone() for table in tables.parameters()] if scales else []
         optimizer.step()
+        if scales:
+            with torch.no_grad():
+                for table, old, scale in zip(tables.parameters(), before, scales(lr), strict=True):
+                    table.copy_(old + (table - old) * scale[:, None])
         loss, pairs = loss + float(result.loss_sum), pairs + int(result.pairs)
     return loss, pairs

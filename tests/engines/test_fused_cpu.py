@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from tests.engines.reference import one_window_a_step
 
 from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.engines.in_flight import in_flight_gradients, step_scale
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block
@@ -40,9 +41,9 @@ def a_sampler(negatives: int = 5, shared: str = "window", **options) -> WindowSa
     return WindowSampler(COUNTS, negatives=negatives, shared=shared, **{"subsample": 0, **options})  # type: ignore[arg-type]
 
 
-def fused(tables: Tables, sampler: WindowSampler, threads: int = 1) -> FusedCpuEngine:
+def fused(tables: Tables, sampler: WindowSampler, threads: int = 1, workers: int | None = None) -> FusedCpuEngine:
     objective = NegativeSampling(sampler.noise.probabilities)
-    return FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, threads)
+    return FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, threads, workers)
 
 
 def assert_equal(tables: Tables, expected: Tables) -> None:
@@ -50,19 +51,23 @@ def assert_equal(tables: Tables, expected: Tables) -> None:
         torch.testing.assert_close(got, want, rtol=1e-4, atol=1e-6)
 
 
+OPTIONS = st.fixed_dictionaries(
+    {
+        "seed": st.integers(0, 2**32 - 1),
+        "window": st.integers(1, 7),
+        "subsample": st.sampled_from([0, 1e-1, 1e-2]),
+        "exponent": st.sampled_from([-1.0, 0.0, 0.75]),
+        "exclude": st.sampled_from(["none", "target", "window"]),
+    }
+)
+TEXTS = st.lists(st.lists(st.integers(0, 7), max_size=50), min_size=1, max_size=4)
+
+
 @settings(max_examples=40)
 @given(
     special=st.sampled_from(SPECIALISATIONS),
-    options=st.fixed_dictionaries(
-        {
-            "seed": st.integers(0, 2**32 - 1),
-            "window": st.integers(1, 7),
-            "subsample": st.sampled_from([0, 1e-1, 1e-2]),
-            "exponent": st.sampled_from([-1.0, 0.0, 0.75]),
-            "exclude": st.sampled_from(["none", "target", "window"]),
-        }
-    ),
-    texts=st.lists(st.lists(st.integers(0, 7), max_size=50), min_size=1, max_size=4),
+    options=OPTIONS,
+    texts=TEXTS,
     epoch=st.integers(0, 2**32 - 1),
     lr=st.floats(1e-3, 0.05),
 )
@@ -79,6 +84,54 @@ def test_tables_are_those_of_the_reference(special, options, texts, epoch, lr) -
     assert result.pairs == pairs
     assert result.loss_sum == pytest.approx(loss, rel=1e-5)
     assert result.loss is None
+
+
+@settings(max_examples=40)
+@given(
+    special=st.sampled_from(SPECIALISATIONS),
+    options=OPTIONS,
+    texts=TEXTS,
+    workers=st.integers(2, 300),
+    lr=st.floats(1e-3, 0.05),
+)
+def test_rows_that_other_workers_move_too_take_shorter_steps(special, options, texts, workers, lr) -> None:
+    dim, negatives, shared = special
+    sampler = a_sampler(negatives, shared, **options)
+    block, in_flight = Block.of(texts), in_flight_gradients(sampler, resident=True)
+    windows = sampler(block)
+    tables, expected = some_tables(dim), some_tables(dim)
+
+    def scales(rate: float) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, outputs = (torch.from_numpy(step_scale(rate, workers - 1, rows)).float() for rows in in_flight)
+        return inputs, outputs
+
+    loss, pairs = one_window_a_step(expected, windows, [lr] * len(windows.target), scales)
+    engine = fused(tables, sampler, workers=workers)
+    result = engine.step(block, lr, lr)
+    assert_equal(tables, expected)
+    assert result.pairs == pairs
+    assert result.loss_sum == pytest.approx(loss, rel=1e-5)
+
+
+def test_as_many_workers_as_threads_or_more() -> None:
+    assert fused(some_tables(20), a_sampler(), threads=2).workers == 2
+    with pytest.raises(ValueError, match="2 threads are not among 1 workers"):
+        fused(some_tables(20), a_sampler(), threads=2, workers=1)
+
+
+def test_what_shortened_steps_leave_out_is_summed_over_steps() -> None:
+    block = Block.of([[0, 1, 2, 3, 4, 5, 6, 7] * 20])
+    engine = fused(some_tables(20), a_sampler(), workers=30)
+    engine.step(block, 0.05, 0.03)
+    engine.step(block, 0.03, 0.01)
+    for table in ("input", "output"):
+        steps = [engine.scales.shortened(160, rate)[table] for rate in (0.04, 0.02)]
+        share = sum(left_out for _, left_out, _ in steps) / sum(gradients for gradients, _, _ in steps)
+        assert engine.shortening.shares()[table] == {"share": pytest.approx(share), "rows": max(rows for *_, rows in steps)}
+    assert 0 < engine.shortening.shares()["input"]["share"] < 1
+    alone = fused(some_tables(20), a_sampler())
+    alone.step(block, 0.05, 0.03)
+    assert alone.shortening.shares() == {table: {"share": 0.0, "rows": 0} for table in ("input", "output")}
 
 
 def test_the_rate_falls_token_by_token() -> None:

@@ -11,7 +11,7 @@ import torch
 from tests.engines.reference import one_window_a_step
 from torch.utils.data import DataLoader
 
-from skiplight.engines import fused_gpu
+from skiplight.engines import fused_gpu, in_flight
 from skiplight.engines.fused_gpu import FusedGpuEngine
 from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
@@ -127,16 +127,17 @@ def test_rows_that_others_move_too_take_shorter_steps(resident: bool, monkeypatc
     monkeypatch.setattr(fused_gpu, "SHORTEST", 8)
     sampler, block = a_sampler(), a_text(30)
     windows, lr = sampler(block), 1e-3
-    crowd_in, crowd_out = (crowd.max() for crowd in fused_gpu.crowds(sampler, resident))  # the same for every word
+    # The same for every word.
+    inputs, outputs = (float(rows.max()) for rows in in_flight.in_flight_gradients(sampler, resident))
     # Two other programs; output rows take half their steps, input rows less where they are resident.
-    monkeypatch.setattr(fused_gpu, "MOST", float(lr * 2 * crowd_out / 2))
+    monkeypatch.setattr(in_flight, "MOST", lr * 2 * outputs / 2)
     tables, expected = some_tables(20), some_tables(20)
     one_window_a_step(expected, windows, [lr] * len(windows.target))
     with torch.no_grad():
-        for got, before, crowd in zip(
-            expected.parameters(), some_tables(20).parameters(), (crowd_in, crowd_out), strict=True
+        for got, before, rows in zip(
+            expected.parameters(), some_tables(20).parameters(), (inputs, outputs), strict=True
         ):
-            got.copy_(before + (got - before) * min(1.0, crowd_out / 2 / crowd))
+            got.copy_(before + (got - before) * min(1.0, outputs / 2 / rows))
     fused(tables, sampler, programs=3).step(block, lr, lr)
     assert_moved_alike(tables, expected, 20)
 

@@ -47,8 +47,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from skiplight.engines.in_flight import gradients_per_token
 from skiplight.errors import DataError
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import Block, Windows, first_tokens
 from skiplight.sampling.windows import WindowSampler
 
 FULL_SHARE = 0.1
@@ -113,9 +114,10 @@ class Sample(NamedTuple):
         columns: list[tuple[Tensor, Tensor, Tensor]] = []
         tokens = 0
         for block in blocks:
+            block = first_tokens(block, SAMPLE_TOKENS - tokens)
             columns.append(cls._scores(sampler(block)))
             tokens += len(block.ids)
-            if tokens >= SAMPLE_TOKENS and len(columns[-1][0]):
+            if tokens >= SAMPLE_TOKENS:
                 break
         found = [torch.cat(column) for column in zip(*columns, strict=True)]
         if not found or not len(found[0]):
@@ -228,25 +230,11 @@ def bytes_per_row(dim: int, replicas: int) -> float:
     return 2 * (replicas - 1) / replicas * 4 * dim
 
 
-def gradients_per_token(sampler: WindowSampler, counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many gradients of single scores each input and each output row gets per token, two float64 [V].
-
-    Args:
-        sampler: makes the windows.
-        counts: int64 [V], of the words in the text.
-    """
-    kept = sampler.keep / 2**32 * counts / counts.sum()
-    # W + 1 pairs a window on average, with the words that subsampling leaves; K + 1 scores a pair.
-    pairs = kept * (sampler.window + 1)
-    return pairs * (sampler.negatives + 1), pairs + pairs.sum() * sampler.negatives * sampler.noise.probabilities
-
-
 class Reconciler:
     """Decide for both tables which rows are exchanged after a step, and what their changes become.
 
     Args:
         sampler: makes the windows.
-        counts: int64 [V], of the words in the text.
         sample: pairs of the text.
         dim: numbers of a row.
         replicas: R, at least 2.
@@ -265,7 +253,6 @@ class Reconciler:
     def __init__(
         self,
         sampler: WindowSampler,
-        counts: np.ndarray,
         sample: Sample,
         *,
         dim: int,
@@ -275,9 +262,9 @@ class Reconciler:
         device: torch.device | str = "cpu",
     ) -> None:
         self.replicas = replicas
-        gradients = gradients_per_token(sampler, counts)
+        gradients = gradients_per_token(sampler)
         row_bytes = bytes_per_row(dim, replicas)
-        full = 2 * len(counts) * row_bytes / (FULL_SHARE * bytes_per_token * step_tokens)
+        full = 2 * len(gradients[0]) * row_bytes / (FULL_SHARE * bytes_per_token * step_tokens)
         full = 1 << max(0, math.ceil(math.log2(full)))
         low, high = -4.0, 40.0  # logarithms to the base 2: from all rows after every step to none but in full exchanges
         for _ in range(40):

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from skiplight.engines.in_flight import StepScales
 from skiplight.engines.shortening import Shortening
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
@@ -102,9 +103,16 @@ class Engine(abc.ABC):
 
     @classmethod
     def maker(
-        cls, sampler: WindowSampler, threads: int | None
+        cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        """What makes this engine for a module; one that draws windows itself needs to know which, and its threads."""
+        """Return a function that makes this engine for a module.
+
+        Args:
+            sampler: for an engine that draws windows itself.
+            threads: of this process; None: as many as the engine chooses.
+            workers: how many threads move the tables, with those of other processes that share them; None: this
+                process's threads only.
+        """
         return cls
 
     @abc.abstractmethod
@@ -129,6 +137,7 @@ class FusedEngine(Engine):
     Args:
         objective, tables, optimizer: as for every engine; the optimiser is not stepped.
         sampler: says which windows and negatives a block gives.
+        scales: the step scales of frequent rows, for the workers that move the tables at the same time.
     """
 
     name: ClassVar[str] = "fused"
@@ -137,10 +146,15 @@ class FusedEngine(Engine):
     strategy: ClassVar[str] = "in_place"
 
     def __init__(
-        self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer, sampler: WindowSampler
+        self,
+        objective: Objective,
+        tables: Tables,
+        optimizer: torch.optim.Optimizer,
+        sampler: WindowSampler,
+        scales: StepScales,
     ) -> None:
         super().__init__(objective, tables, optimizer)
-        self.sampler = sampler
+        self.sampler, self.scales = sampler, scales
 
     def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Block):
@@ -149,6 +163,9 @@ class FusedEngine(Engine):
             group["lr"] = (lr_begin + lr_end) / 2
         if len(batch.ids) == 0:
             return StepResult(0.0, 0)
+        expected = self.scales.shortened(len(batch.ids), (lr_begin + lr_end) / 2)
+        for table, (gradients, left_out, rows) in expected.items():
+            self.shortening.add(table, gradients, left_out, rows)
         return self.train(batch, lr_begin, (lr_end - lr_begin) / len(batch.ids))
 
     @abc.abstractmethod

@@ -2,8 +2,9 @@
 
 Where autograd writes windows, scores and gradients to memory between operations, the kernel (`fused_cpu_numba.py`)
 keeps a window in registers and the nearest cache from its draws to its update. It takes plain SGD on negative
-sampling. Threads share a block out by segments and write to the same tables without locks; with one thread a run
-repeats bit for bit.
+sampling. Threads share a block out by segments and write to the same tables without locks, as may those of other
+processes; the steps of rows that many of them move at the same time are shortened (`in_flight.py`). With one thread a
+run repeats bit for bit.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import torch
 
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
+from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
@@ -38,6 +40,11 @@ class FusedCpuEngine(FusedEngine):
     Args:
         objective, tables, optimizer, sampler: as for every fused engine.
         threads: by default one for each core that the process may use.
+        workers: how many threads move these tables, with those of other processes that share them; by default as many
+            as this process has.
+
+    Raises:
+        ValueError: fewer workers than threads.
     """
 
     device: ClassVar[str] = "cpu"
@@ -50,37 +57,59 @@ class FusedCpuEngine(FusedEngine):
         optimizer: torch.optim.Optimizer,
         sampler: WindowSampler,
         threads: int | None = None,
+        workers: int | None = None,
     ) -> None:
-        super().__init__(objective, tables, optimizer, sampler)
         self.threads = threads or len(os.sched_getaffinity(0))
-        self.kernel = train_segments(tables.input.embedding_dim, sampler.negatives, sampler.shared == "pair")
+        self.workers = workers or self.threads
+        if self.workers < self.threads:
+            raise ValueError(f"{self.threads} threads are not among {self.workers} workers")
+        scales = StepScales(sampler, resident=True, others=self.workers - 1)
+        super().__init__(objective, tables, optimizer, sampler, scales)
         # One number a column of the alias table, so that a draw is one read.
         self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
         self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
-        begin = time.perf_counter()
-        self._train(Block.of([[]]), [(0, 0)], 0.0, 0.0)
-        if time.perf_counter() - begin > 1:
-            log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
+        self.kernel = self._compile(scaled=False)
 
     @classmethod
     def maker(
-        cls, sampler: WindowSampler, threads: int | None
+        cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        return functools.partial(cls, sampler=sampler, threads=threads)
+        return functools.partial(cls, sampler=sampler, threads=threads, workers=workers)
 
     def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
-        return self._train(block, self._spans(block.segments.numpy()), rate, rate_step)
+        kernel = self.kernel
+        if self.scales.needed(max(rate, rate + rate_step * len(block.ids))):
+            kernel = self.scaled_kernel
+        return self._train(kernel, block, self._spans(block.segments.numpy()), rate, rate_step)
 
-    def _train(self, block: Block, spans: list[tuple[int, int]], rate: float, rate_step: float) -> StepResult:
+    @functools.cached_property
+    def scaled_kernel(self) -> Callable:
+        """The kernel that shortens steps, compiled when a training first needs it."""
+        return self._compile(scaled=True)
+
+    def _compile(self, scaled: bool) -> Callable:
+        """Return a kernel that this machine has compiled, now or before."""
+        begin = time.perf_counter()
+        dim, pair = self.tables.input.embedding_dim, self.sampler.shared == "pair"
+        kernel = train_segments(dim, self.sampler.negatives, pair, scaled)
+        self._train(kernel, Block.of([[]]), [(0, 0)], 0.0, 0.0)
+        if time.perf_counter() - begin > 1:
+            log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
+        return kernel
+
+    def _train(
+        self, kernel: Callable, block: Block, spans: list[tuple[int, int]], rate: float, rate_step: float
+    ) -> StepResult:
         """Trains on spans of segments, each in a thread of its own."""
         sampler = self.sampler
 
         def run(span: tuple[int, int]) -> tuple[float, int]:
-            loss, pairs, _ = self.kernel(
+            loss, pairs, _ = kernel(
                 block.ids.numpy(), block.segments.numpy(), block.document.numpy(), block.start.numpy(), *span,
                 np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, self.columns, sampler.window,
                 EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
                 self.tables.output.weight.detach().numpy(), rate, rate_step,
+                self.workers - 1, *self.scales.in_flight.values(),
             )  # fmt: skip
             return loss, pairs
 

@@ -8,7 +8,11 @@ window's summed change added. So all scores of a window are made from the tables
 update, as in the reference engine.
 
 Threads run this on different segments over the same tables without locks (Hogwild, Niu et al. 2011): only changes are
-added to rows, so a row that two threads hold loses nothing but what is added in the same few nanoseconds.
+added to rows, so a row that two threads hold loses nothing but what is added in the same few nanoseconds. Where there
+are other workers, whether threads of this process or of others, two things keep them from correcting the same error of
+a frequent word all at once: a shared copy is added to the table and read anew each time that an equal word comes within
+reach, so that no copy is older than 2W + 1 windows; and the steps of rows that have too many gradients in flight are
+shortened (`in_flight.py`).
 
 Rows are named by address, as `vectors_numba.py` takes them. With K + 1 output rows in `groups` groups of `group`, row k
 is number k % group of group k // group; rows beyond K are zero and count for nothing.
@@ -22,7 +26,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from skiplight.compiled import kernel
+from skiplight.compiled import inline, kernel
 from skiplight.engines.draws_numba import (
     draw_for_pairs,
     draw_for_windows,
@@ -32,6 +36,7 @@ from skiplight.engines.draws_numba import (
     link_equals,
     permitted,
 )
+from skiplight.engines.in_flight import MOST
 from skiplight.engines.vectors_numba import (
     GROUP,
     LANES,
@@ -46,6 +51,8 @@ from skiplight.engines.vectors_numba import (
     update_group,
 )
 from skiplight.sampling.draws_numba import mix64
+
+_MOST = np.float32(MOST)
 
 AHEAD = 2
 """How many windows ahead rows are asked for."""
@@ -75,9 +82,18 @@ def loss_so_far(loss):
     return total
 
 
+@inline
+def scale(rate, in_flight):
+    """`step_scale` of a row for which all others are expected to have `in_flight` gradients in flight, float32."""
+    return _MOST / max(rate * in_flight, _MOST)
+
+
 @functools.cache
-def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
-    """The kernel for one dimension and K, whose negatives belong to windows or to pairs."""
+def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -> Callable:
+    """The kernel for one dimension and K, whose negatives belong to windows or to pairs.
+
+    Where `scaled`, it multiplies the steps of rows by `step_scale`.
+    """
     groups = -(-(negatives + 1) // GROUP)
     group = -(-(negatives + 1) // groups)
     padded = groups * group
@@ -87,8 +103,14 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
     def run(
         ids, segments, document, start, first, stop, seed, epoch,
         keep, columns, window, exclude, inputs, outputs, rate_begin, rate_step,
+        others, inputs_in_flight, outputs_in_flight,
     ):  # fmt: skip
-        """Trains on segments `first` to `stop`; the rate is rate_begin + i·rate_step at ids[i]. Loss and pairs."""
+        """Trains on segments `first` to `stop`; the rate is rate_begin + i·rate_step at ids[i]. Loss and pairs.
+
+        others: how many other workers move the tables at the same time; with some, a shared copy goes back to the table
+            each time that an equal word comes within reach.
+        inputs_in_flight, outputs_in_flight: float32 [V], of `in_flight_gradients`; read only where `scaled`.
+        """
         longest = 0
         for s in range(first, stop):
             longest = max(longest, segments[s + 1] - segments[s])
@@ -114,6 +136,9 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
         earlier_rows = zeros(reach * width)
         earlier = address(earlier_rows) + np.arange(reach) * row_bytes
         contexts_at, earlier_at = address(contexts), address(earlier)
+        # The gradients that all others are expected to have in flight for a context, by its place in the segment.
+        in_flight, many_others = np.empty(longest, np.float32), np.float32(others)
+        context_scales = np.empty(reach, np.float32)
 
         # Output rows of a window, or of each of its pairs: addresses in the table, copies, gradients.
         sets = reach if pair else 1
@@ -122,6 +147,8 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
         rows = np.full(sets * padded, waste, np.int64)
         output_rows = zeros(sets * padded * width)
         gradients = zeros((reach if pair else window) * groups * LANES)
+        output_scales = np.ones(sets * padded, np.float32)
+        context_scales_at, output_scales_at = address(context_scales), address(output_scales)
         rows_at, copies_at, gradients_at = address(rows), address(output_rows), address(gradients)
         gradient_bytes = vector_bytes * (1 if pair else window)
 
@@ -162,14 +189,20 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
                 if c >= n:
                     continue
                 while entered < min(n, c + window + 1):
-                    if before[entered] >= 0:
+                    row = input_base + kept[entered] * input_bytes
+                    known = before[entered] >= 0
+                    if known:
                         copy[entered] = copy[before[entered]]
+                        if others > 0:
+                            add_difference(row, copy[entered], copy[entered] + to_original, dim)
                     else:
                         free_count -= 1
                         copy[entered] = free[free_count]
-                        row = input_base + kept[entered] * input_bytes
+                    if not known or others > 0:
                         copy_row(copy[entered], row, dim)
                         copy_row(copy[entered] + to_original, row, dim)
+                    if scaled:
+                        in_flight[entered] = many_others * inputs_in_flight[kept[entered]]
                     entered += 1
                 ahead = c + AHEAD
                 if ahead < n:
@@ -192,6 +225,11 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
                     contexts[i - left] = copy[i + 1]
                 if count & 1:
                     contexts[count] = nothing
+                if scaled:
+                    for i in range(left, c):
+                        context_scales[i - left] = scale(rate, in_flight[i])
+                    for i in range(c, right):
+                        context_scales[i - left] = scale(rate, in_flight[i + 1])
                 place = begin + np.uint64(at[c])
                 if pair:
                     wanted = 2 * half[c] * negatives
@@ -224,6 +262,10 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
                             masked[0, q, r] = masked[1, q, r] = masked[0, q, group + r] = 0.0
                             word = 0
                         rows[base + k + 1] = output_base + word * output_bytes
+                        if scaled:
+                            output_scales[base + k + 1] = scale(rate, many_others * outputs_in_flight[word])
+                    if scaled:
+                        output_scales[base] = scale(rate, many_others * outputs_in_flight[kept[c]])
                     for k in range(negatives + 1):
                         copy_row(copies_at + (base + k) * row_bytes, rows[base + k], dim)
                     for q in range(groups):
@@ -255,10 +297,12 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
                         number = (z * groups + q) * group
                         moved, g = contexts_at + 8 * z, gradients_at + (z * groups + q) * gradient_bytes
                         copies, row = copies_at + number * row_bytes, rows_at + 8 * number
+                        shorter, less = context_scales_at + 4 * z, output_scales_at + 4 * number
                         if apart:
-                            update_group(moved, earlier_at + 8 * z, many, g, copies, row, dim, group, 1)
+                            old = earlier_at + 8 * z
+                            update_group(moved, old, many, g, copies, row, shorter, less, dim, group, 1, scaled)
                         else:
-                            update_group(moved, moved, many, g, copies, row, dim, group, 0)
+                            update_group(moved, moved, many, g, copies, row, shorter, less, dim, group, 0, scaled)
         settle_loss(loss_at)
         # The rows are named here so that they live as long as their addresses are used.
         owners = (
@@ -272,10 +316,12 @@ def train_segments(dim: int, negatives: int, pair: bool) -> Callable:
             rows,
             contexts,
             earlier,
+            context_scales,
+            output_scales,
         )
         return loss_so_far(loss), pairs, owners
 
     # Numba names machine code by the function's name and a number that counts within a process: two kernels that
     # different processes have compiled and kept could not be loaded by a third under one name.
-    run.__qualname__ = f"train_segments_{dim}_{negatives}_{'pair' if pair else 'window'}"
+    run.__qualname__ = f"train_segments_{dim}_{negatives}_{'pair' if pair else 'window'}{'_scaled' if scaled else ''}"
     return kernel()(run)

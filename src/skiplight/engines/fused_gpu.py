@@ -12,10 +12,11 @@ import importlib.util
 from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
-import numpy as np
 import torch
 
+from skiplight.engines import in_flight
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
+from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
@@ -34,9 +35,6 @@ RESIDENT = 4096
 
 GROUP = 16
 """Output rows of a matrix product, the least that it takes in every Triton."""
-
-MOST = 4.0
-"""The most that rate · gradients under way in a row may be: as with autograd, lr·n·σ(1-σ) is then at most 1."""
 
 PIECE = 128
 """Columns at a time where rows do not stay in registers."""
@@ -69,7 +67,6 @@ class FusedGpuEngine(FusedEngine):
         sampler: WindowSampler,
         programs: int | None = None,
     ) -> None:
-        super().__init__(objective, tables, optimizer, sampler)
         from skiplight.engines import fused_gpu_triton
         from skiplight.sampling.windows_triton import DeviceSampler
 
@@ -77,8 +74,10 @@ class FusedGpuEngine(FusedEngine):
         self.kernels = fused_gpu_triton
         self.device_sampler = DeviceSampler(sampler, device)
         self.shape = shape(dim, sampler.window, sampler.shared == "pair")
-        self.crowds = [torch.from_numpy(crowd).float().to(device) for crowd in crowds(sampler, self.shape.resident)]
         self.programs = programs or _programs(device, self.shape.warps)
+        scales = StepScales(sampler, self.shape.resident, self.programs - 1)
+        super().__init__(objective, tables, optimizer, sampler, scales)
+        self.in_flight = [torch.from_numpy(rows).to(device) for rows in scales.in_flight.values()]
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -92,7 +91,7 @@ class FusedGpuEngine(FusedEngine):
 
     @classmethod
     def maker(
-        cls, sampler: WindowSampler, threads: int | None
+        cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
         return functools.partial(cls, sampler=sampler)
 
@@ -126,10 +125,19 @@ class FusedGpuEngine(FusedEngine):
         sampler, weight = self.sampler, self.tables.input.weight
         arguments = (
             centres.count, centres.word, centres.left, centres.right, centres.at, negatives, weight.detach(),
-            self.tables.output.weight.detach(), *self.crowds, losses, pairs, first, len(negatives), rate, rate_step,
+            self.tables.output.weight.detach(), *self.in_flight, losses, pairs, first, len(negatives), rate, rate_step,
         )  # fmt: skip
         form, dim = self.shape, weight.shape[1]
-        constants = (sampler.window, sampler.negatives, dim, form.ring, form.width, form.group, SHORTEST, MOST)
+        constants = (
+            sampler.window,
+            sampler.negatives,
+            dim,
+            form.ring,
+            form.width,
+            form.group,
+            SHORTEST,
+            in_flight.MOST,
+        )
         grid, options = (self.programs,), {"num_warps": form.warps, "num_stages": 1}
         if form.resident:
             self.kernels.train_resident[grid](*arguments, *constants, **options)
@@ -164,19 +172,6 @@ def shape(dim: int, window: int, pair: bool, resident: bool | None = None) -> Sh
         resident = not pair and ring * width <= RESIDENT
     width = width if resident else min(width, PIECE)
     return Shape(resident, ring, width, 1 if pair else GROUP, min(max(ring * width // 1024, 1), 8))
-
-
-def crowds(sampler: WindowSampler, resident: bool) -> tuple[np.ndarray, np.ndarray]:
-    """How many gradients a program is expected to have under way in each row of both tables, two float64 [V].
-
-    A window has W + 1 pairs on average, each with K + 1 scores: an output row gets a gradient from each pair of its
-    windows, an input row one from each score of its pair. A resident row goes through W + 1 such pairs before others
-    see its change, and a program holds 2W + 1 rows at a time; a reloaded one shows it at once.
-    """
-    pairs, negatives = sampler.window + 1, sampler.negatives
-    rows = 2 * sampler.window + 1 if resident else 1
-    inputs = rows * pairs * (negatives + 1) * sampler.frequency
-    return inputs, pairs * (sampler.frequency + negatives * sampler.noise.probabilities)
 
 
 def _no_triton() -> bool:

@@ -18,10 +18,10 @@ little to save.
 What is stale: the rows of a window are read when the window begins (resident context rows: up to 2W windows before),
 so they lack what other programs add in the meantime. For most rows that is nothing. A frequent one is in so many
 windows at once that each would correct the same error, and together overshoot: it would diverge. So a row's step is
-shortened where rate · gradients that other programs have under way in it, as many as its frequency lets expect, is more
-than MOST. Windows under way are as many as programs, whatever the size of the block. Two more things differ from one
-window after the other: equal words within reach of one program are resident as separate rows, and with more than GROUP
-output rows a resident window that draws a word twice may see its first change.
+shortened where rate · gradients that other programs are expected to have in flight for it is more than MOST
+(`in_flight.py`). Windows under way are as many as programs, whatever the size of the block. Two more things differ from
+one window after the other: equal words within reach of one program are resident as separate rows, and with more than
+GROUP output rows a resident window that draws a word twice may see its first change.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ def _run(count, first, rows, SHORTEST: tl.constexpr):
 
 
 @triton.jit
-def _shortened(expected, others, rate, MOST: tl.constexpr):
-    """By how much to shorten the steps of rows in which every other program has `expected` gradients under way."""
-    return MOST / tl.maximum(rate * others * expected, MOST)
+def _step_scale(in_flight, others, rate, MOST: tl.constexpr):
+    """`step_scale` of rows for which every other program has `in_flight` gradients in flight."""
+    return MOST / tl.maximum(rate * others * in_flight, MOST)
 
 
 @triton.jit
@@ -63,7 +63,7 @@ def _rows(table, word, column, DIM: tl.constexpr):
 
 @triton.jit(do_not_specialize=["first", "rows", "rate_begin", "rate_step"])
 def train_resident(
-    count, word, left, right, at, negatives, inputs, outputs, crowd_in, crowd_out, losses, pairs,
+    count, word, left, right, at, negatives, inputs, outputs, inputs_in_flight, outputs_in_flight, losses, pairs,
     first, rows, rate_begin, rate_step,
     WINDOW: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, RING: tl.constexpr, WIDTH: tl.constexpr,
     GROUP: tl.constexpr, SHORTEST: tl.constexpr, MOST: tl.constexpr,
@@ -74,7 +74,7 @@ def train_resident(
         count, word, left, right, at: of `Centres`.
         negatives: int32 [rows, K], -1 where there is none.
         inputs, outputs: float32 [V, DIM].
-        crowd_in, crowd_out: float32 [V], how many gradients a program is expected to have under way in each row.
+        inputs_in_flight, outputs_in_flight: float32 [V], of `in_flight_gradients`.
         losses, pairs: float64 and int64 [programs], to which are added the summed loss and the number of pairs.
         rate_begin, rate_step: the learning rate is rate_begin + i·rate_step at token i of the block.
         RING: a power of two, more than 2·WINDOW; WIDTH: one that is at least DIM; both at least 16.
@@ -90,7 +90,7 @@ def train_resident(
     position = begin - WINDOW + ((slot - begin + WINDOW) & (RING - 1))
     there = (position >= 0) & (position < begin + WINDOW) & (position <= last)
     held = tl.load(word + position, mask=there, other=0)
-    crowd = tl.load(crowd_in + held, mask=there, other=0.0)
+    in_flight = tl.load(inputs_in_flight + held, mask=there, other=0.0)
     held = _rows(inputs, held, column, DIM)
     ring = tl.load(held, mask=there[:, None] & real, other=0.0, cache_modifier=".cg")
     change = tl.zeros([RING, WIDTH], tl.float32)
@@ -104,7 +104,7 @@ def train_resident(
         away = slot[:, None] == tl.where(leaves, gone & (RING - 1), -1)
         tl.atomic_add(row + slot[:, None] * 0, change, mask=away & real, sem="relaxed")
         new = tl.load(word + came, mask=enters, other=0)
-        crowd = tl.where(slot == (came & (RING - 1)), tl.load(crowd_in + new), crowd)
+        in_flight = tl.where(slot == (came & (RING - 1)), tl.load(inputs_in_flight + new), in_flight)
         row = inputs + new.to(tl.int64) * DIM + column[None, :]
         fresh = tl.load(row, mask=column[None, :] < tl.where(enters, DIM, 0), other=0.0, cache_modifier=".cg")
         into = slot[:, None] == (came & (RING - 1))
@@ -128,8 +128,10 @@ def train_resident(
             gradient, loss = _logistic(tl.dot(ring, tl.trans(u)), sign, used[:, None] & (drawn >= 0)[None, :])
             total += loss.to(tl.float64)
             step = -rate * gradient
-            moved = tl.dot(step * _shortened(crowd, others, rate, MOST)[:, None], u, moved)
-            step *= _shortened(tl.load(crowd_out + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)[None, :]
+            moved = tl.dot(step * _step_scale(in_flight, others, rate, MOST)[:, None], u, moved)
+            step *= _step_scale(tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)[
+                None, :
+            ]
             tl.atomic_add(at_rows, tl.dot(tl.trans(step), ring), mask=known, sem="relaxed")
         ring += moved
         change += moved
@@ -156,7 +158,7 @@ def _output_words(negatives, row, centre, distance, used, number, K: tl.constexp
 
 @triton.jit(do_not_specialize=["first", "rows", "rate_begin", "rate_step"])
 def train_reloaded(
-    count, word, left, right, at, negatives, inputs, outputs, crowd_in, crowd_out, losses, pairs,
+    count, word, left, right, at, negatives, inputs, outputs, inputs_in_flight, outputs_in_flight, losses, pairs,
     first, rows, rate_begin, rate_step, steps,
     WINDOW: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, RING: tl.constexpr, WIDTH: tl.constexpr,
     GROUP: tl.constexpr, SHORTEST: tl.constexpr, MOST: tl.constexpr, PAIR: tl.constexpr,
@@ -182,10 +184,10 @@ def train_reloaded(
         centre, before, after = tl.load(word + c), tl.load(left + c), tl.load(right + c)
         used = (distance >= -before) & (distance <= after) & (distance != 0)
         context = tl.load(word + c + distance, mask=used, other=0)
-        crowd = tl.load(crowd_in + context, mask=used, other=0.0)
+        in_flight = tl.load(inputs_in_flight + context, mask=used, other=0.0)
         row = (c - first).to(tl.int64) * K * (2 * WINDOW if PAIR else 1)
         rate = rate_begin + tl.load(at + c) * rate_step
-        shorter = _shortened(crowd, others, rate, MOST)[:, None]
+        shorter = _step_scale(in_flight, others, rate, MOST)[:, None]
         made += before + after
         for group in range(0, K + 1, GROUP):
             number = group + (slot * 0 if PAIR else lane)
@@ -229,7 +231,7 @@ def train_reloaded(
             for group in range(0, K + 1, GROUP):
                 number = group + (slot * 0 if PAIR else lane)
                 drawn = _output_words(negatives, row, centre, distance, used, number, K, PAIR)
-                less = _shortened(tl.load(crowd_out + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)
+                less = _step_scale(tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)
                 step = tl.load(steps + group) * (less[:, None] if PAIR else less[None, :])
                 own = step * v if PAIR else tl.dot(tl.trans(step), v)
                 known = (drawn >= 0)[:, None] & real

@@ -240,7 +240,9 @@ def settle_loss(typing, loss):
 
 
 @intrinsic(prefer_literal=True)
-def update_group(typing, contexts, old, count, gradient, outputs, rows, dim, group, apart):
+def update_group(
+    typing, contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled
+):
     """Moves `count` context rows along a group of output rows and these along those, by the gradients of their tiles.
 
     Args:
@@ -249,16 +251,23 @@ def update_group(typing, contexts, old, count, gradient, outputs, rows, dim, gro
         gradient: what `score_tile` wrote, a vector for each two context rows.
         outputs: padded copies of the output rows, as they were before the window.
         rows: address of an array of addresses of the table's rows, to which the changes are added.
+        context_scales, output_scales: addresses of arrays of float32, by which the steps of context rows and of output
+            rows are multiplied; read only where `scaled`.
         apart: a literal bool, whether `old` are other rows than `contexts`.
+        scaled: a literal bool, whether there are scales.
     """
 
     def generate(context, builder, signature, args):
-        contexts, old, count, gradient, outputs, rows, *_ = args
+        contexts, old, count, gradient, outputs, rows, context_scales, output_scales, *_ = args
         intp = contexts.type
         eight = ir.Constant(intp, 8)
 
         def element(array, index):
             return builder.load(builder.inttoptr(builder.add(array, builder.mul(index, eight)), intp.as_pointer()))
+
+        def scale(array, index):
+            four = ir.Constant(intp, 4)
+            return _broadcast(builder, _load(builder, builder.add(array, builder.mul(index, four)), _FLOAT))
 
         def chunk(offset, pieces):
             base = builder.add(outputs, offset)
@@ -268,7 +277,8 @@ def update_group(typing, contexts, old, count, gradient, outputs, rows, dim, gro
                 builder.store(_splat(0.0), d)
             with cgutils.for_range(builder, count) as loop:
                 place = builder.add(element(contexts, loop.index), offset)
-                moved = before = _load(builder, place)
+                row = before = _load(builder, place)
+                moved = _splat(0.0) if shortened else row
                 if separate:
                     before = _load(builder, builder.add(element(old, loop.index), offset))
                 # Tile index // 2, in it the half index % 2.
@@ -279,10 +289,14 @@ def update_group(typing, contexts, old, count, gradient, outputs, rows, dim, gro
                     rate = _broadcast(builder, _load(builder, g, _FLOAT, 4 * k))
                     moved = _fma(builder, rate, o[k], moved)
                     builder.store(_fma(builder, rate, before, builder.load(delta[k])), delta[k])
+                if shortened:
+                    moved = _fma(builder, scale(context_scales, loop.index), moved, row)
                 _store(builder, moved, place)
             for k in range(size):
                 row = builder.add(element(rows, ir.Constant(intp, k)), offset)
                 d = builder.load(delta[k])
+                if shortened:
+                    d = builder.fmul(scale(output_scales, ir.Constant(intp, k)), d)
                 for first, length in pieces:
                     part = d
                     if length < LANES:
@@ -297,5 +311,6 @@ def update_group(typing, contexts, old, count, gradient, outputs, rows, dim, gro
             chunk(ir.Constant(intp, 4 * whole), [(first - whole, length) for first, length in _pieces(width)])
         return context.get_dummy_value()
 
-    width, size, separate = dim.literal_value, group.literal_value, apart.literal_value
-    return types.void(contexts, old, count, gradient, outputs, rows, dim, group, apart), generate
+    width, size, separate, shortened = (literal.literal_value for literal in (dim, group, apart, scaled))
+    given = (contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled)
+    return types.void(*given), generate

@@ -52,6 +52,19 @@ class Block:
         return dataclasses.replace(self, **moved)
 
 
+def first_tokens(block: Block, tokens: int) -> Block:
+    """Return the block of the first segments of a block, with at least so many tokens if it has them."""
+    stop = min(int(torch.searchsorted(block.segments, tokens)), len(block.start))
+    return Block(
+        block.ids[: int(block.segments[stop])],
+        block.segments[: stop + 1],
+        block.document[:stop],
+        block.start[:stop],
+        block.epoch,
+        block.index,
+    )
+
+
 @dataclasses.dataclass
 class Windows:
     """The windows of a block, of those that have a context at all.
