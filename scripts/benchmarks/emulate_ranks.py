@@ -3,16 +3,16 @@
     python scripts/benchmarks/emulate_ranks.py TEXT --ranks R [--epochs 2] [--lr 0.025] [--json PATH] ...
     python scripts/benchmarks/emulate_ranks.py TEXT --grid FOLDER     # R = 1 to 64 over settings, resumed if run again
 
-TEXT is what `data.path` takes, or `vital` (the demo text) or `planted` (made-up sessions of items, by hit rate). R fused
-engines of one thread train on tables of their own, each on the blocks that a run gives its rank. Which rows are
+TEXT is what `data.path` takes, or `vital` (the demo text) or `planted` (made-up sessions of items, by hit rate). R
+fused engines of one thread train on tables of their own, each on the blocks that a run gives its rank. Which rows are
 exchanged after a step, and what the replicas' changes become, is decided by the code that real machines run
 (`skiplight.distributed.reconciliation`); only the sum over machines is a loop here. A replica of several threads or
 ranks is emulated by one thread, since what threads of one machine do to each other is another question
 (`emulate_threads.py`).
 
-The JSON has `scores` (by set), `mean` of them, `loss` (per pair, of the last epoch, as each replica saw it), `final_loss`
-(of the tables at the end, on up to 500,000 tokens), `bytes_per_token` (sent by a replica, per token of all), `steps`,
-`diverged`, and every setting.
+The JSON has `scores` (by set), `mean` of them, `loss` (per pair, of the last epoch, as each replica saw it),
+`final_loss` (of the tables at the end, on up to 500,000 tokens), `bytes_per_token` (sent by a replica, per token of
+all), `steps`, `diverged`, and every setting.
 """
 
 from __future__ import annotations
@@ -83,7 +83,9 @@ def exchange(replicas: list[Replica], bases: list[torch.Tensor], reconciler: Rec
     reconciler.exchanged(rows)
 
 
-def emulate(text: TokenStore, ranks: int, score: Callable[[WordVectors], dict[str, float]], **given: Any) -> dict[str, Any]:
+def emulate(
+    text: TokenStore, ranks: int, score: Callable[[WordVectors], dict[str, float]], **given: Any
+) -> dict[str, Any]:
     """Train on `ranks` replicas; return what the JSON holds.
 
     Args:
@@ -106,8 +108,8 @@ def emulate(text: TokenStore, ranks: int, score: Callable[[WordVectors], dict[st
     reconciler, sent = None, 0.0
     if ranks > 1:
         reconciler = Reconciler(
-            sampler, Sample.of(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)), dim=dim, replicas=ranks, step_tokens=block * ranks,
-            bytes_per_token=settings["bytes_per_token"],
+            sampler, Sample.of(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)),
+            dim=dim, replicas=ranks, step_tokens=block * ranks, bytes_per_token=settings["bytes_per_token"],
         )  # fmt: skip
     tokens, steps, loss, pairs = 0, 0, math.nan, 0
     with ThreadPoolExecutor(2) as pool:
@@ -117,7 +119,9 @@ def emulate(text: TokenStore, ranks: int, score: Callable[[WordVectors], dict[st
             for step in zip(*(blocks(Cursor(epoch), rank, ranks, 0, 1) for rank in range(ranks)), strict=True):
                 after = tokens + step[0].tokens
                 rates = learning_rate(lr, tokens, total), learning_rate(lr, after, total)
-                results = pool.map(lambda pair, rates=rates: pair[0].engine.step(pair[1], *rates), zip(replicas, step, strict=True))
+                results = pool.map(
+                    lambda pair, rates=rates: pair[0].engine.step(pair[1], *rates), zip(replicas, step, strict=True)
+                )
                 for result in results:
                     loss, pairs = loss + float(result.loss_sum), pairs + int(result.pairs)
                 steps, tokens = steps + 1, after
@@ -133,7 +137,9 @@ def emulate(text: TokenStore, ranks: int, score: Callable[[WordVectors], dict[st
         exchange(replicas, bases, reconciler, (len(counts), len(counts)))
         sent += 2 * len(counts) * bytes_per_row(dim, ranks)
     final, final_pairs = 0.0, 0
-    for block_ in itertools.islice(StoredBlocks(text.train, FINAL_TOKENS // 5, 0)(Cursor(settings["epochs"]), 0, 1, 0, 1), 5):
+    for block_ in itertools.islice(
+        StoredBlocks(text.train, FINAL_TOKENS // 5, 0)(Cursor(settings["epochs"]), 0, 1, 0, 1), 5
+    ):
         result = replicas[0].engine.step(block_, 0.0, 0.0)
         final, final_pairs = final + float(result.loss_sum), final_pairs + int(result.pairs)
     final /= max(final_pairs, 1)

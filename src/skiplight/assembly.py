@@ -46,8 +46,8 @@ log = logging.getLogger(__name__)
 TELL_SECONDS = 10
 
 STEPS = 200
-"""A run has at least so many steps of all ranks where `data.block_tokens=auto`, so that the learning rate falls smoothly
-and machines exchange what they have learned often enough."""
+"""A run has at least so many steps of all ranks where `data.block_tokens=auto`, so that the learning rate falls
+smoothly and machines exchange what they have learned often enough."""
 
 
 class Parts(NamedTuple):

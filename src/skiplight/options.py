@@ -21,7 +21,7 @@ from skiplight.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 RENAMED = {
-    "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token of the run",
+    "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token",
 }
 """Options that there were, and what took their place."""
 

@@ -96,9 +96,14 @@ class Witness(lightning.Callback):
 def strategy(case: Case, data: SkipGramDataModule, world: int) -> RankStrategy:
     def reconciler(replicas: int, device: torch.device) -> Reconciler:
         return Reconciler(
-            data.sampler, Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)), dim=8, replicas=replicas, step_tokens=BLOCK_TOKENS * world,
-            bytes_per_token=3, device=device,
-        )  # fmt: skip
+            data.sampler,
+            Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
+            dim=8,
+            replicas=replicas,
+            step_tokens=BLOCK_TOKENS * world,
+            bytes_per_token=3,
+            device=device,
+        )
 
     return InPlaceTables(reconciler, overlap=case.overlap) if case.engine == "fused" else GradientExchange()
 

@@ -117,7 +117,9 @@ def test_all_ranks_end_with_the_same_tables_to_the_last_bit(ran: tuple[Path, int
 
 
 @pytest.mark.parametrize("name", list(MACHINES))
-def test_machines_see_every_token_once_and_end_with_the_same_tables(ran_on_machines: tuple[Path, int], name: str) -> None:
+def test_machines_see_every_token_once_and_end_with_the_same_tables(
+    ran_on_machines: tuple[Path, int], name: str
+) -> None:
     assert_every_token_is_seen_once_an_epoch(ran_on_machines, name, MACHINES[name])
     ranks = left(ran_on_machines, name)
     assert_all_ranks_end_with_the_same_tables(ranks)

@@ -127,7 +127,10 @@ def test_what_shortened_steps_leave_out_is_summed_over_steps() -> None:
     for table in ("input", "output"):
         steps = [engine.scales.shortened(160, rate)[table] for rate in (0.04, 0.02)]
         share = sum(left_out for _, left_out, _ in steps) / sum(gradients for gradients, _, _ in steps)
-        assert engine.shortening.shares()[table] == {"share": pytest.approx(share), "rows": max(rows for *_, rows in steps)}
+        assert engine.shortening.shares()[table] == {
+            "share": pytest.approx(share),
+            "rows": max(rows for *_, rows in steps),
+        }
     assert 0 < engine.shortening.shares()["input"]["share"] < 1
     alone = fused(some_tables(20), a_sampler())
     alone.step(block, 0.05, 0.03)

@@ -88,13 +88,16 @@ class InPlaceTables(RankStrategy):
         assert environment is not None
         on_cpu = self.root_device.type == "cpu"
         replicas: dict[int, list[tuple[int, int]]] = {}
-        for rank, (node, local_rank) in enumerate(self.gather_counts([environment.node_rank(), self.local_rank]).tolist()):
+        for rank, (node, local_rank) in enumerate(
+            self.gather_counts([environment.node_rank(), self.local_rank]).tolist()
+        ):
             replicas.setdefault(node if on_cpu else rank, []).append((local_rank, rank))
         self._replicas = [[rank for _, rank in sorted(ranks)] for ranks in replicas.values()]
         self._machine_ranks = next(ranks for ranks in self._replicas if self.global_rank in ranks)
         if len({len(ranks) for ranks in self._replicas}) > 1:
             raise RankError(
-                f"the machines have {', '.join(str(len(ranks)) for ranks in self._replicas)} ranks: start as many on each"
+                f"the machines have {', '.join(str(len(ranks)) for ranks in self._replicas)} ranks: start as many on"
+                " each"
             )
         if not self.shares_tables:
             self._peers = dist.group.WORLD
@@ -137,8 +140,8 @@ class InPlaceTables(RankStrategy):
                 shared = mapped(Path(told[0]), shapes)
             except RuntimeError as error:
                 raise RankError(
-                    f"rank {self.global_rank} cannot share the tables of rank {first}, {error}: ranks of one machine must"
-                    " see the same /dev/shm and temporary folder"
+                    f"rank {self.global_rank} cannot share the tables of rank {first}, {error}: ranks of one machine"
+                    " must see the same /dev/shm and temporary folder"
                 ) from error
             for table, memory in zip(tables, shared, strict=False):
                 if is_first:
@@ -264,16 +267,14 @@ class InPlaceTables(RankStrategy):
     def final_tables(self) -> Iterator[Tables]:
         """Yield the tables as they would be if training ended now; only the first rank may look at them.
 
-        Nothing moves meanwhile, and nothing is changed by it: where replicas differ, their changes are put together in a
-        copy.
+        Nothing moves meanwhile, and nothing is changed by it: where replicas differ, their changes are put together in
+        a copy.
         """
         self._wait_for_machine()
         tables = self.skipgram.tables
         if not self._is_synchronized and self.global_rank == self._machine_ranks[0]:
             copies = [torch.nn.Parameter(table) for table in self._combined_copies()]
-            tables = copy.deepcopy(
-                tables, dict(zip((id(table) for table in tables.parameters()), copies, strict=True))
-            )
+            tables = copy.deepcopy(tables, dict(zip((id(table) for table in tables.parameters()), copies, strict=True)))
         yield tables
         self.barrier()
 
@@ -307,7 +308,7 @@ class InPlaceTables(RankStrategy):
 
 
 def _parts(rows: int, dim: int, turn: int, turns: int) -> Iterator[slice]:
-    """Yield the parts of so many rows that are exchanged by rank `turn` of `turns`: always the same rows by the same."""
+    """Yield the parts of so many rows that rank `turn` of `turns` exchanges: the same rank has always the same rows."""
     length = max(1, CHUNK // dim)
     for first in range(turn * length, rows, turns * length):
         yield slice(first, min(rows, first + length))

@@ -1,7 +1,8 @@
 r"""How tables that several replicas have moved apart become one again, and which rows are due for it when.
 
-A *replica* is a pair of tables that nobody else writes to: that of a machine, whose ranks share it, or of a GPU. Between
-two exchanges each replica trains on blocks of its own. Then the changes δ_1, ..., δ_R of a row on R replicas become one.
+A *replica* is a pair of tables that nobody else writes to: that of a machine, whose ranks share it, or of a GPU.
+Between two exchanges each replica trains on blocks of its own. Then the changes δ_1, ..., δ_R of a row on R replicas
+become one.
 
 **The rule.** Near its optimum v* a row moves by `v -= lr·H·(v - v*)` with every gradient, where H is the mean curvature
 of the loss in that row. So n gradients take it I - exp(-lr·n·H) of the way, and the R·n gradients of all replicas, one
@@ -9,32 +10,33 @@ after the other, would have taken it I - exp(-lr·R·n·H) of the way. The chang
 
     S(X) · Σ δ_r,    X = lr·n·H,    S(x) = (1 - exp(-R·x)) / (R·(1 - exp(-x))).
 
-It is the sum of the changes (S = 1) in directions in which the row has hardly begun to move, and their mean (S = 1/R) in
-directions in which every replica has reached the optimum by itself. One number for all directions cannot be both: the
-vectors of skip-gram tables share a direction that is several times as curved as any other, which would hold back all.
+It is the sum of the changes (S = 1) in directions in which the row has hardly begun to move, and their mean (S = 1/R)
+in directions in which every replica has reached the optimum by itself. One number for all directions cannot be both:
+the vectors of skip-gram tables share a direction that is several times as curved as any other, which would hold back
+all.
 
 **Its stability.** Where the true curvature of a direction is h and the estimate is h', an exchange takes the row
 f = S(x')·R·(1 - exp(-x)) of the way to its optimum, with x = lr·n·h and x' = lr·n·h'. For h' >= h that is at most
 1 - exp(-R·x) <= 1, whatever lr, n and R are: nothing overshoots. In general f <= max(1, h/h'), and the error shrinks as
-long as f < 2, so the estimate may be wrong by a factor of 2. (The mean is stable too, f = 1 - exp(-x), and far too slow.)
-Directions are estimates as well: a share ε of what a row moves in the most curved direction, of curvature h_1, is taken
-for a move in others, where R of them may be summed. With no h' below ε·h_1 the sum is at most 1/(ε·x) of them, so that
-they are no more than 1/x of the move, and nothing overshoots either.
+long as f < 2, so the estimate may be wrong by a factor of 2. (The mean is stable too, f = 1 - exp(-x), and far too
+slow.) Directions are estimates as well: a share ε of what a row moves in the most curved direction, of curvature h_1,
+is taken for a move in others, where R of them may be summed. With no h' below ε·h_1 the sum is at most 1/(ε·x) of
+them, so that they are no more than 1/x of the move, and nothing overshoots either.
 
-**The curvature.** A logistic score s = u·v has the curvature σ'(s)·u·uᵀ in v. So H = E[σ'(s)·u·uᵀ] over the gradients of
-a row. `Reconciler.measure` finds it before every exchange, on pairs and noise of the text itself and on the mean of all
-replicas' tables, hence with all that this round has added. At the beginning of training vectors are short, and changes
-are summed, as they should be.
+**The curvature.** A logistic score s = u·v has the curvature σ'(s)·u·uᵀ in v. So H = E[σ'(s)·u·uᵀ] over the gradients
+of a row. `Reconciler.measure` finds it before every exchange, on pairs and noise of the text itself and on the mean of
+all replicas' tables, hence with all that this round has added. At the beginning of training vectors are short, and
+changes are summed, as they should be.
 
-**A safeguard.** Should the loss of those pairs after an exchange exceed that of the mean by a tenth, all that was derived
-does not hold (tables whose scores are saturated seem not to be curved at all). Curvatures are then taken to be 4 times
-as great, and so on up to the mean itself.
+**A safeguard.** Should the loss of those pairs after an exchange exceed that of the mean by a tenth, all that was
+derived does not hold (tables whose scores are saturated seem not to be curved at all). Curvatures are then taken to be
+4 times as great, and so on up to the mean itself.
 
 **When.** A row is exchanged after a number of gradients of all replicas together that grows as the learning rate falls,
 so that lr·n stays the same. Words are sorted by their counts, so the first rows of a table are due after every step,
-more of them after every second, and so on. (Exchange by frequency: Ji et al. 2016, "Parallelizing Word2Vec in Shared and
-Distributed Memory". Other combinations of changes: Gill et al. 2019, "Distributed training of embeddings using graph
-analytics"; Maleki et al. 2020, "Scaling distributed training with adaptive summation".)
+more of them after every second, and so on. (Exchange by frequency: Ji et al. 2016, "Parallelizing Word2Vec in Shared
+and Distributed Memory". Other combinations of changes: Gill et al. 2019, "Distributed training of embeddings using
+graph analytics"; Maleki et al. 2020, "Scaling distributed training with adaptive summation".)
 """
 
 from __future__ import annotations
@@ -59,19 +61,20 @@ DIRECTIONS = 16
 """Directions with a curvature of their own; all others count as curved as the least of these."""
 
 SAMPLE = 1024
-"""Scores that curvature and loss are measured on, which makes the relative error of a curvature about 1/20."""
+"""Scores that curvature and loss are measured on, which makes the relative error of a curvature about 1/30."""
 
 TOLERANCE = 1.1
-"""How many times the loss of the replicas' mean an exchange may leave. A mean has less noise than any one replica, hence
-a lower loss for the moment; what the rule leaves is a hundredth or two above it while the learning rate is high."""
+"""How many times the loss of the replicas' mean an exchange may leave. A mean has less noise than any one replica,
+hence a lower loss for the moment; the rule leaves a hundredth or two more while the learning rate is high."""
 
 SAMPLE_TOKENS = 50_000
 """Tokens that those scores are chosen from."""
 
 FLOOR = 0.05
 """ε, the least curvature of any direction as a share of the greatest: the error of a curvature that is measured on
-`SAMPLE` scores is 1/32, and rows differ. 32 replicas of sessions of 200 items need it; of large vocabularies it costs
-little (16.7 M words, 16 replicas, 2 epochs: the mean of four scores is .402 with it, .405 without, .395 with .15)."""
+`SAMPLE` scores is about 1/30, and rows differ. 32 replicas of a text of 200 words need it; for large vocabularies it
+costs little (16.7 M words, 16 replicas, 2 epochs: the mean of four scores is .402 with it, .405 without, .395 at .15).
+"""
 
 CAUTIONS = (1.0, 4.0, 16.0, 64.0, 256.0, 1e12)
 """Factors of the curvature, tried in turn; by the last one, changes are averaged."""
@@ -106,7 +109,7 @@ class Sample(NamedTuple):
 
     @classmethod
     def of(cls, sampler: WindowSampler, blocks: Iterable[Block]) -> Sample:
-        """Return `SAMPLE` scores, evenly chosen from the first `SAMPLE_TOKENS` tokens of blocks, as training meets them.
+        """Return `SAMPLE` scores as training meets them, evenly chosen from the first `SAMPLE_TOKENS` tokens of blocks.
 
         Raises:
             DataError: not one token of the blocks has a neighbour.
@@ -160,9 +163,9 @@ class Curvature:
         self.directions, self.values = basis.to(device), torch.zeros(k, device=device)
 
     @torch.no_grad()
-    def measure(self, u: Tensor, v: Tensor) -> None:
-        """Measure on the rows u and v of gradients, float32 [pairs, dim] each."""
-        sigmoid = torch.sigmoid((u * v).sum(1))
+    def measure(self, u: Tensor, scores: Tensor) -> None:
+        """Measure on the partners u of gradients, float32 [pairs, dim], and their scores, float32 [pairs]."""
+        sigmoid = torch.sigmoid(scores)
         u = u * (sigmoid * (1 - sigmoid) / len(u)).sqrt()[:, None]
         # Where vectors are zero, as at first, the directions stay as they are.
         moved = u.T @ (u @ self.directions) + 1e-12 * self.directions
@@ -311,7 +314,7 @@ class Reconciler:
 
     @torch.no_grad()
     def measure(self, bases: Sequence[Tensor], summed: Sequence[Tensor], due: tuple[int, int]) -> None:
-        """Measure the curvatures that rows are combined with, and how far they can be trusted, before rows are combined.
+        """Measure the curvatures that rows are combined with, and how far to trust them, before rows are combined.
 
         Args:
             bases: the rows `rows` of both tables as they were last agreed on, float32 [rows, dim] each.
@@ -320,8 +323,8 @@ class Reconciler:
         """
         means = [base + change / self.replicas for base, change in zip(bases, summed, strict=True)]
         inputs, outputs, scores = self._scored(means)
-        self.curvatures[0].measure(outputs, inputs)
-        self.curvatures[1].measure(inputs, outputs)
+        self.curvatures[0].measure(outputs, scores)
+        self.curvatures[1].measure(inputs, scores)
         most = TOLERANCE * float(self._loss(scores))
         travels = [self.travel(table, rows) for table, rows in enumerate(self.rows)]
         for self.caution in CAUTIONS:

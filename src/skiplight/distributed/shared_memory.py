@@ -1,8 +1,9 @@
 """Puts tensors into memory that the processes of one machine share, of which nothing is left when they are gone.
 
-The first process makes a file in a file system that is memory, the others map it, and then it loses its name: the system
-frees it when the last process ends, however it ends. Only where all of them are killed within the moment in which it
-still has its name does a file stay; the next start removes it, which it can tell by the lock that nobody holds any more.
+The first process makes a file in a file system that is memory, the others map it, and then it loses its name: the
+system frees it when the last process ends, however it ends. Only where all of them are killed within the moment in
+which it still has its name does a file stay; the next start removes it, which it can tell by the lock that nobody
+holds any more.
 """
 
 from __future__ import annotations

@@ -127,7 +127,7 @@ class RankStrategy(DDPStrategy):
 
     @contextlib.contextmanager
     def final_tables(self) -> Iterator[Tables]:
-        """Yield the tables as they would be if training ended now, without changing them; for the first rank to look at."""
+        """Yield the tables as they would be if training ended now, for the first rank to look at; changes nothing."""
         yield self.skipgram.tables
 
     def on_train_end(self) -> None:

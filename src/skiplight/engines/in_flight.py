@@ -58,7 +58,7 @@ def in_flight_gradients(sampler: WindowSampler, resident: bool) -> tuple[np.ndar
 
 
 def gradients_per_token(sampler: WindowSampler) -> tuple[np.ndarray, np.ndarray]:
-    """Return how many gradients each row of the input and output table is expected to get per token, two float64 [V]."""
+    """Return the gradients that each row of the input and output table is expected to get per token, float64 [V]."""
     inputs, outputs = _gradients_per_window(sampler)
     windows = _windows_per_token(sampler)
     return windows * inputs, windows * outputs
@@ -172,5 +172,5 @@ def _gradients_per_window(sampler: WindowSampler) -> tuple[np.ndarray, np.ndarra
 
 
 def _windows_per_token(sampler: WindowSampler) -> float:
-    """Return how many windows a token has: one if it is kept; `frequency` is proportional to count · keep probability."""
+    """Return how many windows a token has, one if it is kept; `frequency` is ∝ count · keep probability."""
     return 1 / float((sampler.frequency / ((sampler.keep + 1.0) / 2**32)).sum())
