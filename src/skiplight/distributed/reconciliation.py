@@ -67,6 +67,9 @@ TOLERANCE = 1.1
 """How many times the loss of the replicas' mean an exchange may leave. A mean has less noise than any one replica,
 hence a lower loss for the moment; the rule leaves a hundredth or two more while the learning rate is high."""
 
+ITERATIONS = 3
+"""Steps of subspace iteration of a measurement."""
+
 SAMPLE_TOKENS = 50_000
 """Tokens that those scores are chosen from."""
 
@@ -145,7 +148,7 @@ class Sample(NamedTuple):
 class Curvature:
     """Track the greatest eigenvalues of E[σ'(u·v)·u·uᵀ], the curvature that rows v meet, and their directions.
 
-    Each measurement is one step of subspace iteration, which follows the directions as the tables move.
+    Each measurement is some steps of subspace iteration, which follows the directions as the tables move.
 
     Args:
         dim: numbers of a row.
@@ -158,20 +161,24 @@ class Curvature:
 
     def __init__(self, dim: int, device: torch.device | str = "cpu") -> None:
         k = min(DIRECTIONS, dim)
-        generator = torch.Generator().manual_seed(0)
-        basis = torch.linalg.qr(torch.randn(dim, k, generator=generator))[0]
-        self.directions, self.values = basis.to(device), torch.zeros(k, device=device)
+        self._start = torch.linalg.qr(torch.randn(dim, k, generator=torch.Generator().manual_seed(0)))[0].to(device)
+        self.directions, self.values = self._start, torch.zeros(k, device=device)
+
+    def restart(self) -> None:
+        """Forget the directions that were found."""
+        self.directions = self._start
 
     @torch.no_grad()
     def measure(self, u: Tensor, scores: Tensor) -> None:
         """Measure on the partners u of gradients, float32 [pairs, dim], and their scores, float32 [pairs]."""
         sigmoid = torch.sigmoid(scores)
         u = u * (sigmoid * (1 - sigmoid) / len(u)).sqrt()[:, None]
-        # Where vectors are zero, as at first, the directions stay as they are.
-        moved = u.T @ (u @ self.directions) + 1e-12 * self.directions
-        if not moved.isfinite().all():
+        if not u.isfinite().all():
             return  # the tables have diverged, which the training notices by its loss
-        basis = torch.linalg.qr(moved)[0]
+        basis = self.directions
+        for _ in range(ITERATIONS):
+            # Where vectors are zero, as at first, the directions stay as they are.
+            basis = torch.linalg.qr(u.T @ (u @ basis) + 1e-12 * basis)[0]
         projected = u @ basis
         values, rotation = torch.linalg.eigh(projected.T @ projected)
         values = values.flip(0)
@@ -368,3 +375,10 @@ class Reconciler:
         """Note that so many of the first rows of either table are now the same on all replicas."""
         for last, count in zip(self._exchanged, rows, strict=True):
             last[:count] = self._travelled
+        if min(rows) == len(
+            self._exchanged[0]
+        ):  # where checkpoints are made: a run that goes on from one knows no more
+            self._travelled = 0.0
+            for last, curvature in zip(self._exchanged, self.curvatures, strict=True):
+                last.zero_()
+                curvature.restart()
