@@ -8,19 +8,14 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from skiplight.distributed.shared_memory import PREFIX, folders
 from skiplight.vectors import WordVectors
-from tests.distributed.test_strategies import free_port
-from tests.runs import apart, command, metrics, newest_step, own_environment, train_arguments, train_command
+from tests.distributed.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
+from tests.runs import apart, command, metrics, newest_step, own_environment, train_arguments
 from tests.texts import write_texts
-
-TWO = ["trainer.devices=2", "trainer.accelerator=cpu", "data.heldout=0.1", "engine=fused"]
-
 
 SRUN = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0"}
 
@@ -32,119 +27,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def on_two(folder: Path, run: Path, *options: str) -> list[str]:
-    return train_command(folder / "texts" / "*.txt", folder, run, *TWO, *options)
-
-
-def tables(run: Path) -> list[list[float]]:
-    vectors = WordVectors.load(run, verify=True)
-    return [table.tolist() for table in (vectors.input, vectors.output) if table is not None]
-
-
-def ranks_of(run: Path) -> list[dict]:
-    return json.loads((run / "environment.json").read_text()).get("ranks", [])
-
-
-def alive(process: int) -> bool:
-    try:
-        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-def wait_for(condition: Callable[[], bool], process: subprocess.Popen, seconds: float = 90) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-
-
-def start(arguments: list[str], **environment: str) -> subprocess.Popen:
-    return subprocess.Popen(
-        arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=own_environment() | environment
-    )
-
-
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Path:
     done = apart(on_two(folder, folder / "whole", "trainer.max_epochs=12", "checkpoint.every=1000"))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder / "whole"
-
-
-def machines(folder: Path, run: Path, *options: str) -> list[subprocess.Popen]:
-    """Start a training on two machines, both of them this one: the same command on each, as a scheduler would."""
-    port = str(free_port())
-    arguments = [*TWO[1:], "trainer.num_nodes=2", *options]
-    command_ = train_command(folder / "texts" / "*.txt", folder, run, *arguments)
-    return [
-        start(command_, MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK=str(node), LOCAL_RANK="0")
-        for node in range(2)
-    ]
-
-
-def ended(processes: list[subprocess.Popen]) -> None:
-    for process in processes:
-        said, _ = process.communicate(timeout=120)
-        assert process.returncode == 0, said
-
-
-def leftovers(run: Path) -> list[Path]:
-    return [path for place in folders() for path in place.glob(f"{PREFIX}{run.name}-*")]
-
-
-@pytest.fixture(scope="module")
-def undisturbed_machines(folder: Path) -> Path:
-    run = folder / "machines"
-    ended(machines(folder, run, "trainer.max_epochs=12", "checkpoint.every=1000", "distributed.bytes_per_token=2"))
-    return run
-
-
-def test_machines_go_on_to_the_same_tables_when_one_was_killed(folder: Path, undisturbed_machines: Path) -> None:
-    run = folder / "machine-killed"
-    options = ["trainer.max_epochs=12", "checkpoint.every=0.02", "distributed.bytes_per_token=2"]
-    processes = machines(folder, run, *options)
-    wait_for(lambda: newest_step(run) > 8 and len(ranks_of(run)) == 2, processes[0])
-    processes[1].kill()
-    said, _ = processes[0].communicate(timeout=60)
-    assert processes[0].returncode == 2, said
-    assert "the connection to another rank is lost" in said
-    port = str(free_port())
-    ended(
-        [
-            start(command("resume", str(run)), MASTER_ADDR="127.0.0.1", MASTER_PORT=port, NODE_RANK=str(node))
-            for node in range(2)
-        ]
-    )
-    assert tables(run) == tables(undisturbed_machines)
-    summary = json.loads((run / "summary.json").read_text())
-    assert summary["distributed"]["replicas"] == 2
-    assert summary["distributed"]["bytes_sent"] > 0
-
-
-def test_evaluations_change_nothing(folder: Path, undisturbed_machines: Path) -> None:
-    run = folder / "machines-evaluated"
-    options = ["trainer.max_epochs=12", "checkpoint.every=1000", "distributed.bytes_per_token=2"]
-    ended(machines(folder, run, *options, "evaluation.every=30000"))
-    assert tables(run) == tables(undisturbed_machines)
-    evaluated = [line["heldout/perplexity"] for line in metrics(run) if "heldout/perplexity" in line]
-    assert len(evaluated) > 5
-    assert evaluated[-1] == metrics(undisturbed_machines)[-1]["heldout/perplexity"]
-
-
-@pytest.mark.parametrize("ranks", [4, 8])
-def test_ranks_of_one_machine_train_what_one_does(folder: Path, undisturbed: Path, ranks: int) -> None:
-    run = folder / f"ranks-{ranks}"
-    done = apart(on_two(folder, run, "trainer.max_epochs=12", "checkpoint.every=1000", f"trainer.devices={ranks}"))
-    assert done.returncode == 0, done.stderr
-    ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, undisturbed))
-    assert ours["distributed"] == {"ranks": ranks, "strategy": "in_place", "replicas": 1, "bytes_sent": 0}
-    assert ours["tokens"] == expected["tokens"]
-    assert metrics(run)[-1]["pairs"] == metrics(undisturbed)[-1]["pairs"]
-    assert ours["loss"] == pytest.approx(expected["loss"], rel=0.02)
-    assert not leftovers(run)
 
 
 @pytest.mark.parametrize("rank", [0, 1])

@@ -12,6 +12,7 @@ from __future__ import annotations
 import collections
 import contextlib
 import copy
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
@@ -64,7 +65,6 @@ class InPlaceTables(RankStrategy):
         super().__init__(**options)
         self.make_reconciler, self.overlap = reconciler, overlap
         self.reconciler: Reconciler | None = None
-        self._steps = 0
         self._is_synchronized = True
         self._base: list[Tensor] = []  # the tables as all replicas last agreed on them
         self._pending: collections.deque[_Exchange] = collections.deque()
@@ -128,7 +128,7 @@ class InPlaceTables(RankStrategy):
         with contextlib.ExitStack() as named:
             told: list[Any] = [None]
             if is_first:
-                name = self.run.name if self.run is not None else "run"
+                name = re.sub("[^A-Za-z0-9._-]", "-", self.run.name if self.run is not None else "run")[:64]
                 try:
                     told = [str(named.enter_context(shared_file(name, size_of(shapes))))]
                 except RankError as error:
@@ -184,10 +184,14 @@ class InPlaceTables(RankStrategy):
         return result
 
     def _exchange(self, rows: tuple[int, int], in_turns: bool) -> None:
+        assert self.reconciler is not None
         self._finish()
         self._begin(rows, in_turns)
         if in_turns:
             self._finish()
+        # After the last part, since what is measured for the next exchange is forgotten where all rows were exchanged.
+        self.reconciler.exchanged(rows)
+        if in_turns:
             self._wait_for_machine()
 
     def is_synchronized(self) -> bool:
@@ -212,6 +216,7 @@ class InPlaceTables(RankStrategy):
         self._wait_for_machine()
         tables = self._tables()
         self._measure(tables, rows)
+        self._wait_for_machine()  # until all have read what they measure on
         turn, turns = self._machine_ranks.index(self.global_rank), len(self._machine_ranks)
         for number, (table, base, count) in enumerate(zip(tables, self._base, rows, strict=True)):
             for part in _parts(count, table.shape[1], turn, turns):
@@ -221,7 +226,6 @@ class InPlaceTables(RankStrategy):
                 self._pending.append(_Exchange(number, part, added, summed, self.reconciler.travel(number, part), work))
                 if in_turns and len(self._pending) > 1:
                     self._finish(1)
-        self.reconciler.exchanged(rows)
 
     def _sum(self, added: Tensor) -> dist.Work:
         """Begin to sum what the replicas have added, in place."""
