@@ -143,6 +143,8 @@ class Checkpointing(Checkpoint):
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
         due = due or self.stop.signal is not None
         strategy = trainer.strategy
+        if isinstance(strategy, RankStrategy) and trainer.global_step % strategy.decision_steps:
+            return
         if not (strategy.agreed_before(due) if isinstance(strategy, RankStrategy) else due):
             return
         if isinstance(strategy, RankStrategy):

@@ -23,6 +23,10 @@ RECORDS = 500
 """About so many lines are written over a whole run."""
 
 
+LEAST_STEPS = 4
+"""Of several ranks, which wait for each other at a line, a line is of so many steps at least."""
+
+
 @dataclasses.dataclass
 class Pause:
     """How many seconds a pause took, once it is over."""
@@ -51,6 +55,7 @@ class Tracking(lightning.Callback):
         self._since: float | None = None  # None while the clock stands still
         self._written = (0, 0.0)  # tokens and seconds at the last line
         self._lines = 0  # how many there are
+        self._least_tokens = 1  # between two lines
         self._next = 0
 
     @property
@@ -78,11 +83,17 @@ class Tracking(lightning.Callback):
             with writing(self.path):
                 cut_back(self.path, self._lines)
         self._since = time.perf_counter()
+        if trainer.world_size > 1:
+            self._least_tokens = LEAST_STEPS * self._step_tokens(trainer) * trainer.world_size
         self._next = self._after(pl_module)
+
+    @staticmethod
+    def _step_tokens(trainer: lightning.Trainer) -> int:
+        return getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
 
     def _after(self, module: SkipGramModule) -> int:
         """At how many tokens the next line is due: on one grid, wherever a run was resumed."""
-        stretch = max(1, module.total_tokens // RECORDS)
+        stretch = max(1, module.total_tokens // RECORDS, self._least_tokens)
         return (module.tokens // stretch + 1) * stretch
 
     def on_train_batch_end(
@@ -126,7 +137,7 @@ class Tracking(lightning.Callback):
         self._written = (module.tokens, self.seconds)
         speed = (module.tokens - tokens) / max(self._written[1] - seconds, 1e-9)
         lr = module.lr_at(module.tokens)
-        self.write(trainer, module, {"train/loss": self.loss, "lr": lr, "words_per_second": speed})
+        self._append(trainer, module, {"train/loss": self.loss, "lr": lr, "words_per_second": speed})
         if self.check is not None:
             ended = module.tokens >= module.total_tokens
             self.check.judge(module, self.loss, pairs, step=trainer.global_step, last=ended)
@@ -134,6 +145,9 @@ class Tracking(lightning.Callback):
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
         """Appends a line with `metrics` and where in the run they were measured; the first rank does."""
         self._collect(module)
+        self._append(trainer, module, metrics)
+
+    def _append(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
         if not trainer.is_global_zero or not metrics:
             return
         line = {

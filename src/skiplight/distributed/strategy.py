@@ -43,6 +43,7 @@ class RankStrategy(DDPStrategy):
         bytes_sent: what this rank has sent of tables or gradients so far, counted as a ring sends them.
         machine_bytes_sent: the same of all ranks that share this rank's tables, when training has ended.
         replicas: how many pairs of tables there are, once the ranks have met.
+        decision_steps: steps between two decisions of all ranks whether to save or to stop.
     """
 
     name: ClassVar[str]
@@ -51,6 +52,7 @@ class RankStrategy(DDPStrategy):
         super().__init__(timeout=datetime.timedelta(seconds=timeout), **options)
         self.run = run
         self.bytes_sent = self.machine_bytes_sent = 0
+        self.decision_steps = 1
         self._messages: Any = None  # the group for messages between ranks
         self._asked: tuple[Tensor, dist.Work] | None = None
 
