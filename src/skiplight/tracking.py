@@ -23,7 +23,7 @@ RECORDS = 500
 """About so many lines are written over a whole run."""
 
 
-LEAST_STEPS = 4
+LEAST_STEPS = 8
 """Of several ranks, which wait for each other at a line, a line is of so many steps at least."""
 
 

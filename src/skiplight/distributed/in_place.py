@@ -27,9 +27,10 @@ from skiplight.distributed.strategy import RankStrategy
 from skiplight.errors import RankError
 from skiplight.objectives.base import Tables
 
-DECISION_TOKENS = 100_000
-"""Ranks of one machine decide whether to save or to stop after so many tokens each, some hundredths of
-a second: a message between processes that keep all cores busy may take a millisecond, as long as a short step."""
+DECISION_TOKENS, DECISION_STEPS = 500_000, 16
+"""Ranks of one machine decide whether to save or to stop after so many tokens each, tenths of a second, and at least
+after so many steps: a message between processes that keep all cores busy takes some milliseconds, as a short step does.
+"""
 
 CHUNK = 1 << 19
 """So many numbers are exchanged at a time, and then the same number by the next rank of the machine."""
@@ -164,7 +165,7 @@ class InPlaceTables(RankStrategy):
         self.barrier()  # until the tables of all have been read from the checkpoint
         if self.replicas == 1:  # else the ranks only decide after the rare steps that leave all tables the same
             block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", DECISION_TOKENS)
-            self.decision_steps = max(1, DECISION_TOKENS // block_tokens)
+            self.decision_steps = min(max(1, DECISION_TOKENS // block_tokens), DECISION_STEPS)
         if self.replicas > 1:
             tables = [table.detach() for table in self.skipgram.tables.parameters()]
             self.reconciler = self.make_reconciler(self.replicas, self.root_device)
