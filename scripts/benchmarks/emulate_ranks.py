@@ -130,7 +130,8 @@ def emulate(
                     rows = reconciler.due(steps, rates[1] / lr)
                     if any(rows):
                         exchange(replicas, bases, reconciler, rows)
-                        sent += sum(rows) * bytes_per_row(dim, ranks)
+                        measured_on = sum(map(len, reconciler.rows))
+                        sent += (sum(rows) + measured_on) * bytes_per_row(dim, ranks)
             if not math.isfinite(loss):
                 break
     if reconciler is not None:
