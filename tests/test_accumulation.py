@@ -20,7 +20,7 @@ from skiplight.module import SkipGramModule
 from skiplight.signals import StopRequest
 from skiplight.tracking import Tracking
 from tests.distributed.program import Case, parts
-from tests.distributed.test_strategies import merged
+from tests.distributed.test_strategies import merged, step_on
 from tests.runs import metrics
 from tests.texts import write_texts
 
@@ -77,16 +77,10 @@ def reference(folder: Path, case: Case, batches: int) -> tuple[SkipGramModule, l
         blocks = list(data.blocks(Cursor(epoch), 0, 1, 0, 1))
         assert len(blocks) % batches, "the last step of an epoch is a short one"
         for first in range(0, len(blocks), batches):
-            windows = data.windows(merged(blocks[first : first + batches]))
-            after = module.tokens + len(windows.block.ids)
-            optimizer.zero_grad()
-            result = module.engine.step(windows, module.lr_at(module.tokens), module.lr_at(after))
-            result.loss.backward()
-            module.engine.prepare_step(module.engine.gradient_counts(windows))
-            optimizer.step()
-            module.tokens, loss, pairs = after, loss + float(result.loss_sum), pairs + result.pairs
+            result = step_on(module, data, optimizer, merged(blocks[first : first + batches]))
+            loss, pairs = loss + float(result.loss_sum), pairs + result.pairs
             last = blocks[min(first + batches, len(blocks)) - 1]
-            steps.append((optimizer.param_groups[0]["lr"], after, last.after))
+            steps.append((optimizer.param_groups[0]["lr"], module.tokens, last.after))
     return module, steps, (loss, pairs)
 
 

@@ -14,6 +14,7 @@ import torch
 
 from skiplight.blocks import Cursor
 from skiplight.datamodule import SkipGramDataModule
+from skiplight.engines.base import StepResult
 from skiplight.module import SkipGramModule
 from skiplight.sampling.batches import Block
 from tests.distributed.program import CASES, MACHINES, Case, parts
@@ -153,6 +154,21 @@ def merged(blocks: list[Block]) -> Block:
     )
 
 
+def step_on(
+    module: SkipGramModule, data: SkipGramDataModule, optimizer: torch.optim.Optimizer, block: Block
+) -> StepResult:
+    """One step of one process on a block, by hand."""
+    windows = data.windows(block)
+    after = module.tokens + len(windows.block.ids)
+    optimizer.zero_grad()
+    result = module.engine.step(windows, module.lr_at(module.tokens), module.lr_at(after))
+    result.loss.backward()
+    module.engine.prepare_step(module.engine.gradient_counts(windows))
+    optimizer.step()
+    module.tokens = after
+    return result
+
+
 @pytest.mark.filterwarnings("ignore:Sparse invariant checks")  # of torch's own Adagrad
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if case.engine == "autograd"])
 def test_exchanged_gradients_give_the_tables_of_one_process_with_the_same_global_batch(
@@ -164,14 +180,7 @@ def test_exchanged_gradients_give_the_tables_of_one_process_with_the_same_global
     for epoch in range(CASES[name].epochs):
         blocks = list(data.blocks(Cursor(epoch), 0, 1, 0, 1))
         for first in range(0, len(blocks), world):
-            windows = data.windows(merged(blocks[first : first + world]))
-            after = module.tokens + len(windows.block.ids)
-            optimizer.zero_grad()
-            result = module.engine.step(windows, module.lr_at(module.tokens), module.lr_at(after))
-            result.loss.backward()
-            module.engine.prepare_step(module.engine.gradient_counts(windows))
-            optimizer.step()
-            module.tokens = after
+            step_on(module, data, optimizer, merged(blocks[first : first + world]))
     for ours, expected in zip(left(ran, name)[0]["tables"], module.tables.parameters(), strict=True):
         # Where Adam's first steps divide by the gradient itself, rounding decides the sign of one that is almost zero.
         torch.testing.assert_close(ours, expected.detach(), rtol=1e-4, atol=1e-4 if "adam" in name else 1e-6)

@@ -257,7 +257,7 @@ class Reconciler:
         schedules: of the input and the output table.
         curvatures: of the rows of the input and the output table.
         rows: the rows of either table that are measured on, int64 [rows] each.
-        caution: by how much curvatures are taken to be greater than measured, so that the last exchange raised no loss.
+        caution: by what factor curvatures are taken to be greater than measured at this exchange (`TOLERANCE`).
     """
 
     def __init__(
