@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 
+import pytest
 import torch
 from hypothesis import settings
 
@@ -14,3 +16,13 @@ if not torch.cuda.is_available():
 # No deadline: the first example of a test may compile a kernel.
 settings.register_profile("skiplight", deadline=None, print_blob=True)
 settings.load_profile("skiplight")
+
+
+@pytest.fixture(autouse=True)
+def _environment() -> Iterator[None]:
+    """Restore the environment after each test: Lightning leaves LOCAL_RANK there, and later trainings would wait."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before:
+        del os.environ[name]
+    os.environ.update(before)

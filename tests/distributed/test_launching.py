@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from skiplight.distributed.place import Place
 from skiplight.vectors import WordVectors
 from tests.distributed.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
 from tests.runs import apart, command, metrics, newest_step, own_environment, train_arguments
@@ -195,3 +196,15 @@ def test_another_number_of_processes_than_asked_for_is_an_error(
     assert done.returncode == 2
     assert named in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_local_rank_left_by_another_training_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    assert Place.of(devices=2, num_nodes=1).world == 2
+    assert "LOCAL_RANK=0 is set" in caplog.text
+    caplog.clear()
+    monkeypatch.setenv("WORLD_SIZE", "2")  # as whoever starts the ranks sets it
+    assert Place.of(devices=2, num_nodes=1).world == 2
+    assert not caplog.text

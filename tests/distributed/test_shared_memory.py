@@ -47,6 +47,21 @@ def test_processes_that_map_a_file_see_what_the_others_write(here: Path) -> None
     tables[0] += 1  # and is still there
 
 
+def test_trainings_that_begin_at_the_same_time_leave_each_others_files_alone(here: Path) -> None:
+    with multiprocessing.get_context("fork").Pool(2) as others:
+        removing = others.map_async(_remove_for, [2.0] * 2)
+        while not removing.ready():
+            with shared_file("run", size_of(SHAPES)) as path:
+                assert path.stat().st_size == size_of(SHAPES)
+        removing.get()
+
+
+def _remove_for(seconds: float) -> None:
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        remove_leftovers()
+
+
 def test_without_room_the_error_says_what_there_is_and_what_to_do(here: Path) -> None:
     with pytest.raises(RankError, match=r"MB free.*--shm-size.*trainer\.devices=1"), shared_file("run", 1 << 60):
         pass

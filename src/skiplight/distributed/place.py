@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 import os
 
 from lightning.fabric.plugins.environments import (
@@ -15,6 +16,8 @@ from lightning.fabric.plugins.environments import (
 )
 
 from skiplight.errors import ConfigError
+
+log = logging.getLogger(__name__)
 
 LAUNCHERS: tuple[tuple[type[ClusterEnvironment], str], ...] = (
     (TorchElasticEnvironment, "torchrun"),  # first, since it is also used inside Slurm
@@ -58,6 +61,14 @@ class Place:
             if world == 1:
                 return cls()
             own = LightningEnvironment()
+            if devices > 1 and own.creates_processes_externally and "WORLD_SIZE" not in os.environ:
+                log.warning(
+                    "LOCAL_RANK=%s is set in the environment: this is rank %d of %d and waits for the others, which you"
+                    " start too; unset it where it is left from an earlier training, and the others are started here",
+                    os.environ["LOCAL_RANK"],
+                    own.node_rank() * devices + own.local_rank(),
+                    world,
+                )
             return cls(own.node_rank() * devices + own.local_rank(), world, own.local_rank(), devices, own)
         kind, name = found
         try:

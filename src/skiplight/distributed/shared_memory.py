@@ -18,6 +18,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from torch import Tensor
@@ -61,9 +62,8 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
             full.append(f"{folder} has {free / 1e6:,.0f} MB free")
             continue
         path = folder / f"{PREFIX}{name}-{secrets.token_hex(4)}"
-        with path.open("xb") as file:
+        with _locked_file(path) as file:
             try:
-                fcntl.flock(file, fcntl.LOCK_EX)
                 path.chmod(0o600)
                 # Reserved, since a page that finds no room when it is first written ends the process by SIGBUS.
                 os.posix_fallocate(file.fileno(), 0, size)
@@ -108,6 +108,16 @@ def remove_leftovers() -> None:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
                 log.info("removed %s, which killed processes had left behind", path)
+
+
+def _locked_file(path: Path) -> BinaryIO:
+    """Make a file that `remove_leftovers` leaves alone while it is open, also when that runs in the same moment."""
+    while True:
+        file = path.open("xb")
+        fcntl.flock(file, fcntl.LOCK_EX)
+        if path.exists():
+            return file
+        file.close()  # removed between the two calls, by a process that took it for a leftover
 
 
 def _padded(shape: Sequence[int]) -> int:
