@@ -1,0 +1,80 @@
+"""A training with one thread and a fixed seed ends with the tables that it ended with when they were recorded.
+
+Whoever means to change what a training computes records them again: SKIPLIGHT_RECORD=1 pytest tests/test_unchanged.py
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import platform
+from pathlib import Path
+
+import llvmlite.binding
+import numba
+import pytest
+import torch
+
+from skiplight.composition import compose
+from skiplight.training import train
+from skiplight.vectors import WordVectors
+from tests.runs import SMALL
+from tests.texts import write_texts
+
+RECORD = Path(__file__).with_suffix(".json")
+
+RUNS = {
+    "fused": ["engine=fused"],
+    "fused, noise per pair": ["engine=fused", "noise.shared=pair"],
+    "autograd": ["engine=autograd"],
+    "autograd, adagrad": ["engine=autograd", "optim.name=adagrad", "optim.lr=0.05"],
+    "autograd, centre as input": ["engine=autograd", "sampling.input=centre"],
+    "nce": ["engine=autograd", "objective=nce"],
+    "sampled_softmax": ["engine=autograd", "objective=sampled_softmax"],
+    "full_softmax": ["engine=autograd", "objective=full_softmax"],
+    "hierarchical_softmax": ["engine=autograd", "objective=hierarchical_softmax"],
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("unchanged")
+    write_texts(folder / "texts", documents=4)
+    return folder
+
+
+@pytest.mark.parametrize("streaming", [False, True], ids=["stored", "streamed"])
+@pytest.mark.parametrize("name", RUNS)
+def test_the_tables_are_those_that_were_recorded(folder: Path, name: str, streaming: bool) -> None:
+    run = folder / f"{name}-{streaming}"
+    data = ["data=files", f"data.path='{folder}/texts/*.txt'", f"data.store={folder}/stores", "data.tokens=5000"]
+    options = [f"data.streaming={streaming}", "trainer.max_epochs=2", "evaluation.heldout_pairs=0"]
+    train(compose([*data, *SMALL, *RUNS[name], *options, f"run_dir='{run}'"]), run)
+    vectors = WordVectors.load(run)
+    tables = [table.double() for table in (vectors.input, vectors.output) if table is not None]
+    measured = {
+        "norms": [float(table.norm()) for table in tables],
+        "first": [table[0, :3].tolist() for table in tables],
+        "sha256": hashlib.sha256(b"".join(table.float().numpy().tobytes() for table in tables)).hexdigest(),
+    }
+    recorded = json.loads(RECORD.read_text()) if RECORD.exists() else {}
+    key = f"{name}, {'streamed' if streaming else 'stored'}"
+    if os.environ.get("SKIPLIGHT_RECORD"):
+        recorded = {"computed by": _computed_by(), "tables": recorded.get("tables", {}) | {key: measured}}
+        RECORD.write_text(json.dumps(recorded, indent=1) + "\n")
+    expected = recorded["tables"][key]
+    assert measured["norms"] == pytest.approx(expected["norms"], rel=1e-4)
+    assert measured["first"] == [pytest.approx(row, rel=1e-3, abs=1e-5) for row in expected["first"]]
+    if recorded["computed by"] == _computed_by():  # others round differently
+        assert measured["sha256"] == expected["sha256"]
+
+
+def _computed_by() -> dict[str, str]:
+    """Return what decides how results are rounded."""
+    return {
+        "machine": platform.machine(),
+        "processor": llvmlite.binding.get_host_cpu_name(),
+        "torch": f"{torch.__version__}, {torch.backends.cpu.get_cpu_capability()}",
+        "numba": numba.__version__,
+    }
