@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.config import conf_dir
-from tests.texts import write_texts
+from tests.support.texts import write_texts
 
 ROOT = Path(__file__).parents[1]
 

@@ -16,11 +16,11 @@ import numba
 import pytest
 import torch
 
-from skiplight.composition import compose
-from skiplight.training import train
-from skiplight.vectors import WordVectors
-from tests.runs import SMALL
-from tests.texts import write_texts
+from skiplight.config.compose import compose
+from skiplight.training.fit import train
+from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import SMALL
+from tests.support.texts import write_texts
 
 RECORD = Path(__file__).with_suffix(".json")
 

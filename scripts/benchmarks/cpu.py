@@ -46,9 +46,9 @@ SCALING = {
 
 def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Trains from raw text through a store of its own; evaluates."""
-    from skiplight.options import from_mapping
-    from skiplight.training import train
-    from skiplight.vectors import WordVectors
+    from skiplight.config.validate import from_mapping
+    from skiplight.training.fit import train
+    from skiplight.vectors.word_vectors import WordVectors
 
     if run.engine == "fused":
         compile_kernel(run)
@@ -97,7 +97,7 @@ def gensim(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from gensim.models import Word2Vec
 
     from skiplight.corpus.vocabulary import Vocabulary
-    from skiplight.vectors import WordVectors
+    from skiplight.vectors.word_vectors import WordVectors
 
     begin = time.perf_counter()
     lines = write_lines(run, folder / "lines.txt")
@@ -135,7 +135,7 @@ def fasttext(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
     from fasttext import train_unsupervised
 
     from skiplight.corpus.vocabulary import Vocabulary
-    from skiplight.vectors import WordVectors
+    from skiplight.vectors.word_vectors import WordVectors
 
     begin = time.perf_counter()
     lines = write_lines(run, folder / "lines.txt")
@@ -166,8 +166,8 @@ SYSTEMS = {"skiplight": skiplight, "gensim": gensim, "fasttext": fasttext}
 
 def write_lines(run: argparse.Namespace, path: Path, longest: int = 10_000) -> Path:
     """The text as gensim wants it: words between spaces, lines of at most 10,000, beyond which it drops them."""
-    from skiplight.corpus.normalise import split
-    from skiplight.corpus.sources import open_source
+    from skiplight.corpus.sources.registry import open_source
+    from skiplight.corpus.text.normalise import split
 
     source = open_source("files", path=run.path, column=run.column, cache=path.parent)
     with path.open("w", encoding="utf-8") as file:

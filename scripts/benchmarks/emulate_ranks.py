@@ -29,19 +29,19 @@ from typing import Any
 
 import torch
 
-from skiplight.assembly import STEPS, prepare_text
-from skiplight.blocks import Cursor, StoredBlocks
-from skiplight.config import DistributedConfig
-from skiplight.corpus.store import TokenStore
+from skiplight.config.schema import DistributedConfig
+from skiplight.config.validate import from_mapping
+from skiplight.corpus.store.token_store import TokenStore
+from skiplight.data.blocks import Cursor, StoredBlocks
 from skiplight.distributed.reconciliation import Reconciler, Sample, bytes_per_row
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.evaluation.suite import evaluate
-from skiplight.module import learning_rate
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.options import from_mapping
 from skiplight.sampling.windows import WindowSampler
-from skiplight.vectors import WordVectors
+from skiplight.training.build import STEPS, prepare_text
+from skiplight.training.module import learning_rate
+from skiplight.vectors.word_vectors import WordVectors
 
 FINAL_TOKENS = 500_000
 """Tokens that the loss of the tables at the end is measured on."""

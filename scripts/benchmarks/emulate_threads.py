@@ -36,15 +36,15 @@ import numpy as np
 import torch
 from numba.core import types
 
-from skiplight.assembly import prepare_text
-from skiplight.blocks import Cursor, StoredBlocks
-from skiplight.corpus.store import TokenStore
+from skiplight.config.validate import from_mapping
+from skiplight.corpus.store.token_store import TokenStore
+from skiplight.data.blocks import Cursor, StoredBlocks
 from skiplight.engines import fused_cpu_numba
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.options import from_mapping
 from skiplight.sampling.windows import WindowSampler
+from skiplight.training.build import prepare_text
 
 yield_core = types.ExternalFunction("sched_yield", types.int32())
 BLOCK = 100_000

@@ -90,8 +90,8 @@ class Text:
 
 def prepare(path: str, output: Path) -> None:
     """Writes a text's tokens and vocabulary for a machine without the packages that read it."""
-    from skiplight.assembly import prepare_text
-    from skiplight.options import from_mapping
+    from skiplight.config.validate import from_mapping
+    from skiplight.training.build import prepare_text
 
     data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))
@@ -398,7 +398,7 @@ def similarities(bench: Bench, table: Any) -> dict[str, float]:
 
 def measure_input(bench: Bench) -> dict[str, float]:
     """Words a second from a file to the device; on a CPU, to a copy of them."""
-    from skiplight.prefetch import prefetched
+    from skiplight.data.prefetch import prefetched
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "ids.npy"), bench.text.ids)

@@ -29,18 +29,18 @@ import numba
 import numpy as np
 import torch
 
-from skiplight.assembly import prepare_text
-from skiplight.blocks import Cursor, StoredBlocks
-from skiplight.corpus.store import TokenStore
+from skiplight.config.validate import from_mapping
+from skiplight.corpus.store.token_store import TokenStore
+from skiplight.data.blocks import Cursor, StoredBlocks
 from skiplight.engines.fused_gpu import SHORTEST
 from skiplight.engines.in_flight import MOST, in_flight_gradients
 from skiplight.evaluation.suite import evaluate
 from skiplight.objectives.base import Tables
-from skiplight.options import from_mapping
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import _keep
-from skiplight.vectors import WordVectors
+from skiplight.training.build import prepare_text
+from skiplight.vectors.word_vectors import WordVectors
 
 LAYOUTS = ("resident", "reloaded", "shared")
 RESIDENT, RELOADED, SHARED = range(3)

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from skiplight.config import DistributedConfig
+from skiplight.config.schema import DistributedConfig
 from skiplight.distributed.reconciliation import Reconciler, Sample, bytes_per_row
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler

@@ -22,7 +22,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from skiplight.sweeps.study import Study
+from skiplight.experiments.sweeps.study import Study
 
 TOKENS = 765_882
 """An epoch of the demo text, with its default vocabulary."""

@@ -17,9 +17,9 @@ import numpy as np
 import pandas as pd
 import torch
 
-from skiplight.composition import compose
-from skiplight.training import train
-from skiplight.vectors import WordVectors
+from skiplight.config.compose import compose
+from skiplight.training.fit import train
+from skiplight.vectors.word_vectors import WordVectors
 
 ITEMS, DEPARTMENTS, SESSIONS = 600, 30, 8_000
 

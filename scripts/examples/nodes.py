@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torchmetrics.functional.classification import multiclass_f1_score
 
-from skiplight.composition import compose
-from skiplight.training import train
-from skiplight.vectors import WordVectors
+from skiplight.config.compose import compose
+from skiplight.training.fit import train
+from skiplight.vectors.word_vectors import WordVectors
 
 COMMUNITIES, MEMBERS = 6, 50
 WALKS, STEPS = 20, 40

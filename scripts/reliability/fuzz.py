@@ -36,15 +36,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from skiplight.checkpoints import FolderCheckpointIO
+from skiplight.config.validate import load, save
 from skiplight.corpus import TokenStore, TokenStream, Vocabulary, open_source, prepare
 from skiplight.errors import SkiplightError
 from skiplight.evaluation.analogy import read_questions
 from skiplight.evaluation.similarity import read_pairs
-from skiplight.options import load, save
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
-from skiplight.vectors import WordVectors
+from skiplight.training.checkpoints import FolderCheckpointIO
+from skiplight.vectors.word_vectors import WordVectors
 
 HANG_SECONDS = 60
 WORDS = ["the", "of", "naïve", "東京", "שלום", "مرحبا", "é́́", "\u200d", "a\u0301", "12", "\u202eabc", "ﬁ", "𝒳"]
@@ -190,7 +190,7 @@ def evaluation(folder: Path, dice: random.Random) -> None:
 
 
 def config(folder: Path, dice: random.Random) -> None:
-    from skiplight.composition import compose
+    from skiplight.config.compose import compose
 
     path = folder / "config.yaml"
     save(compose([]), path)

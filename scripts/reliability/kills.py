@@ -27,9 +27,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skiplight.checkpoints import FolderCheckpointIO, checkpoints
-from skiplight.options import options
-from skiplight.vectors import WordVectors
+from skiplight.config.validate import options
+from skiplight.training.checkpoints import FolderCheckpointIO, checkpoints
+from skiplight.vectors.word_vectors import WordVectors
 
 SEEDS = 5
 

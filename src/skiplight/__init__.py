@@ -1,3 +1,124 @@
-"""skiplight: skip-gram embeddings with negative sampling, as PyTorch Lightning experiments."""
+"""skiplight: skip-gram embeddings with negative sampling, as PyTorch Lightning experiments.
+
+The names below are all that a notebook needs; importing them costs nothing until they are used.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from skiplight.config.schema import Config
+    from skiplight.experiments.comparison.runs import TrialResult
 
 __version__ = "0.1.0"
+
+_ELSEWHERE = {
+    "Config": "skiplight.config.schema",
+    "SkipGramDataModule": "skiplight.data.datamodule",
+    "SkipGramModule": "skiplight.training.module",
+    "WordVectors": "skiplight.vectors.word_vectors",
+    "compose": "skiplight.config.compose",
+}
+__all__ = [*sorted(_ELSEWHERE), "compare", "load_run", "resume", "sweep", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ELSEWHERE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_ELSEWHERE[name]), name)
+
+
+def train(config: Config | Sequence[str], run_dir: str | Path | None = None, **options: Any) -> dict[str, Any]:
+    """Train a new run, make its page, and return what its summary.json holds.
+
+    Args:
+        config: all options, or Hydra overrides as on a command line: `["data=files", "data.path=text.txt"]`.
+        run_dir: the folder to make; default: as `run_dir` says, else runs/<time>-<data>.
+        options: of `skiplight.training.fit.train`.
+
+    Raises:
+        SkiplightError: an option is wrong, or the text cannot be trained on; there is then no folder.
+    """
+    from skiplight.config.compose import compose
+    from skiplight.config.schema import Config
+    from skiplight.report.run import present
+    from skiplight.training import fit
+    from skiplight.training.run_folder import default_run_dir
+
+    config = config if isinstance(config, Config) else compose(config)
+    folder = Path(run_dir or config.run_dir or default_run_dir(config))
+    return fit.train(config, folder, show=present, **options)
+
+
+def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
+    """Go on with a run that was stopped or killed, and return what its summary.json holds.
+
+    Args:
+        run_dir: the run's folder.
+        options: of `skiplight.training.fit.resume`.
+
+    Raises:
+        RunError: there is no such run, it is finished or being trained, or it is damaged.
+        Stopped: a signal asked it to stop.
+    """
+    from skiplight.report.run import present
+    from skiplight.training import fit
+
+    return fit.resume(Path(run_dir), show=present, **options)
+
+
+def compare(overrides: Sequence[str], run_dir: str | Path) -> list[TrialResult]:
+    """Train what `compare.*` says, write down what came out, and make its page; goes on with what is there.
+
+    Args:
+        overrides: of Hydra, for all runs.
+        run_dir: folder of the comparison.
+
+    Raises:
+        ConfigError, RunError: see `skiplight.experiments.comparison.compare`.
+    """
+    from skiplight.experiments.comparison import compare as carry_out
+    from skiplight.report.comparison import write_comparison_page
+
+    results = carry_out(overrides, Path(run_dir))
+    write_comparison_page(Path(run_dir))
+    return results
+
+
+def sweep(overrides: Sequence[str], run_dir: str | Path, **options: Any) -> None:
+    """Search options by a study, write down what it found, and make its page; goes on with what is there.
+
+    Args:
+        overrides: of Hydra; those with several values, as `noise.exponent=interval(-1,1)`, are searched.
+        run_dir: folder of the study.
+        options: of `skiplight.experiments.sweeps.sweep.sweep`: trials, timeout, workers, devices_per_trial.
+
+    Raises:
+        ConfigError, RunError: an option is wrong, or the folder is something else.
+    """
+    from skiplight.config.compose import compose
+    from skiplight.experiments.sweeps.space import split
+    from skiplight.experiments.sweeps.sweep import sweep as search
+    from skiplight.report.study import report_study
+
+    fixed, space = split(overrides)
+    config = compose(fixed)
+    config.study.space = {**(config.study.space or {}), **space}
+    search(config, Path(run_dir), **options)
+    report_study(Path(run_dir))
+
+
+def load_run(run_dir: str | Path) -> tuple[Config, dict[str, Any]]:
+    """Return the options of a finished run and what its summary.json holds.
+
+    Raises:
+        RunError: there is no run, or it is not finished, or damaged.
+    """
+    from skiplight.training.run_folder import RunFolder
+
+    run = RunFolder(run_dir)
+    return run.config(), run.read_summary()

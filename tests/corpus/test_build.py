@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.corpus import TokenStore, open_source, prepare
-from skiplight.corpus.store import CHUNK
+from skiplight.corpus.store.token_store import CHUNK
 from skiplight.errors import DataError
 
 BUILD = """

@@ -5,9 +5,9 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiplight.corpus.documents import Documents, batches, pieces
-from skiplight.corpus.rows import split_blocks, split_rows
-from skiplight.corpus.segments import (
+from skiplight.corpus.sources.rows import split_blocks, split_rows
+from skiplight.corpus.sources.text_chunks import read_blocks
+from skiplight.corpus.store.segments import (
     RUN_TOKENS,
     SEGMENT_TOKENS,
     RunCutter,
@@ -15,7 +15,7 @@ from skiplight.corpus.segments import (
     SegmentCutter,
     held_out,
 )
-from skiplight.corpus.text_blocks import read_blocks
+from skiplight.corpus.text.documents import Documents, batches, pieces
 
 TEXTS = st.lists(st.text("aé字 \n\t", max_size=40), max_size=8)
 

@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tests.runs import SMALL, command
+from tests.support.runs import SMALL, command
 
 CARD = """---
 configs:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from skiplight.corpus import Source, TokenStore, open_source, prepare
-from skiplight.corpus.documents import SHARD_ROWS
+from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
 
 TEXT = "First line\nsecond  line\n\nNext paragraph\n \nLast one\n"

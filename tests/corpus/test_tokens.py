@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skiplight.corpus import Source, TokenSplit, TokenStore, TokenStream, open_source, prepare
-from skiplight.corpus.documents import SHARD_ROWS
-from skiplight.corpus.segments import RUN_TOKENS, SEGMENT_TOKENS, held_out
+from skiplight.corpus.store.segments import RUN_TOKENS, SEGMENT_TOKENS, held_out
+from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
 
 Segment = tuple[int, int, list[str]]  # document, start, words

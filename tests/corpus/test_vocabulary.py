@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skiplight.corpus import Vocabulary
-from skiplight.corpus.counting import WordCounts
+from skiplight.corpus.text.counting import WordCounts
 from skiplight.errors import DataError
 
 

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from skiplight.distributed.place import Place
-from skiplight.vectors import WordVectors
-from tests.distributed.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
-from tests.runs import apart, command, metrics, newest_step, own_environment, train_arguments
-from tests.texts import write_texts
+from skiplight.distributed.rank import Place
+from skiplight.vectors.word_vectors import WordVectors
+from tests.support.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
+from tests.support.runs import apart, command, metrics, newest_step, own_environment, train_arguments
+from tests.support.texts import write_texts
 
 SRUN = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0"}
 

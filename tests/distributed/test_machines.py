@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.launches import TWO, leftovers, on_two, ranks_of, start, tables, wait_for
 from tests.distributed.test_strategies import free_port
-from tests.runs import apart, command, metrics, newest_step, train_command
-from tests.texts import write_texts
+from tests.support.launches import TWO, leftovers, on_two, ranks_of, start, tables, wait_for
+from tests.support.runs import apart, command, metrics, newest_step, train_command
+from tests.support.texts import write_texts
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,7 @@ from skiplight.distributed.reconciliation import (
 from skiplight.errors import DataError
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
-from tests.texts import prepared, write_texts
+from tests.support.texts import prepared, write_texts
 
 REPLICAS = st.integers(2, 256)
 

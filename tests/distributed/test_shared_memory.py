@@ -14,7 +14,7 @@ import torch
 from skiplight.distributed import shared_memory
 from skiplight.distributed.shared_memory import PREFIX, mapped, remove_leftovers, shared_file, size_of
 from skiplight.errors import RankError
-from tests.disks import small_disk
+from tests.support.disks import small_disk
 
 SHAPES = [(1000, 10), (7, 10), (5, 1)]
 

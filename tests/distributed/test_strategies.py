@@ -12,13 +12,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from skiplight.blocks import Cursor
-from skiplight.datamodule import SkipGramDataModule
+from skiplight.data.blocks import Cursor
+from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.engines.base import StepResult
-from skiplight.module import SkipGramModule
 from skiplight.sampling.batches import Block
-from tests.distributed.program import CASES, MACHINES, Case, parts
-from tests.texts import write_texts
+from skiplight.training.module import SkipGramModule
+from tests.support.program import CASES, MACHINES, Case, parts
+from tests.support.texts import write_texts
 
 ROOT = Path(__file__).parents[2]
 
@@ -56,7 +56,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     folder = tmp_path_factory.mktemp(f"ranks-{request.param}")
     write_texts(folder / "texts", files=1, documents=30, words=400)
     parts(folder, CASES["sgd"])  # the store is there before the ranks are
-    run_program("tests.distributed.program", str(folder), str(request.param), str(free_port()))
+    run_program("tests.support.program", str(folder), str(request.param), str(free_port()))
     return folder, request.param
 
 
@@ -67,7 +67,7 @@ def ran_on_machines(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp(f"machines-{world}")
     write_texts(folder / "texts", files=1, documents=30, words=400)
     parts(folder, MACHINES["machines"])
-    run_program("tests.distributed.program", str(folder), str(world), str(free_port()), str(nodes), nodes=nodes)
+    run_program("tests.support.program", str(folder), str(world), str(free_port()), str(nodes), nodes=nodes)
     return folder, world
 
 
@@ -190,7 +190,7 @@ def test_a_row_that_no_rank_has_touched_stays_where_it_is(tmp_path: Path) -> Non
     # Rank 0 touches more rows than rank 1, or fewer; word 0 is in the first step only, on one rank.
     words = [[[0, 3, 7, 20, 31], [5, 9], [40]], [[8, 3], [9, 50, 60, 70], [41, 42, 44]]]
     torch.save(words, tmp_path / "words.pt")
-    run_program("tests.distributed.rows", str(tmp_path), str(free_port()))
+    run_program("tests.support.rows", str(tmp_path), str(free_port()))
     ranks = [torch.load(tmp_path / f"rows-{rank}.pt", weights_only=True) for rank in range(2)]
     for rank in ranks:
         first, *later = rank["after"]

@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.engines.reference import one_window_a_step
+from tests.support.reference import one_window_a_step
 
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.engines.in_flight import in_flight_gradients, step_scale

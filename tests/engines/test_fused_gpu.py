@@ -8,16 +8,16 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from tests.engines.reference import one_window_a_step
+from tests.support.reference import one_window_a_step
 from torch.utils.data import DataLoader
 
 from skiplight.engines import fused_gpu, in_flight
 from skiplight.engines.fused_gpu import FusedGpuEngine
-from skiplight.module import SkipGramModule
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
+from skiplight.training.module import SkipGramModule
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Tensor cores round factors to 10 bits of mantissa; the interpreter does not.

@@ -11,8 +11,8 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.runs import train_arguments
-from tests.texts import write_texts
+from tests.support.runs import train_arguments
+from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.engines.autograd import AutogradEngine
@@ -21,7 +21,7 @@ from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
-from skiplight.stability import expected_gradients, share_left_out
+from skiplight.training.stability import expected_gradients, share_left_out
 
 COUNTS = (1e5 / np.arange(1, 301)).astype(np.int64)
 

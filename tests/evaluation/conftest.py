@@ -11,7 +11,7 @@ from gensim.test.utils import datapath
 from gensim.utils import simple_preprocess
 
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 
 class Both(NamedTuple):

@@ -14,7 +14,7 @@ from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import analogy as module
 from skiplight.evaluation.analogy import Questions, analogy, read_questions
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 
 def assert_as_gensim(keyed: KeyedVectors, vectors: WordVectors, file: str, restrict: int) -> float:

@@ -10,19 +10,19 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from tests.distributed.program import Case, parts
-from tests.texts import write_texts
+from tests.support.program import Case, parts
+from tests.support.texts import write_texts
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
-from skiplight.evaluation.callback import Evaluation
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs, unigram
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Block
 from skiplight.sampling.windows import WindowSampler
-from skiplight.tracking import Tracking
+from skiplight.training.callbacks.evaluation import Evaluation
+from skiplight.training.callbacks.tracking import Tracking
 
 COUNTS = np.array([40, 30, 20, 10])
 

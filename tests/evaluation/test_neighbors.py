@@ -8,7 +8,7 @@ import torch
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.neighbors import neighbors, solve, suggest
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 
 def assert_same(ours: list[tuple[str, float]], theirs: list[tuple[str, float]]) -> None:

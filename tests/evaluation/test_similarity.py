@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.similarity import Pairs, read_pairs, similarity
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 
 def write(folder: Path, text: str, name: str = "set.tsv") -> Path:

@@ -37,7 +37,7 @@ def test_sets_of_one_name_are_told_apart_by_their_paths(trained, tmp_path):
 def test_built_in_sets_are_read_without_importing_gensim():
     code = """if True:
         import sys
-        import skiplight.evaluation.suite, skiplight.evaluation.neighbors, skiplight.export
+        import skiplight.evaluation.suite, skiplight.evaluation.neighbors, skiplight.vectors.export
         from skiplight.evaluation.analogy import read_questions
         from skiplight.evaluation.similarity import read_pairs
         assert len(read_questions("google")) == 19544

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from skiplight.config import OBJECTIVES as NAMES
+from skiplight.config.schema import OBJECTIVES as NAMES
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import Block, Windows

@@ -6,9 +6,9 @@ store.vocabulary, store.train.ids(0, 1000)
 """
 
 from skiplight.corpus.prepare import prepare
-from skiplight.corpus.sources import Source, open_source
-from skiplight.corpus.store import TokenSplit, TokenStore
-from skiplight.corpus.stream import SegmentBatch, TokenStream
+from skiplight.corpus.sources.registry import Source, open_source
+from skiplight.corpus.store.stream import SegmentBatch, TokenStream
+from skiplight.corpus.store.token_store import TokenSplit, TokenStore
 from skiplight.corpus.vocabulary import Vocabulary
 
 __all__ = [

@@ -13,14 +13,14 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skiplight.corpus.build import NumberedFile, once, write_manifest, write_tokens
-from skiplight.corpus.counting import WordCounts, default_threads
-from skiplight.corpus.documents import Documents
-from skiplight.corpus.encoding import Numbered, number
-from skiplight.corpus.segments import RunCutter
-from skiplight.corpus.sources import Source
-from skiplight.corpus.store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
-from skiplight.corpus.stream import TokenStream
+from skiplight.corpus.sources.registry import Source
+from skiplight.corpus.store.build import NumberedFile, once, write_manifest, write_tokens
+from skiplight.corpus.store.segments import RunCutter
+from skiplight.corpus.store.stream import TokenStream
+from skiplight.corpus.store.token_store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
+from skiplight.corpus.text.counting import WordCounts, default_threads
+from skiplight.corpus.text.documents import Documents
+from skiplight.corpus.text.encoding import Numbered, number
 from skiplight.corpus.vocabulary import Vocabulary, vocabulary_file
 from skiplight.errors import DataError
 

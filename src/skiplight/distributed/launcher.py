@@ -2,8 +2,8 @@
 
 Lightning's own launcher repeats the command line of the first rank, so that under Hydra's multirun every other rank
 would begin with trial 0 (Lightning issue 11300), and a rank that hangs in a collective would wait for a dead one. Here
-a rank is `python -m skiplight.worker RUN`: it reads its options from the folder. It ends as soon as its standard input
-does, which the first rank holds open; and the first rank watches the others.
+a rank is the program `skiplight.experiments.worker RUN`: it reads its options from the folder. It ends as soon as its
+standard input does, which the first rank holds open; and the first rank watches the others.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class RankLauncher(_SubprocessScriptLauncher):
             "NODE_RANK": str(environment.node_rank()),
             "WORLD_SIZE": str(self.num_processes * self.num_nodes),
         }
-        command = [sys.executable, "-m", "skiplight.worker", str(self.run), "--rank"]
+        command = [sys.executable, "-m", "skiplight.experiments.worker", str(self.run), "--rank"]
         for local_rank in range(1, self.num_processes):
             variables = os.environ | places | {"LOCAL_RANK": str(local_rank)}
             variables.pop("WANDB_SERVICE", None)

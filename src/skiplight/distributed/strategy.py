@@ -6,7 +6,7 @@ import contextlib
 import datetime
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import lightning
 import torch
@@ -15,10 +15,8 @@ from lightning.pytorch.strategies import DDPStrategy
 from torch import Tensor
 
 from skiplight.distributed.launcher import RankLauncher
-
-if TYPE_CHECKING:
-    from skiplight.module import SkipGramModule
-    from skiplight.objectives.base import Tables
+from skiplight.engines.base import GradientCounts
+from skiplight.objectives.base import Tables
 
 
 def lost_connection(error: RuntimeError) -> bool:
@@ -26,6 +24,31 @@ def lost_connection(error: RuntimeError) -> bool:
     if isinstance(error, dist.DistBackendError | dist.DistNetworkError):
         return True
     return any(word in str(error).lower() for word in ("connection", "timed out", "gloo", "broken pipe"))
+
+
+class TrainsTables(Protocol):
+    """What a strategy needs to know of the LightningModule: `skiplight.training.module.SkipGramModule` has it.
+
+    Attributes:
+        trainer: Lightning's.
+        tables: the input and output vectors.
+        tokens: consumed so far, over all ranks.
+        batch_tokens: of all ranks in this step.
+        lr: learning rate at the beginning.
+        gradient_counts: of this step, by table.
+    """
+
+    trainer: lightning.Trainer
+    tables: Tables
+    tokens: int
+    lr: float
+    gradient_counts: GradientCounts
+
+    @property
+    def batch_tokens(self) -> int: ...
+
+    def lr_at(self, tokens: int) -> float:
+        """Return the learning rate after so many tokens."""
 
 
 class RankStrategy(DDPStrategy):
@@ -72,8 +95,8 @@ class RankStrategy(DDPStrategy):
         """Wraps nothing: torch's wrapper would average gradients and cannot add up sparse ones."""
 
     @property
-    def skipgram(self) -> SkipGramModule:
-        return cast("SkipGramModule", self.lightning_module)
+    def skipgram(self) -> TrainsTables:
+        return cast("TrainsTables", self.lightning_module)
 
     def reduce(self, tensor: Tensor | Any, group: Any = None, reduce_op: Any = "mean") -> Tensor:
         if isinstance(tensor, Tensor) and tensor.device.type == "cpu" and group is None:

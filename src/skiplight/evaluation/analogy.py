@@ -16,7 +16,7 @@ import torch
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.sets import CaseFolded, case_folded, malformed, read_set, set_name
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 SETS = {"google": "questions-words.txt"}
 

@@ -12,7 +12,7 @@ import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 # difflib takes some 10 microseconds a word, so that a million words would take many seconds.
 _COMPARED = 20_000

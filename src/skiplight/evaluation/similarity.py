@@ -19,7 +19,7 @@ from skiplight.errors import EvaluationError
 from skiplight.evaluation.sets import case_folded, malformed, read_set, set_name
 
 if TYPE_CHECKING:
-    from skiplight.vectors import WordVectors
+    from skiplight.vectors.word_vectors import WordVectors
 
 SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 

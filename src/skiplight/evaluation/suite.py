@@ -13,12 +13,12 @@ from typing import Any
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.analogy import AnalogyResult
 from skiplight.evaluation.analogy import analogy as score_analogy
-from skiplight.evaluation.hits import HitsResult
-from skiplight.evaluation.hits import hits as score_hits
+from skiplight.evaluation.hit_rate import HitsResult
+from skiplight.evaluation.hit_rate import hits as score_hits
 from skiplight.evaluation.sets import set_name
 from skiplight.evaluation.similarity import SimilarityResult
 from skiplight.evaluation.similarity import similarity as score_similarity
-from skiplight.vectors import WordVectors
+from skiplight.vectors.word_vectors import WordVectors
 
 Sources = Iterable[str | os.PathLike[str]]
 

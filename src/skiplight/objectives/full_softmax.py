@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
-from skiplight.objectives.kernels import kernels_take, product_type
+from skiplight.objectives.dispatch import kernels_take, product_type
 from skiplight.sampling.batches import Windows
 
 CHUNK = 2**22

@@ -85,7 +85,19 @@ class WindowSampler:
 
     def __call__(self, block: Block) -> Windows:
         """The windows of `block`, on its device."""
-        windows = sample(self, block) if block.ids.device.type == "cpu" else self.reference(block)
+        if block.ids.device.type != "cpu":
+            windows = self.reference(block)
+        else:
+            windows = sample(
+                block,
+                seed=self.seed,
+                window=self.window,
+                keep=self.keep,
+                noise=self.noise,
+                negatives=self.negatives,
+                per_pair=self.shared == "pair",
+                redrawn=self.redrawn,
+            )
         return self.turned(windows) if self.input == "centre" else windows
 
     def turned(self, windows: Windows) -> Windows:

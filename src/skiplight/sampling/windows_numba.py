@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import torch
 
@@ -11,9 +9,7 @@ from skiplight.compiled import kernel
 from skiplight.sampling.batches import Block, Windows
 from skiplight.sampling.draws import ATTEMPTS
 from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_words
-
-if TYPE_CHECKING:
-    from skiplight.sampling.windows import WindowSampler
+from skiplight.sampling.noise import NoiseDistribution
 
 EXCLUDE = {"none": 0, "target": 1, "window": 2}
 
@@ -92,36 +88,52 @@ def _fill(
         first = last
 
 
-def sample(sampler: WindowSampler, block: Block) -> Windows:
-    """The windows of a block on the CPU, equal to `WindowSampler.reference`'s."""
+def sample(
+    block: Block,
+    *,
+    seed: int,
+    window: int,
+    keep: np.ndarray,
+    noise: NoiseDistribution,
+    negatives: int,
+    per_pair: bool,
+    redrawn: str,
+) -> Windows:
+    """Return the windows of a block on the CPU, equal to `WindowSampler.reference`'s.
+
+    Args:
+        block: of tokens.
+        seed, window: of the sampler.
+        keep: uint32 [vocabulary], the thresholds that tokens are kept by.
+        noise: the distribution that negatives are drawn from.
+        negatives: for each window or pair.
+        per_pair: whether each pair has negatives of its own.
+        redrawn: which negatives are drawn again, a key of `EXCLUDE`.
+    """
     ids, segments = block.ids.numpy(), block.segments.numpy()
-    seed, epoch = np.uint64(sampler.seed), np.uint64(block.epoch)
+    key, epoch = np.uint64(seed), np.uint64(block.epoch)
     kept, half = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
     place, ends = np.empty(len(ids), np.uint64), np.empty(len(block.start), np.int64)
     n = _keep(
-        ids, segments, block.document.numpy(), block.start.numpy(), seed, epoch,
-        sampler.window, sampler.keep, kept, half, place, ends,
+        ids, segments, block.document.numpy(), block.start.numpy(), key, epoch,
+        window, keep, kept, half, place, ends,
     )  # fmt: skip
     kept, half, place = kept[:n], half[:n], place[:n]
     windows, pairs = _measure(half, ends)
 
-    per_pair = sampler.shared == "pair"
     rows = pairs if per_pair else windows
     inputs, target = np.empty(pairs, np.int32), np.empty(windows, np.int32)
     offsets = np.empty(windows + 1, np.int64)
-    negatives, mask = (
-        np.empty((rows, sampler.negatives), np.int32),
-        np.empty((rows, sampler.negatives), np.bool_),
-    )
+    drawn, mask = np.empty((rows, negatives), np.int32), np.empty((rows, negatives), np.bool_)
     _fill(
-        kept, half, place, ends, seed, epoch, sampler.noise.threshold, sampler.noise.alias,
-        EXCLUDE[sampler.redrawn], per_pair, inputs, offsets, target, negatives, mask,
+        kept, half, place, ends, key, epoch, noise.threshold, noise.alias,
+        EXCLUDE[redrawn], per_pair, inputs, offsets, target, drawn, mask,
     )  # fmt: skip
     return Windows(
         inputs=torch.from_numpy(inputs),
         offsets=torch.from_numpy(offsets),
         target=torch.from_numpy(target),
-        negatives=torch.from_numpy(negatives),
+        negatives=torch.from_numpy(drawn),
         mask=torch.from_numpy(mask),
         block=block,
     )

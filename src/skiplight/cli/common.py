@@ -1,0 +1,108 @@
+"""What several verbs share: arguments, loading vectors, and printing them."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from skiplight.vectors.word_vectors import WordVectors
+
+
+def query_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of a verb that asks vectors for words."""
+    parser = argparse.ArgumentParser(f"skiplight {verb}", description=description)
+    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("-k", type=positive, default=10, help="how many words (10)")
+    parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    add_verify(parser)
+    return parser
+
+
+def positive(text: str) -> int:
+    """Return the positive integer that an argument stands for."""
+    if (number := int(text)) < 1:
+        raise ValueError(text)
+    return number
+
+
+def add_verify(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--verify`."""
+    parser.add_argument("--verify", action="store_true", help="compare all files with their checksums first")
+
+
+def load_vectors(options: argparse.Namespace) -> WordVectors:
+    """Return the vectors of the run that a verb was given."""
+    from skiplight.vectors.word_vectors import WordVectors
+
+    return WordVectors.load(options.run, verify=options.verify)
+
+
+def print_nearest(found: dict[str, list[tuple[str, float]]], as_json: bool) -> None:
+    """Print a column of words and their cosines for each query, or JSON."""
+    if as_json:
+        print(json.dumps(found, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(*map(escape, found))
+    for row in zip(*found.values(), strict=True):
+        table.add_row(*(escape(f"{word} {cosine:.3f}") for word, cosine in row))
+    Console().print(table)
+
+
+def quiet_lightning() -> None:
+    """Have Lightning say only what it warns of: it sets its level when it is imported, which costs seconds."""
+    import lightning.pytorch  # noqa: F401
+
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
+
+
+def print_options() -> None:
+    """Print every group and every option with its default, range and help."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    from skiplight.config import conf_dir
+    from skiplight.config.validate import describe_options
+
+    console = Console()
+    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
+    for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
+        console.print(f"  {group.name}= {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}")
+    table = Table("option", "default", "range", "", box=None, pad_edge=False)
+    for row in describe_options():
+        table.add_row(*map(escape, row))
+    console.print()
+    console.print(table)
+
+
+def print_summary(summary: dict, run_dir: Path) -> None:
+    """What came of a run, in a few lines on the screen; nothing on other ranks than the first, which know nothing."""
+    if not summary:
+        return
+    from skiplight.training.run_folder import RunFolder
+
+    print(
+        f"{summary['tokens']:,} tokens in {summary['seconds']['train']:.1f} s of training "
+        f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"
+    )
+    for name, result in summary["evaluation"].items():
+        if "error" in result:
+            print(result["error"])
+        elif "perplexity" in result:
+            print(f"{name}: perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs")
+        else:
+            print(f"{name}: {result['score']:.3f} ({result['oov']:.1%} out of vocabulary)")
+    for word, found in summary["neighbors"].items():
+        print(f"{word}: {', '.join(near for near, _ in found)}")
+    print(f"run: {run_dir}")
+    if (page := RunFolder(run_dir).report).exists():
+        print(f"page: {page}")

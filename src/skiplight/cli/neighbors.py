@@ -1,0 +1,17 @@
+"""`skiplight neighbors`: the words nearest to given ones."""
+
+from __future__ import annotations
+
+from skiplight.cli.common import load_vectors, print_nearest, query_parser
+
+
+def neighbors(arguments: list[str]) -> int:
+    """The words nearest to given ones: `skiplight neighbors RUN paris music`."""
+    parser = query_parser("neighbors", neighbors.__doc__)
+    parser.add_argument("word", nargs="+")
+    options = parser.parse_args(arguments)
+    from skiplight.evaluation.neighbors import neighbors as nearest
+
+    vectors = load_vectors(options)
+    print_nearest({word: nearest(vectors, word, options.k) for word in options.word}, options.json)
+    return 0

@@ -1,0 +1,40 @@
+"""`skiplight sweep`: search options by a study."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+
+def sweep(arguments: list[str]) -> int:
+    """Search options by a study: `skiplight sweep noise.exponent=interval(-1,1) --trials 30 run_dir=runs/study`."""
+    parser = argparse.ArgumentParser(
+        "skiplight sweep",
+        description=sweep.__doc__ + " The same command again goes on with the study.",  # type: ignore[operator]
+    )
+    parser.add_argument("override", nargs="*", help="options as for `skiplight train`; several values are searched")
+    parser.add_argument("--trials", type=int, help="how many trials the study is to have (all points of a grid)")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after so long")
+    parser.add_argument("--workers", type=int, default=1, help="trials at once, each with its share of the cores (1)")
+    parser.add_argument("--devices-per-trial", type=int, default=1, help="GPUs that each worker owns (1)")
+    given = parser.parse_intermixed_args(arguments)
+    from skiplight.config.compose import compose
+    from skiplight.experiments.sweeps.space import split
+    from skiplight.experiments.sweeps.sweep import sweep as search
+    from skiplight.report.study import report_study
+    from skiplight.training.run_folder import default_run_dir
+
+    overrides, space = split(given.override)
+    config = compose(overrides)
+    config.study.space = {**(config.study.space or {}), **space}
+    folder = Path(config.run_dir) if config.run_dir else default_run_dir(config)
+    search(
+        config,
+        folder,
+        trials=given.trials,
+        timeout=given.timeout,
+        workers=given.workers,
+        devices_per_trial=given.devices_per_trial,
+    )
+    report_study(folder)
+    return 0

@@ -1,0 +1,95 @@
+"""Finds the verb of a command line, runs it, and turns errors into a line and an exit code."""
+
+from __future__ import annotations
+
+import logging
+import os
+import select
+import sys
+from collections.abc import Callable, Sequence
+
+from skiplight import __version__
+from skiplight.cli.analogy import analogy
+from skiplight.cli.compare import compare
+from skiplight.cli.evaluate import evaluate
+from skiplight.cli.export import export
+from skiplight.cli.neighbors import neighbors
+from skiplight.cli.report import report
+from skiplight.cli.resume import resume
+from skiplight.cli.sweep import sweep
+from skiplight.cli.train import train
+from skiplight.errors import ConfigError, SkiplightError, Stopped
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a verb; 0 if it went well, 2 where the input was at fault, 1 where nobody reads on (`| head`)."""
+    try:
+        code = _run(sys.argv[1:] if arguments is None else list(arguments))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not _unread():
+            raise
+        # What is left in the buffer goes nowhere, rather than into a traceback when Python ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return code
+
+
+def _unread() -> bool:
+    """Whether the standard output is a pipe that nobody reads any more."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
+
+
+def _run(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_usage())
+        return 0
+    if arguments[0] == "--version":
+        print(f"skiplight {__version__}")
+        return 0
+    verb = VERBS.get(arguments[0])
+    _configure_logging()
+    try:
+        if verb is None:
+            raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
+        return verb(arguments[1:]) or 0
+    except Stopped as stopped:
+        print(f"skiplight: {stopped}", file=sys.stderr)
+        return 128 + stopped.signal
+    except SkiplightError as error:
+        print(f"skiplight: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:  # while training, a signal is handled between two steps instead
+        print("skiplight: interrupted", file=sys.stderr)
+        return 130
+
+
+def _usage() -> str:
+    lines = [
+        f"skiplight {__version__}: skip-gram embeddings with negative sampling",
+        "",
+        "usage: skiplight VERB ...",
+        "",
+    ]
+    lines += [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
+    return "\n".join([*lines, "", "`skiplight VERB --help` says more."])
+
+
+def _configure_logging() -> None:
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("skiplight").setLevel(logging.INFO)
+
+
+VERBS: dict[str, Callable[[list[str]], int]] = {
+    "train": train,
+    "resume": resume,
+    "compare": compare,
+    "sweep": sweep,
+    "report": report,
+    "neighbors": neighbors,
+    "analogy": analogy,
+    "evaluate": evaluate,
+    "export": export,
+}

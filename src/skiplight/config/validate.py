@@ -1,0 +1,197 @@
+"""What is done with options: listed with their help, checked, and kept in a run's config.yaml."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import math
+import os
+import typing
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from skiplight.config.schema import ABOVE_RUNS, Config
+from skiplight.errors import ConfigError
+
+MAX_BYTES = 1 << 20
+RENAMED = {
+    "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token",
+}
+"""Options that there were, and what took their place."""
+
+MAX_DEPTH = 16
+"""More than any run's config has."""
+
+
+def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+    """Every option's dotted name and field, in the schema's order."""
+    types = typing.get_type_hints(schema)
+    for field in dataclasses.fields(schema):
+        if dataclasses.is_dataclass(types[field.name]):
+            yield from options(types[field.name], f"{prefix}{field.name}.")
+        else:
+            yield f"{prefix}{field.name}", field
+
+
+def describe_options() -> Iterator[tuple[str, str, str, str]]:
+    """Every option's name, default, range and help, as text."""
+    defaults = dataclasses.asdict(Config())
+    for name, field in options():
+        value: Any = defaults
+        for part in name.split("."):
+            value = value[part]
+        limits = field.metadata
+        if limits["choices"]:
+            allowed = " | ".join(limits["choices"])
+        elif limits["above"] is not None:
+            allowed = f"> {limits['above']:g}"
+        else:
+            allowed = " ".join(
+                f"{sign} {limits[end]:g}" for end, sign in (("low", ">="), ("high", "<=")) if limits[end] is not None
+            )
+        yield name, "" if value is None else str(value), allowed, limits["help"]
+
+
+def check_names(keys: Sequence[str]) -> None:
+    """Refuses dotted option names that do not exist, with the nearest that do.
+
+    Raises:
+        ConfigError: for the first unknown name.
+    """
+    known = {name for name, _ in options()} | {field.name for field in dataclasses.fields(Config)}
+    for key in keys:
+        if key in RENAMED:
+            raise ConfigError(f"`{key}` is no option any more: {RENAMED[key]}")
+        if key in known:
+            continue
+        # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
+        ends = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
+        near = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.75)
+        near += [ends[e] for e in difflib.get_close_matches(key.rpartition(".")[2], list(ends), n=2, cutoff=0.7)]
+        hint = f"; did you mean {' or '.join(f'`{n}`' for n in dict.fromkeys(near))}?" if near else ""
+        raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help` lists all options)")
+
+
+def validate(config: Config) -> None:
+    """Checks every option's range.
+
+    Raises:
+        ConfigError: naming the option, its value and what is allowed.
+    """
+    for name, field in options():
+        value: Any = config
+        for part in name.split("."):
+            value = getattr(value, part)
+        problem = _out_of_range(value, **{k: field.metadata[k] for k in ("low", "high", "above", "choices")})
+        if problem:
+            raise ConfigError(f"`{name}={value}` is out of range: {problem}")
+    tokens = config.data.block_tokens
+    if tokens != "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
+        raise ConfigError(f"`data.block_tokens={tokens}` is out of range: it must be auto or an integer of at least 1")
+
+
+def _out_of_range(
+    value: Any, low: float | None, high: float | None, above: float | None, choices: Sequence[str] | None
+) -> str | None:
+    if value is None:
+        return None
+    if choices is not None and value not in choices:
+        near = difflib.get_close_matches(str(value), choices, n=1)
+        return f"it must be one of {', '.join(choices)}" + (f" (did you mean {near[0]}?)" if near else "")
+    if isinstance(value, float) and not math.isfinite(value):
+        return "it must be a finite number"
+    if low is not None and value < low:
+        return f"it must be at least {low:g}" + (f" and at most {high:g}" if high is not None else "")
+    if high is not None and value > high:
+        return f"it must be at most {high:g}"
+    if above is not None and not value > above:
+        return f"it must be above {above:g}"
+    return None
+
+
+def from_mapping(mapping: Any) -> Config:
+    """A checked `Config` from nested mappings (what Hydra composed, or what a config.yaml holds).
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong type or out of range.
+    """
+    try:
+        merged = OmegaConf.merge(_schema(), mapping)  # into a copy
+        config = typing.cast(Config, OmegaConf.to_object(merged))
+    except OmegaConfBaseException as error:
+        key = getattr(error, "full_key", None) or ""
+        if "not in" in str(error):
+            check_names([key])
+        raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
+    validate(config)
+    return config
+
+
+@functools.cache
+def _schema() -> DictConfig:
+    """Made once, since that takes as long as the rest of `from_mapping`."""
+    return OmegaConf.structured(Config)
+
+
+def of_run(config: Config) -> dict[str, Any]:
+    """The options of a run as nested mappings, without those of what made it."""
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in ABOVE_RUNS}
+
+
+def save(config: Config, path: Path) -> None:
+    """Writes a config.yaml: a run's options as plain YAML, resolved, without interpolation."""
+    path.write_text(yaml.safe_dump(of_run(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+
+
+def load(path: Path) -> Config:
+    """Reads a config.yaml straight into the schema; nothing in it is resolved, imported or run.
+
+    Raises:
+        ConfigError: the file is not such a config.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ConfigError(f"{path} is no run's config: it has more than {MAX_BYTES:,} bytes")
+        text = path.read_text(encoding="utf-8")
+        _check_events(text, path)
+        mapping = yaml.safe_load(text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}") from None
+    except (ValueError, TypeError, RecursionError, yaml.YAMLError) as error:
+        raise ConfigError(f"{path} cannot be read as a run's config: {error}") from None
+    if not isinstance(mapping, dict):
+        raise ConfigError(f"{path} is not a run's config: it holds no mapping of options")
+    _check_plain(mapping, os.fspath(path))
+    return from_mapping(mapping)
+
+
+def _check_events(text: str, path: Path) -> None:
+    """Refuses, before anything is made of it, YAML that grows without bound or takes for ever."""
+    depth = 0
+    for event in yaml.parse(text, yaml.SafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH or isinstance(event, yaml.AliasEvent):
+            raise ConfigError(f"{path} holds an alias or {MAX_DEPTH} levels, which a run's config may not")
+
+
+def _check_plain(value: Any, where: str) -> None:
+    """Refuses all but plain values: what is no option is refused by the schema, these would be more than they seem."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if not isinstance(key, str):
+                raise ConfigError(f"{where}: {key!r} is no name of an option")
+            _check_plain(inner, f"{where}: {key}")
+    elif isinstance(value, list):
+        for inner in value:
+            _check_plain(inner, where)
+    elif isinstance(value, str):
+        if "${" in value or value == "???":
+            raise ConfigError(f"{where}: {value!r} stands for another value, which a run's config may not")
+    elif not isinstance(value, int | float | None):
+        raise ConfigError(f"{where}: {value!r} is of a type that no option has")

@@ -1,0 +1,167 @@
+"""Which files a path means, what kind they are, and a fingerprint of what is in them.
+
+A path is a file, a folder (searched through), a glob pattern or a URL, or a list of these. Files are taken in
+the order of their paths, each of them a shard. The fingerprint is of the content: moved files are the same
+text.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import importlib.util
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePosixPath
+from urllib.parse import urlsplit
+
+from skiplight.corpus.sources.credentials import http_options, refuse_secrets
+from skiplight.errors import DataError
+from skiplight.files import digest, replacing
+
+KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
+COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
+_LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # the others are Python's own
+_ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
+_HASHES = "file-hashes.json"
+
+
+def find(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+    """The files (absolute paths or URLs) that a path, or a list of paths, stands for.
+
+    Raises:
+        DataError: a path does not exist, or there is no text in the folder.
+    """
+    paths = [path] if isinstance(path, str | os.PathLike) else list(path)
+    if not paths:
+        raise DataError("data.path is an empty list: name a file, folder, glob pattern or URL")
+    return [file for item in paths for file in _find(os.fspath(item))]
+
+
+def is_url(path: str) -> bool:
+    """Whether a path is a URL that `datasets` opens by its protocol."""
+    return "://" in path
+
+
+def _find(path: str) -> list[str]:
+    if is_url(path):
+        refuse_secrets(path)
+        return [path]
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        visible = [
+            file
+            for file in Path(path).resolve().rglob("*")
+            if file.is_file() and not any(part.startswith(".") for part in file.relative_to(Path(path).resolve()).parts)
+        ]
+        files = sorted(str(file) for file in visible if _suffix(str(file)) in KINDS)
+        if not files:
+            raise DataError(
+                f"data.path={path}: no {', '.join(KINDS)} file in this folder (it has"
+                f" {_tally(map(str, visible))}); for text in files of another name give a pattern, such as"
+                f" '{path}/*'"
+            )
+        return files
+    if os.path.exists(path):
+        return [os.path.abspath(path)]
+    files = sorted(os.path.abspath(file) for file in glob.glob(path, recursive=True) if os.path.isfile(file))
+    if not files:
+        what = "no file matches this pattern" if glob.has_magic(path) else "there is no such file or folder"
+        raise DataError(f"data.path={path}: {what} (seen from {os.getcwd()})")
+    return files
+
+
+def kind(files: Sequence[str]) -> str:
+    """What all files are: `text`, `json` or `parquet`; a file of an unknown suffix, such as text8, is text.
+
+    Raises:
+        DataError: they differ, are archives, or are compressed in a way that needs a package which is missing.
+    """
+    kinds = {KINDS.get(_suffix(file), "text") for file in files}
+    if any(_suffix(file) in _ARCHIVES for file in files):
+        raise DataError(f"data.path: archives ({_tally(files)}) are not read: unpack them")
+    for file in files:
+        library = _LIBRARIES.get(PurePosixPath(_name(file)).suffix.lower())
+        if library and importlib.util.find_spec(library) is None:
+            raise DataError(f"data.path: {file} cannot be read without the package {library}: pip install {library}")
+    if len(kinds) > 1:
+        raise DataError(
+            f"data.path: the files are of different kinds ({_tally(files)}): choose one by a pattern, such as"
+            f" '{os.path.dirname(files[0])}/*{_suffix(files[0])}'"
+        )
+    return kinds.pop()
+
+
+def fingerprint(files: Sequence[str], cache: Path) -> list[str]:
+    """A hash of the content of each file.
+
+    Hashes of local files are kept in `cache` by path, size and time of change, so that a second start need
+    not read them. Of a URL it is what the server says of its version (ETag, else time of change and size).
+    """
+    path = cache / _HASHES
+    known = _read_hashes(path)
+    hashes, fresh = [], False
+    for file in files:
+        if is_url(file):
+            hashes.append(_remote_version(file))
+            continue
+        status = os.stat(file)
+        entry = known.get(file)
+        if not entry or entry[:2] != [status.st_size, status.st_mtime_ns]:
+            known[file] = entry = [status.st_size, status.st_mtime_ns, digest(Path(file))]
+            fresh = True
+        hashes.append(str(entry[2]))
+    if fresh:
+        # Only a help for the next start: without it, files are hashed again.
+        with contextlib.suppress(OSError), replacing(path) as temporary:
+            temporary.write_text(json.dumps(known))
+    return hashes
+
+
+def _read_hashes(path: Path) -> dict[str, list[int | str]]:
+    try:
+        known = json.loads(path.read_text())
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return {file: entry for file, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
+
+
+def _is_entry(entry: object) -> bool:
+    return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
+
+
+def _remote_version(url: str) -> str:
+    import fsspec
+
+    try:
+        filesystem, path = fsspec.core.url_to_fs(url, **http_options(url))
+        info = filesystem.info(path)
+    except ImportError as error:
+        raise DataError(f"data.path={url}: {error}") from None
+    except Exception as error:  # each protocol has its own
+        raise DataError(f"data.path={url}: cannot be read ({error or type(error).__name__})") from error
+    for name in ("ETag", "etag", "Content-MD5", "Digest", "sha256", "md5Hash"):
+        if info.get(name):
+            return f"{name} {info[name]}"
+    changed = next((info[name] for name in ("Last-Modified", "LastModified", "mtime") if info.get(name)), None)
+    if changed is None or info.get("size") is None:
+        raise DataError(f"data.path={url}: the server does not say which version this is; download it first")
+    return f"{changed} {info['size']}"
+
+
+def _name(file: str) -> str:
+    return urlsplit(file).path if is_url(file) else file
+
+
+def _suffix(file: str) -> str:
+    path = PurePosixPath(_name(file))
+    if path.suffix.lower() in COMPRESSED:
+        path = path.with_suffix("")
+    return path.suffix.lower()
+
+
+def _tally(files: Iterable[str]) -> str:
+    counts = Counter(_suffix(file) or "no suffix" for file in files)
+    return ", ".join(f"{count} {suffix}" for suffix, count in counts.most_common(5)) or "none"

@@ -1,0 +1,88 @@
+"""A `datasets` builder that reads plain text in blocks of a few MB, cut at white space.
+
+The library's own `text` loader holds a whole line, paragraph or file in memory, several times over; here a
+row is a block, whatever the lines are, and documents are told apart afterwards (`rows.py`). Reading,
+downloading, URLs and decompression are the library's: it replaces `open` in this module by one that can do
+all that.
+
+This module imports `datasets`, which takes about a second: import it inside a function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import datasets
+import pyarrow as pa
+from datasets.builder import Key
+
+from skiplight.corpus.text.documents import PIECE_BYTES
+from skiplight.errors import DataError
+
+_WHITE_SPACE = b" \t\n\v\f\r"
+
+
+class TextBlocks(datasets.ArrowBasedBuilder):
+    """Rows {"text": a block}; the blocks of a file joined are the file, and a shard is a file."""
+
+    def _info(self) -> datasets.DatasetInfo:
+        return datasets.DatasetInfo(features=datasets.Features({"text": datasets.Value("string")}))
+
+    def _split_generators(self, dl_manager: Any) -> list[datasets.SplitGenerator]:
+        dl_manager.download_config.extract_on_the_fly = True
+        extracted = dl_manager.extract(dl_manager.download(self.config.data_files))
+        return [
+            datasets.SplitGenerator(name=split, gen_kwargs={"files": [dl_manager.iter_files(file) for file in files]})
+            for split, files in extracted.items()
+        ]
+
+    def _generate_tables(self, files: list[Any]) -> Iterator[tuple[Key, pa.Table]]:
+        for shard, members in enumerate(files):
+            for member in members:
+                with open(member, "rb") as file:
+                    for index, block in enumerate(read_blocks(file, str(member))):
+                        yield Key(shard, index), pa.table({"text": pa.array([block], pa.string())})
+
+
+def read_blocks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
+    """Blocks of about `size` bytes of a file, cut before white space, so never within a word or separator.
+
+    Raises:
+        DataError: the file is not text in UTF-8; the message has the position.
+    """
+    rest, position = b"", 0
+    while True:
+        data = file.read(max(size - len(rest), size // 2))
+        block = rest + data
+        if data:
+            cut = _last_cut(block)
+        else:
+            cut = len(block)
+        text, rest = block[:cut], block[cut:]
+        if b"\0" in text:
+            raise DataError(
+                f"data.path: {name} is not a text file, it has a NUL byte at {position + text.index(0):,};"
+                " give text in UTF-8, or name Parquet and JSON Lines files .parquet and .jsonl"
+            )
+        try:
+            decoded = text.decode()
+        except UnicodeDecodeError as error:
+            raise DataError(
+                f"data.path: {name} is not text in UTF-8 (byte {position + error.start:,}): convert it, for"
+                " instance with `iconv -t UTF-8`"
+            ) from None
+        position += len(text)
+        if decoded:
+            yield decoded.removeprefix("\ufeff") if position == len(text) else decoded
+        if not data:
+            return
+
+
+def _last_cut(block: bytes) -> int:
+    """Where the last run of white space in a block begins that words follow; 0 where there is none."""
+    end = len(block.rstrip(_WHITE_SPACE))
+    if end < len(block):
+        return end
+    last = max(block.rfind(bytes([character])) for character in _WHITE_SPACE)
+    return len(block[: last + 1].rstrip(_WHITE_SPACE)) if last >= 0 else 0

@@ -1,0 +1,183 @@
+"""Building a token store, or only a vocabulary: once, whole or not at all.
+
+One pass over the text numbers its words batch by batch, each batch with its own dictionary, into a temporary
+Arrow file, and counts. With the vocabulary known a pass over that file, which is a fifth of the text and
+needs no normalising, translates the dictionaries and writes the tokens.
+
+All is written in `<fingerprint>.building`, which becomes `<fingerprint>` when it is complete. A lock on
+`<fingerprint>.lock`, removed afterwards, lets one of several processes build and the others wait; the system drops the
+lock of a killed one, and the next removes what it left.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import pyarrow as pa
+
+from skiplight.corpus.store.segments import Cuts, Runs
+from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, checksums
+from skiplight.corpus.text.encoding import Indexer, Numbered
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.errors import DataError
+from skiplight.files import locked, sync
+
+log = logging.getLogger(__name__)
+
+_T = TypeVar("_T")
+
+_NUMBERED = pa.schema(
+    [
+        ("words", pa.list_(pa.string())),
+        ("ids", pa.list_(pa.int32())),
+        ("document", pa.list_(pa.int64())),
+        ("run", pa.list_(pa.int64())),
+        ("raw", pa.list_(pa.int64())),
+    ]
+)
+
+
+def once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T]) -> _T:
+    """Loads `folder`; where it does not exist, `make` fills a temporary folder that then becomes it.
+
+    Raises:
+        DataError: the disk is full or cannot be written to; nothing is left behind.
+    """
+    if folder.exists():
+        return load(folder)
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with locked(folder.with_name(f"{folder.name}.lock"), wait=_waiting):
+            if not folder.exists():
+                _make(folder, make)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else error
+        raise DataError(
+            f"data.store={folder.parent}: cannot be written ({reason}); free some space,"
+            " or give `data.store` a folder on another disk"
+        ) from error
+    return load(folder)
+
+
+def _make(folder: Path, make: Callable[[Path], None]) -> None:
+    temporary = folder.with_name(f"{folder.name}.building")
+    if temporary.exists():
+        log.warning("removing %s, which an interrupted run left", temporary)
+        shutil.rmtree(temporary)
+    temporary.mkdir()
+    try:
+        make(temporary)
+        for path in (*temporary.iterdir(), temporary):
+            sync(path)
+        temporary.rename(folder)
+        sync(folder.parent)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
+    """Writes `manifest.json` with the format version and the size and checksums of all files of the folder."""
+    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksums(path)} for path in sorted(folder.iterdir())}
+    text = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=2, ensure_ascii=False)
+    (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
+
+
+class NumberedFile:
+    """The temporary file between the passes: a record batch of one row, of lists, for each batch of text."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._sink = pa.OSFile(str(path), "wb")
+        self._writer = pa.ipc.new_file(self._sink, _NUMBERED)
+
+    def write(self, batch: Numbered) -> None:
+        values = (batch.words, batch.ids, batch.runs.document, batch.runs.run, batch.runs.raw)
+        columns = [pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), pa.array(value)) for value in values]
+        self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_NUMBERED))
+
+    def close(self) -> None:
+        self._writer.close()
+        self._sink.close()
+
+    def read(self) -> Iterator[Numbered]:
+        """The batches again, in order; read rather than mapped, so that memory stays bounded."""
+        with pa.OSFile(str(self.path)) as file:
+            reader = pa.ipc.open_file(file)
+            for index in range(reader.num_record_batches):
+                batch = reader.get_batch(index)
+                words, *arrays = [batch.column(name).flatten() for name in _NUMBERED.names]
+                ids, document, run, raw = [array.to_numpy() for array in arrays]
+                yield Numbered(words, ids, Runs(document, run, raw))
+
+
+def write_tokens(folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float) -> dict[str, int]:
+    """Writes the token and segment files and the vocabulary; returns the number of tokens of each split."""
+    indexer = Indexer(vocabulary, heldout)
+    train, aside = _SplitWriter(folder, ""), _SplitWriter(folder, "heldout-")
+    for found in indexer.index(batches):
+        train.write(found.train, found.train_cuts)
+        aside.write(found.heldout, found.heldout_cuts)
+    vocabulary.save(folder / VOCABULARY)
+    return {"train": train.finish(), "heldout": aside.finish()}
+
+
+class _SplitWriter:
+    """Writes one split: plain columns as they come, then all of them as one Arrow record batch.
+
+    One record batch makes every range of tokens a view of the mapped file; its size is known only at the end.
+    """
+
+    def __init__(self, folder: Path, prefix: str) -> None:
+        self._folder, self._prefix = folder, prefix
+        self._files = {
+            name: (folder / f"{prefix}{name}.raw").open("wb") for name in ("ids", "document", "start", "begin")
+        }
+        self._tokens = 0
+
+    def write(self, ids: np.ndarray, cuts: Cuts) -> None:
+        columns = {
+            "ids": ids,
+            "document": cuts.document,
+            "start": cuts.start,
+            "begin": cuts.begin + self._tokens,
+        }
+        for name, values in columns.items():
+            self._files[name].write(np.ascontiguousarray(values).data)
+        self._tokens += len(ids)
+
+    def finish(self) -> int:
+        # A segment ends where the next one begins, so `end` is `begin` without its first, and the total.
+        self._files["begin"].write(np.int64(self._tokens).tobytes())
+        for file in self._files.values():
+            file.close()
+        self._write("tokens", {"ids": self._read("ids", np.int32)})
+        segments = {name: self._read(name, np.int64) for name in ("document", "start")}
+        self._write("segments", {**segments, "end": self._read("begin", np.int64)[1:]})
+        for file in self._files.values():
+            os.unlink(file.name)
+        return self._tokens
+
+    def _read(self, name: str, dtype: type) -> np.ndarray:
+        path = Path(self._files[name].name)
+        return np.memmap(path, dtype, "r") if path.stat().st_size else np.zeros(0, dtype)
+
+    def _write(self, name: str, columns: dict[str, np.ndarray]) -> None:
+        batch = pa.RecordBatch.from_pydict({key: pa.array(value) for key, value in columns.items()})
+        options = pa.ipc.IpcWriteOptions(allow_64bit=True)
+        with (
+            pa.OSFile(str(self._folder / f"{self._prefix}{name}.arrow"), "wb") as sink,
+            pa.ipc.new_file(sink, batch.schema, options=options) as writer,
+        ):
+            writer.write_batch(batch)
+
+
+def _waiting() -> None:
+    log.info("another process is preparing the same text; waiting for it")

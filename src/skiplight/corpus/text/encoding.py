@@ -1,0 +1,108 @@
+"""From documents to ids, batch by batch: the one way that building a store and streaming share.
+
+`number` normalises and numbers the words of each batch with the batch's own dictionary, in a thread pool, and
+cuts the documents into runs. `Indexer` turns such batches into ids of a vocabulary, without the words that
+are not in it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+
+from skiplight.corpus.store.segments import Cuts, RunCutter, Runs, SegmentCutter, held_out
+from skiplight.corpus.text.counting import ordered_map
+from skiplight.corpus.text.documents import Documents, batches
+from skiplight.corpus.text.normalise import encode
+from skiplight.corpus.vocabulary import Vocabulary
+
+_WORDS_A_BATCH = 50_000
+_MAX_GROUP = 32
+
+
+@dataclass
+class Numbered:
+    """A batch of text as ids into its own dictionary.
+
+    Attributes:
+        words: the dictionary, pa.StringArray [d].
+        ids: int32 [n], the raw words of `runs`, one run after the other.
+        runs: [r].
+    """
+
+    words: pa.Array
+    ids: np.ndarray
+    runs: Runs
+
+    def train_counts(self, fraction: float) -> np.ndarray:
+        """How often each word of the dictionary occurs outside held-out runs, int64 [d]."""
+        held = held_out(self.runs.document, self.runs.run, fraction)
+        ids = self.ids[np.repeat(~held, self.runs.raw)] if held.any() else self.ids
+        return np.bincount(ids, minlength=len(self.words))
+
+
+@dataclass
+class LookedUp:
+    """A batch of text as ids of the vocabulary: tokens and the segments that begin in it, of each split."""
+
+    train: np.ndarray
+    heldout: np.ndarray
+    train_cuts: Cuts
+    heldout_cuts: Cuts
+
+
+def number(documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter) -> Iterator[Numbered]:
+    """Numbers the words of all documents, in order; `cutter` is told of all and counts them."""
+
+    def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:
+        encoded = encode(batch.texts, normalise)
+        return batch, encoded.words, encoded.ids, encoded.lengths
+
+    for batch, words, ids, lengths in ordered_map(work, batches(documents), threads):
+        yield Numbered(words, ids, cutter.cut(batch.keys, lengths))
+
+
+class Indexer:
+    """Looks batches up in a vocabulary and cuts them into segments; one for each pass over a text."""
+
+    def __init__(self, vocabulary: Vocabulary, heldout: float) -> None:
+        self._vocabulary = vocabulary
+        self._heldout = heldout
+        self._cutter = SegmentCutter()
+
+    def index(self, batches: Iterable[Numbered]) -> Iterator[LookedUp]:
+        """The tokens and segments of each batch, in order."""
+        # Arrow hashes the vocabulary anew at each look-up, which for a large one costs more than encoding a
+        # batch: look the dictionaries of several batches up together.
+        group: list[Numbered] = []
+        size = min(1 + len(self._vocabulary) // _WORDS_A_BATCH, _MAX_GROUP)
+        for batch in batches:
+            group.append(batch)
+            if len(group) == size:
+                yield from self._index(group)
+                group = []
+        if group:
+            yield from self._index(group)
+
+    def _index(self, group: list[Numbered]) -> Iterator[LookedUp]:
+        table = self._vocabulary.encode(pa.concat_arrays([batch.words for batch in group]))
+        ends = np.cumsum([len(batch.words) for batch in group])
+        for batch, end in zip(group, ends, strict=True):
+            yield self._cut(batch, table[end - len(batch.words) : end])
+
+    def _cut(self, batch: Numbered, table: np.ndarray) -> LookedUp:
+        runs = batch.runs
+        held = held_out(runs.document, runs.run, self._heldout)
+        ids = table[batch.ids]
+        known = ids >= 0
+        tokens = np.zeros(0, dtype=np.int64)
+        if len(runs.raw):  # no run is empty, as `reduceat` needs it
+            tokens = np.add.reduceat(known, np.cumsum(runs.raw) - runs.raw, dtype=np.int64)
+        train_cuts, heldout_cuts = self._cutter.cut(runs, tokens, held)
+        if held.any():
+            aside = np.repeat(held, runs.raw)
+            return LookedUp(ids[known & ~aside], ids[known & aside], train_cuts, heldout_cuts)
+        return LookedUp(ids[known], ids[:0], train_cuts, heldout_cuts)

@@ -1,0 +1,217 @@
+"""What the numbers of a comparison say: a row for each run, a table for each view, and sentences with uncertainty."""
+
+from __future__ import annotations
+
+import csv
+import math
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from skiplight.experiments.comparison.curves import MEASURES, Curve, curves, metrics
+from skiplight.experiments.comparison.plan import Plan, View
+from skiplight.experiments.comparison.runs import TRIALS, TrialResult
+from skiplight.files import replacing
+
+PERPLEXITY = "heldout/perplexity"
+
+
+def write_trials(outcomes: Sequence[TrialResult], folder: Path) -> None:
+    """trials.csv: what was trained, and what came of it."""
+    sets = list(dict.fromkeys(name for o in outcomes if o.summary for name in o.summary["evaluation"]))
+    head = ["number", "state", "view", "variant", "kind", "seed", "chosen", "engine", "tokens", "loss", "perplexity"]
+    head += [*(name for name in sets if name != "heldout"), "seconds", "run"]
+    with replacing(folder / TRIALS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, head, restval="")
+        table.writeheader()
+        for number, outcome in enumerate(outcomes):
+            run, summary = outcome.run, outcome.summary
+            row: dict[str, Any] = {
+                "number": number,
+                "state": "failed" if summary is None else "complete",
+                "view": run.view,
+                "variant": run.variant,
+                "kind": "search" if outcome.search else "run",
+                "seed": run.seed,
+                "chosen": " ".join(run.chosen),
+                "run": outcome.folder.relative_to(folder).as_posix(),
+            }
+            if summary is not None:
+                row |= {name: summary[name] for name in ("engine", "tokens", "loss")}
+                row |= {"perplexity": outcome.perplexity, "seconds": summary["seconds"]["train"]}
+                row |= {n: r["score"] for n, r in summary["evaluation"].items() if n in head and "score" in r}
+            table.writerow(row)
+
+
+def findings(plan: Plan, outcomes: Sequence[TrialResult], unigram: float) -> str:
+    """findings.md.
+
+    Args:
+        plan: what was compared.
+        outcomes: all runs.
+        unigram: the held-out perplexity of the unigram model.
+    """
+    parts = [
+        f"# {', '.join(plan.variants)}",
+        f"{plan.tokens:,} tokens a run, {plan.compare.seeds} seed(s); figures are means ± standard deviations over the"
+        f" seeds. Perplexity is that of p(o|i) on held-out pairs, exact over the vocabulary; the unigram model's is"
+        f" {unigram:,.1f}." + _correction(outcomes),
+    ]
+    for view in plan.views:
+        of_view = [outcome for outcome in outcomes if outcome.run.view == view.name]
+        parts.append(f"## View {view.name!r}: {view.title}")
+        if view.fixed:
+            parts.append("Fixed for all: " + ", ".join(f"`{one}`" for one in view.fixed) + ".")
+        parts += [_table(of_view), f"![{view.title}]({view.name}.png)"]
+        comparable = _comparable(of_view)
+        notes = [*_says(of_view, unigram, comparable), *_edges(view, of_view), *_diverged(of_view)]
+        parts.append("\n".join(f"- {line}" for line in notes))
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _correction(outcomes: Sequence[TrialResult]) -> str:
+    corrected = [o.run.config for o in outcomes if o.run.config.objective.name == "negative_sampling"]
+    if not corrected:
+        return ""
+    exact = all(config.noise.exclude == "none" for config in corrected)
+    return " Negative sampling's is that of softmax(u·v + log P_n)" + (
+        "." if exact else ", which is approximate where the target is excluded from the noise."
+    )
+
+
+def _table(outcomes: Sequence[TrialResult]) -> str:
+    shown = metrics(outcomes)
+    by_metric = {metric: curves(outcomes, metric) for metric in shown}
+    head = ["", "engine", "chosen", *(MEASURES.get(metric, metric) for metric in shown), "seconds", "words/s"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    finished: dict[str, list[TrialResult]] = {}
+    for outcome in outcomes:
+        if not outcome.search:
+            finished.setdefault(outcome.run.variant, []).append(outcome)
+    for variant, runs in finished.items():
+        summaries = [run.summary for run in runs if run.summary is not None]
+        if not summaries:
+            lines.append(f"| {variant} | failed: {runs[0].error} |" + " |" * (len(head) - 2))
+            continue
+        chosen = " ".join(f"`{one}`" for one in runs[0].run.chosen)
+        row = [variant, summaries[0]["engine"], chosen]
+        row += [_spread(by_metric[m][variant].final, m) if variant in by_metric[m] else "" for m in shown]
+        row.append(f"{statistics.fmean(s['seconds']['train'] for s in summaries):.1f}")
+        row.append(f"{statistics.fmean(s['words_per_second'] for s in summaries):,.0f}")
+        lines.append(f"| {' | '.join(row)} |")
+    return "\n".join(lines)
+
+
+def _spread(values: Sequence[float], metric: str) -> str:
+    digits = 1 if metric == PERPLEXITY else 3
+    deviation = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
+    return f"{statistics.fmean(values):,.{digits}f}{deviation}"
+
+
+def _comparable(outcomes: Sequence[TrialResult]) -> bool:
+    """Whether perplexities may be compared: at equal vocabulary, subsampling and window only."""
+    settings = {
+        (o.summary["vocabulary_size"], o.run.config.sampling.subsample, o.run.config.sampling.window)
+        for o in outcomes
+        if o.summary is not None
+    }
+    return len(settings) <= 1
+
+
+def _says(outcomes: Sequence[TrialResult], unigram: float, comparable: bool) -> list[str]:
+    """Sentences on each measure: the best, by how much, and how long each takes to where the first variant ends."""
+    said = []
+    for metric in metrics(outcomes):
+        if metric == PERPLEXITY and not comparable:
+            said.append("Perplexities are not compared: vocabulary, subsampling or window differ between variants.")
+            continue
+        found = curves(outcomes, metric)
+        sign = -1 if metric == PERPLEXITY else 1
+        order = sorted(found, key=lambda v: -sign * statistics.fmean(found[v].final))
+        name, best = MEASURES.get(metric, metric), order[0]
+        line = f"{name}: {best} ends best at {_spread(found[best].final, metric)}"
+        if len(order) > 1:
+            line += f", {_ahead(found, best, order[1], metric)}"
+        said.append(line + ".")
+        if metric == PERPLEXITY:
+            said += _against_unigram(found, unigram)
+            said += _time_to(found, sign)
+    return said
+
+
+def _ahead(found: dict[str, Curve], best: str, second: str, metric: str) -> str:
+    a, b = found[best].final, found[second].final
+    gap = abs(statistics.fmean(a) - statistics.fmean(b))
+    digits = 1 if metric == PERPLEXITY else 3
+    line = f"ahead of {second} by {gap:,.{digits}f}"
+    if min(len(a), len(b)) < 2:
+        return line + " (one seed: no telling how much of it is chance)"
+    if statistics.pstdev(a) == statistics.pstdev(b) == 0:
+        return line
+    from scipy import stats
+
+    if statistics.fmean(a) < statistics.fmean(b):
+        a, b = b, a  # so that the interval is around the gap
+    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
+    if low < 0:
+        line += ", which may be chance"
+    return line + f" (Welch's 95 % interval {low:,.{digits}f} to {high:,.{digits}f})"
+
+
+def _against_unigram(found: dict[str, Curve], unigram: float) -> list[str]:
+    above = [variant for variant, curve in found.items() if statistics.fmean(curve.final) >= unigram]
+    if above:
+        return [f"At the end, {', '.join(above)} predict(s) no better than the unigram model ({unigram:,.1f})."]
+    return [f"All predict better than the unigram model ({unigram:,.1f})."]
+
+
+def _time_to(found: dict[str, Curve], sign: int) -> list[str]:
+    """How long each variant takes to the level at which the first one ends."""
+    first, *others = found
+    level = found[first].mean[-1]
+    reached = []
+    for variant in others:
+        curve = found[variant]
+        at = next((i for i, value in enumerate(curve.mean) if sign * value >= sign * level), None)
+        if at is None:
+            reached.append(f"{variant} does not reach it")
+        else:
+            reached.append(f"{variant} by {curve.pairs[at] / 1e6:,.1f} M pairs and {curve.seconds[at]:,.1f} s")
+    if not reached:
+        return []
+    end = found[first]
+    return [
+        f"{first} ends at {level:,.1f} after {end.pairs[-1] / 1e6:,.1f} M pairs and {end.seconds[-1]:,.1f} s;"
+        f" {', '.join(reached)} (at the first evaluation there)."
+    ]
+
+
+def _edges(view: View, outcomes: Sequence[TrialResult]) -> list[str]:
+    """Where the best learning rate is the first or last of those tried, a better one may lie beyond."""
+    said = []
+    chosen = {o.run.variant: list(o.run.chosen) for o in outcomes if not o.search}
+    for variant, best in chosen.items():
+        rates = [float(o.partition("=")[2]) for o in best if o.startswith("optim.lr=")]
+        if not rates:
+            continue
+        rest = [o for o in best if not o.startswith("optim.lr=")]
+        tried = [
+            float(o.partition("=")[2])
+            for candidate in view.candidates[variant]
+            if [o for o in candidate if not o.startswith("optim.lr=")] == rest
+            for o in candidate
+            if o.startswith("optim.lr=")
+        ]
+        if len(tried) > 1 and rates[0] in (min(tried), max(tried)) and not math.isnan(rates[0]):
+            said.append(f"{variant}: the best learning rate, {rates[0]:g}, is the edge of those tried.")
+    return said
+
+
+def _diverged(outcomes: Sequence[TrialResult]) -> list[str]:
+    """What was tried and diverged, in the search or in whole runs."""
+    failed: dict[str, dict[str, None]] = {}
+    for outcome in outcomes:
+        if outcome.search and outcome.summary is None:
+            failed.setdefault(outcome.run.variant, {})[" ".join(f"`{one}`" for one in outcome.run.chosen)] = None
+    return [f"{variant}: diverged with {', with '.join(tried)}." for variant, tried in failed.items()]

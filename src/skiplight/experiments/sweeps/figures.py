@@ -1,0 +1,260 @@
+"""Figures of a table of trials, as PNG: each option, heatmaps, parallel coordinates, importance, the Pareto front."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skiplight.experiments.sweeps.table import Table
+
+if TYPE_CHECKING:
+    import optuna
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+FEWEST = 4
+"""Of fewer complete trials nothing is said about importance."""
+
+POINTS = 20
+"""An option with more distinct values than this has no line of means, and no heatmap."""
+
+
+def draw(table: Table, folder: Path) -> dict[str, Path]:
+    """Draws what there is to draw of the complete trials; title and file of each figure."""
+    folder.mkdir(exist_ok=True)
+    drawings: list[tuple[str, str, Callable[[Table], Figure | None]]] = [
+        ("Exponent and negatives", "heatmap.png", _heatmap),
+        ("Each option", "options.png", _options),
+        ("Parallel coordinates", "parallel.png", _parallel),
+        ("Importance", "importance.png", _importance),
+        ("Pareto front", "pareto.png", _pareto),
+    ]
+    made = {}
+    for title, name, make in drawings:
+        (folder / name).unlink(missing_ok=True)
+        figure = make(table) if table.complete else None
+        if figure is not None:
+            figure.savefig(folder / name, dpi=120, bbox_inches="tight")
+            made[title] = folder / name
+    return made
+
+
+def as_study(table: Table) -> optuna.Study:
+    """The complete trials as a study of Optuna's, in memory, with the options that vary among them."""
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(directions=table.directions)
+    spaces: dict[str, Any] = {}
+    for name in varying(table):
+        values = [row.params[name] for row in table.complete]
+        if not _numeric(values):
+            spaces[name] = CategoricalDistribution(sorted(set(values), key=str))
+        elif all(isinstance(value, int) for value in values):
+            spaces[name] = IntDistribution(min(values), max(values))
+        else:
+            spaces[name] = FloatDistribution(min(values), max(values))
+    for row in table.complete:
+        study.add_trial(
+            optuna.trial.create_trial(
+                params={name: row.params[name] for name in spaces},
+                distributions=spaces,
+                values=[row.figures[metric] for metric in table.metrics],
+                user_attrs={"number": row.number},
+            )
+        )
+    return study
+
+
+def varying(table: Table) -> list[str]:
+    """The swept options that have several values among the complete trials, the seed last."""
+    names = sorted(table.swept, key=lambda name: name == "seed")
+    return [name for name in names if len({repr(row.params[name]) for row in table.complete}) > 1]
+
+
+def importances(table: Table) -> dict[str, float]:
+    """The share of each option in how far trials are above the others (PED-ANOVA), of 1; empty where trials are few."""
+    from optuna.importance import get_param_importances
+
+    if len(table.complete) < FEWEST or len(set(varying(table)) - {"seed"}) < 2:
+        return {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return get_param_importances(as_study(table), target=lambda trial: trial.values[0])
+
+
+def _numeric(values: list[Any]) -> bool:
+    return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
+
+
+def _new(columns: int, rows: int = 1, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
+
+
+def _heatmap(table: Table) -> Figure | None:
+    """The first metric by noise.exponent and noise.negatives, a panel for each dimension."""
+    import numpy as np
+
+    down, across, panel = "noise.exponent", "noise.negatives", "model.dim"
+    if not {down, across} <= set(varying(table)):
+        return None
+    metric = table.metrics[0]
+    exponents, negatives = (sorted({row.params[name] for row in table.complete}) for name in (down, across))
+    if max(len(exponents), len(negatives)) > POINTS:
+        return None
+    dims: list[Any] = list({row.params.get(panel) for row in table.complete})
+    dims.sort(key=None if _numeric(dims) else str)  # one is None where the dimension is not swept
+    size = max(3.0, 0.8 * len(negatives) + 1.5), max(2.6, 0.42 * len(exponents) + 1)
+    figure, axes = _new(len(dims), 1, *size)
+    cells = np.full((len(dims), len(exponents), len(negatives)), np.nan)
+    for index in np.ndindex(*cells.shape):
+        wanted = (dims[index[0]], exponents[index[1]], negatives[index[2]])
+        found = [
+            row.figures[metric]
+            for row in table.complete
+            if (row.params.get(panel), row.params[down], row.params[across]) == wanted
+        ]
+        if found:
+            cells[index] = statistics.fmean(found)
+    low, high = np.nanmin(cells), np.nanmax(cells)
+    for dim, ax, cell in zip(dims, axes, cells, strict=True):
+        image = ax.imshow(cell, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
+        ax.set_xticks(range(len(negatives)), [str(value) for value in negatives])
+        ax.set_yticks(range(len(exponents)), [f"{value:g}" for value in exponents])
+        ax.set_xlabel(across)
+        ax.set_ylabel(down)
+        ax.set_title(f"{panel} {dim}" if dim is not None else metric)
+        for (y, x), value in np.ndenumerate(cell):
+            if not np.isnan(value):
+                bright = (value - low) / max(high - low, 1e-12) > 0.6
+                ax.text(x, y, f"{value:.3g}", ha="center", va="center", color="black" if bright else "white")
+    figure.colorbar(image, ax=axes, label=metric)
+    return figure
+
+
+def _options(table: Table) -> Figure | None:
+    """What was measured by each option: a dot a trial, and where values repeat, means with deviations."""
+    names = [name for name in varying(table) if name != "seed"]
+    if not names:
+        return None
+    panels = [(metric, name) for metric in _shown(table, len(names)) for name in names]
+    columns = min(2 if len(names) == 1 else 3, len(panels))
+    figure, axes = _new(columns, math.ceil(len(panels) / columns))
+    for ax in axes[len(panels) :]:
+        ax.remove()
+    for (metric, name), ax in zip(panels, axes, strict=False):
+        values = [row.params[name] for row in table.complete]
+        numeric = _numeric(values)
+        x = values if numeric else [str(value) for value in values]
+        y = [row.figures[metric] for row in table.complete]
+        ax.plot(x, y, "o", alpha=0.45, markersize=4)
+        distinct = sorted(set(x)) if numeric else list(dict.fromkeys(x))
+        if len(distinct) <= POINTS and len(distinct) < len(x):
+            found = [[figure for figure, at in zip(y, x, strict=True) if at == value] for value in distinct]
+            deviations = [statistics.stdev(group) if len(group) > 1 else 0 for group in found]
+            ax.errorbar(distinct, [statistics.fmean(group) for group in found], deviations, fmt="-", capsize=3)
+        ax.set_xlabel(name)
+        ax.set_ylabel(metric)
+    return figure
+
+
+def _shown(table: Table, options: int) -> list[str]:
+    """The metrics that the options are drawn against: few options against all that every trial has."""
+    if options > 2:
+        return table.metrics[:1]
+    shared = set.intersection(*(set(row.figures) for row in table.complete))
+    others = sorted(name for name in shared if name.startswith("evaluation/") or name == "heldout/perplexity")
+    return list(dict.fromkeys([*table.metrics, *others]))
+
+
+def _parallel(table: Table) -> Figure | None:
+    """A line a trial through its options to the first metric, coloured by it."""
+    import numpy as np
+    from matplotlib import colormaps
+    from matplotlib.cm import ScalarMappable
+    from matplotlib.colors import Normalize
+
+    names, metric = [name for name in varying(table) if name != "seed"], table.metrics[0]
+    if len(names) < 2 or len(table.complete) < 2:
+        return None
+    figure, (ax,) = _new(1, 1, 1.8 * (len(names) + 1) + 1, 3.8)
+    columns = []
+    for at, name in enumerate([*names, metric]):
+        values = [row.figures[metric] if name == metric else row.params[name] for row in table.complete]
+        if _numeric(values):
+            low, high = min(values), max(values)
+            columns.append([(value - low) / ((high - low) or 1) for value in values])
+            ticks = sorted(set(values)) if len(set(values)) <= 6 else list(np.linspace(low, high, 5))
+            labels = [((tick - low) / ((high - low) or 1), f"{tick:.3g}") for tick in ticks]
+        else:
+            order = sorted({str(value) for value in values})
+            columns.append([order.index(str(value)) / max(len(order) - 1, 1) for value in values])
+            labels = [(index / max(len(order) - 1, 1), text) for index, text in enumerate(order)]
+        ax.axvline(at, color="0.6", linewidth=0.8)
+        for y, text in labels:
+            box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
+            ax.annotate(text, (at, y), (4, 0), textcoords="offset points", fontsize=8, va="center", bbox=box, zorder=3)
+    norm = Normalize(min(columns[-1]), max(columns[-1]))
+    scores = [row.figures[metric] for row in table.complete]
+    for line, share in sorted(zip(np.transpose(columns), columns[-1], strict=True), key=lambda pair: pair[1]):
+        ax.plot(range(len(names) + 1), line, color=colormaps["viridis"](norm(share)), alpha=0.8, linewidth=1.3)
+    ax.set_xticks(range(len(names) + 1), [*names, metric])
+    ax.set_xlim(-0.1, len(names) + 0.35)
+    ax.set_yticks([])
+    for side in ax.spines.values():
+        side.set_visible(False)
+    figure.colorbar(ScalarMappable(Normalize(min(scores), max(scores)), "viridis"), ax=ax, label=metric)
+    return figure
+
+
+def _importance(table: Table) -> Figure | None:
+    found = importances(table)
+    if not found:
+        return None
+    figure, (ax,) = _new(1, 1, 5, 0.45 * len(found) + 1.2)
+    names = list(found)[::-1]
+    bars = ax.barh(names, [found[name] for name in names])
+    ax.bar_label(bars, fmt="%.2f", padding=3)
+    ax.set_xlim(0, 1.2 * max(found.values()) or 1)
+    ax.set_xlabel(f"importance for {table.metrics[0]}")
+    return figure
+
+
+def _pareto(table: Table) -> Figure | None:
+    if len(table.metrics) < 2:
+        return None
+    figure, (ax,) = _new(1, 1, 5, 3.8)
+    first, second = table.metrics
+    front = sorted(front_numbers(table), key=lambda number: _row(table, number).figures[second])
+    ax.plot(*_points(table, [row.number for row in table.complete]), "o", alpha=0.4, label="trials")
+    ax.plot(*_points(table, front), "o-", label="Pareto front")
+    for number in front:
+        figures = _row(table, number).figures
+        ax.annotate(str(number), (figures[second], figures[first]), (4, 4), textcoords="offset points", fontsize=8)
+    ax.set_xlabel(second)
+    ax.set_ylabel(first)
+    ax.legend()
+    return figure
+
+
+def _points(table: Table, numbers: list[int]) -> tuple[list[float], list[float]]:
+    rows = [_row(table, number) for number in numbers]
+    first, second = table.metrics
+    return [row.figures[second] for row in rows], [row.figures[first] for row in rows]
+
+
+def _row(table: Table, number: int) -> Any:
+    return next(row for row in table.complete if row.number == number)
+
+
+def front_numbers(table: Table) -> list[int]:
+    """The trials that no other beats in one metric without being worse in the other."""
+    return [trial.user_attrs["number"] for trial in as_study(table).best_trials]

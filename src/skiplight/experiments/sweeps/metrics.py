@@ -1,0 +1,92 @@
+"""The figures of a finished run by name, and which of them a study can judge its trials by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from skiplight.config.schema import Config, StudyConfig
+from skiplight.errors import ConfigError
+from skiplight.evaluation.sets import set_name
+from skiplight.training.callbacks.evaluation import scores
+
+PLAIN = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
+SECONDS = ("train", "evaluate", "total")
+
+
+def figures(summary: dict[str, Any]) -> dict[str, float]:
+    """What summary.json says in numbers: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train..."""
+    found = scores(summary["evaluation"])
+    found |= {name: summary[name] for name in PLAIN}
+    return found | {f"seconds/{part}": summary["seconds"][part] for part in SECONDS}
+
+
+def available(config: Config) -> list[str]:
+    """The names of the figures that a run with these options has, evaluations first."""
+    evaluation = config.evaluation
+    sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hits]
+    names = [f"evaluation/{set_name(source)}" for source in sets]
+    if evaluation.heldout_pairs and config.data.heldout > 0:
+        names += ["heldout/perplexity", "heldout/loss"]
+    return [*names, *PLAIN, *(f"seconds/{part}" for part in SECONDS)]
+
+
+def incomparable(swept: Iterable[str]) -> list[str]:
+    """The swept options over which held-out perplexities cannot be compared: each has another text to predict."""
+    return [name for name in swept if name.startswith(("vocabulary.", "data.", "sampling."))]
+
+
+def maximised(metric: str) -> bool:
+    """Whether more of a figure is better."""
+    return metric.startswith("evaluation/") or metric.endswith("_per_second")
+
+
+Direction = Literal["maximize", "minimize"]
+
+
+def judged_by(config: Config) -> tuple[list[str], list[Direction]]:
+    """The names of the study's one or two metrics, and the direction of each.
+
+    Raises:
+        ConfigError: a run with these options has no such figure, or it cannot be pruned by.
+    """
+    study = config.study
+    metrics = study.metric if isinstance(study.metric, list) else [study.metric]
+    if not 1 <= len(metrics) <= 2 or len(set(metrics)) < len(metrics):
+        raise ConfigError(f"`study.metric={study.metric}` must be the name of a figure, or a list of two")
+    names = available(config)
+    for metric in metrics:
+        if metric not in names:
+            raise ConfigError(f"`study.metric={metric}` is no figure of these runs: they have {', '.join(names)}")
+        if metric.startswith("heldout/") and (over := incomparable(study.space or {})):
+            raise ConfigError(
+                f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: judge by a set of words"
+            )
+    _check_pruner(config, metrics)
+    return metrics, _directions(study, metrics)
+
+
+def _directions(study: StudyConfig, metrics: list[str]) -> list[Direction]:
+    if study.direction is None:
+        return ["maximize" if maximised(metric) else "minimize" for metric in metrics]
+    given = study.direction if isinstance(study.direction, list) else [study.direction]
+    if len(given) != len(metrics) or not set(given) <= {"maximize", "minimize"}:
+        raise ConfigError(f"`study.direction={study.direction}` must be maximize or minimize for each metric")
+    return given
+
+
+def _check_pruner(config: Config, metrics: list[str]) -> None:
+    pruner = config.study.pruner
+    if pruner == "none":
+        return
+    if len(metrics) > 1:
+        raise ConfigError(
+            f"`study.pruner={pruner}`: with two metrics no trial is pruned, since one that is worse by the first may "
+            "be better by the second; give study.pruner=none, or one metric"
+        )
+    if not metrics[0].startswith(("evaluation/", "heldout/")):
+        raise ConfigError(f"`study.pruner={pruner}` needs a metric of the evaluation, and {metrics[0]} is none")
+    if config.evaluation.every is None:
+        raise ConfigError(
+            f"`study.pruner={pruner}` judges trials at evaluations while they train: give `evaluation.every=TOKENS`"
+        )

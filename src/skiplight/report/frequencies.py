@@ -1,0 +1,57 @@
+"""How often words occur, for the Zipf plot of a run's page, from which it computes the noise distribution at any α."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from skiplight.config.schema import Config
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.objectives import OBJECTIVES
+from skiplight.sampling.subsampling import keep_probabilities
+
+STEPS = 500
+"""Words whose counts differ by less than 1/500 are taken together."""
+
+
+def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
+    """The vocabulary as levels of words that occur equally often, the most frequent first.
+
+    Args:
+        vocabulary: of the run, words in the order of their counts or not.
+        config: the run's options.
+
+    Returns:
+        `levels` [[words, mean count, share of its tokens that subsampling keeps], ...]; `tokens`, the sum of counts;
+        `examples` [[rank, word, count], ...]; `head`, how many words are not called rare; `exponent`, `negatives`;
+        `drawn`, whether this run drew noise from count^α.
+    """
+    order = np.argsort(-vocabulary.counts, kind="stable")
+    counts = vocabulary.counts[order]
+    kept = keep_probabilities(counts, config.sampling.subsample)
+    _, starts = np.unique(-np.floor(np.log(counts) * STEPS), return_index=True)
+    sizes = np.diff([*starts, len(counts)])
+    mean, share = np.add.reduceat(counts, starts) / sizes, np.add.reduceat(kept, starts) / sizes
+    ranks = sorted({min(rank, len(counts)) for rank in (1, 10, 100, 1000, 10_000, 100_000, len(counts))})
+    words = vocabulary.array.take(order[[rank - 1 for rank in ranks]]).to_pylist()
+    levels = zip(sizes.tolist(), mean.tolist(), share.tolist(), strict=True)
+    return {
+        "levels": [[n, round(c, 2), round(k, 6)] for n, c, k in levels],
+        "tokens": int(counts.sum()),
+        "examples": [[rank, word, int(counts[rank - 1])] for rank, word in zip(ranks, words, strict=True)],
+        "head": head(len(counts)),
+        "exponent": config.noise.exponent,
+        "negatives": config.noise.negatives,
+        "drawn": OBJECTIVES[config.objective.name].needs_noise and config.objective.proposal == "noise",
+    }
+
+
+def head(words: int) -> int:
+    """How many of so many words are not called rare: 1,000, or in a small vocabulary the power of ten within a quarter.
+
+    >>> head(70_000), head(4000), head(3999), head(3)
+    (1000, 1000, 100, 1)
+    """
+    return 10 ** min(3, max(0, math.floor(math.log10(max(words, 1) / 4)))) if words >= 4 else 1

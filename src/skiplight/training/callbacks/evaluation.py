@@ -1,0 +1,147 @@
+"""The one callback that judges the tables while they train: similarity, analogies, held-out text, neighbours.
+
+What cannot be evaluated is warned of once and recorded as an error; training goes on.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import lightning
+
+from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.distributed.strategy import final_tables, synchronize
+from skiplight.errors import EvaluationError
+from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
+from skiplight.evaluation.neighbors import neighbors
+from skiplight.evaluation.suite import evaluate
+from skiplight.objectives.base import Objective, Tables
+from skiplight.training.callbacks.tracking import Tracking
+from skiplight.training.loggers import log_neighbors
+from skiplight.training.module import SkipGramModule
+from skiplight.vectors.word_vectors import WordVectors
+
+log = logging.getLogger(__name__)
+
+NEIGHBORS = 10
+
+
+class Evaluation(lightning.Callback):
+    """Evaluates every so many tokens, and when training ends.
+
+    Args:
+        data: has the vocabulary and the held-out text.
+        tracking: writes the scores down, and does not count the time.
+        every: tokens between two evaluations; None for the end only.
+        similarity, analogy, hits: sets, built in or files.
+        words: whose neighbours are shown.
+        restrict_vocabulary: analogies are answered among so many most frequent words.
+        pairs: held-out pairs at most; 0 for none.
+
+    Attributes:
+        results: what the last evaluation found, by set; as summary.json has it.
+        neighbors: the neighbours of `words` at the last evaluation.
+        seconds: what all evaluations took.
+        evaluated: tokens of the run at the last evaluation; -1 before the first.
+    """
+
+    def __init__(
+        self,
+        data: SkipGramDataModule,
+        tracking: Tracking,
+        *,
+        every: int | None,
+        similarity: list[str],
+        analogy: list[str],
+        hits: list[str],
+        words: list[str],
+        restrict_vocabulary: int,
+        pairs: int,
+    ) -> None:
+        self.data, self.tracking, self.every, self.words, self.pairs = data, tracking, every, words, pairs
+        self.sets = functools.partial(
+            evaluate, similarity=similarity, analogy=analogy, hits=hits, restrict_vocabulary=restrict_vocabulary
+        )
+        self.results: dict[str, dict[str, Any]] = {}
+        self.neighbors: dict[str, list[tuple[str, float]]] = {}
+        self.seconds = 0.0
+        self._next = 0
+        self.evaluated = -1
+        self._warned: set[str] = set()
+        self._pairs: HeldoutPairs | None = None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if self.every is not None:
+            self._next = (pl_module.tokens // self.every + 1) * self.every
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if self.every is not None and pl_module.tokens >= self._next and pl_module.tokens < pl_module.total_tokens:
+            self._next = (pl_module.tokens // self.every + 1) * self.every
+            self.run(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        # Not where training was stopped before its end, and not again where it was stopped behind it.
+        if pl_module.tokens >= pl_module.total_tokens and self.evaluated != pl_module.tokens:
+            synchronize(trainer)
+            self.run(trainer, pl_module)
+
+    def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+        """Evaluate now, on the first rank, for which the others wait; training goes on as if nothing had been."""
+        self.evaluated = module.tokens
+        with final_tables(trainer, module.tables) as tables:
+            if trainer.is_global_zero:
+                self._evaluate(trainer, module, tables)
+        self.tracking.write(trainer, module, scores(self.results))
+
+    def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule, tables: Tables) -> None:
+        with self.tracking.paused() as pause:
+            vectors = WordVectors(self.data.text.vocabulary, tables.input.weight.detach())
+            self.results = self.sets(vectors)
+            if self.pairs:
+                self.results["heldout"] = _or_error(lambda: self._heldout(module.objective, tables))
+            near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
+            self.neighbors = {word: found for word, found in near.items() if isinstance(found, list)}
+        self.seconds += pause.seconds
+        for what, result in [*self.results.items(), *near.items()]:
+            if isinstance(result, dict) and "error" in result and what not in self._warned:
+                self._warned.add(what)
+                log.warning("evaluation of %s left out: %s", what, result["error"])
+        log_neighbors(trainer.logger, self.neighbors, module.tokens)
+
+    def _heldout(self, objective: Objective, tables: Tables) -> dict[str, Any]:
+        if self._pairs is None:
+            self._pairs = heldout_pairs(self.data.heldout_blocks(), self.data.sampler, self.pairs)
+        return dataclasses.asdict(heldout(objective, tables, self._pairs))
+
+    def state_dict(self) -> dict[str, Any]:
+        found = json.dumps({"results": self.results, "neighbors": self.neighbors})
+        return {"seconds": self.seconds, "evaluated": self.evaluated, "found": found}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds, self.evaluated = state_dict["seconds"], state_dict["evaluated"]
+        found = json.loads(state_dict["found"])
+        self.results, self.neighbors = found["results"], found["neighbors"]
+
+
+def scores(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """The figures of an evaluation that are followed over a run, as metrics.jsonl names them."""
+    found = {f"evaluation/{name}": result["score"] for name, result in results.items() if "score" in result}
+    heldout = results.get("heldout", {})
+    return found | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
+
+
+def _or_error(measure: Callable[[], Any]) -> Any:
+    try:
+        return measure()
+    except EvaluationError as error:
+        return {"error": str(error)}

@@ -1,0 +1,70 @@
+"""A callback that makes sure that the ranks of a training begin alike, and writes down who they are."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import os
+import platform
+
+import lightning
+import torch
+
+from skiplight.distributed.strategy import RankStrategy
+from skiplight.errors import RunError
+from skiplight.training.module import SkipGramModule
+from skiplight.training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+class RollCall(lightning.Callback):
+    """Compares what the ranks begin with: options, text, tables and the place in the run.
+
+    Args:
+        run: the run's folder; its environment.json gets the ranks' hosts, processes and devices.
+        text: fingerprint of the text.
+    """
+
+    def __init__(self, run: RunFolder, text: str) -> None:
+        self.run, self.text = run, text
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        """Every rank says what it is.
+
+        Raises:
+            RunError: they do not begin alike.
+        """
+        strategy = trainer.strategy
+        assert isinstance(strategy, RankStrategy)
+        assert isinstance(pl_module, SkipGramModule)
+        begin = {
+            "options": hashlib.blake2b(self.run.config_file.read_bytes(), digest_size=16).hexdigest(),
+            "text": self.text,
+            "tokens": pl_module.tokens,
+            "tables": [float(table.detach().sum(dtype=torch.float64)) for table in pl_module.tables.parameters()],
+            "torch": torch.__version__,
+            "skiplight": importlib.metadata.version("skiplight"),
+        }
+        device = strategy.root_device
+        about = {
+            "rank": trainer.global_rank,
+            "host": platform.node(),
+            "process": os.getpid(),
+            "tables": [list(table.shape) for table in pl_module.tables.parameters()],
+            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        }
+        heard = strategy.gather((begin, about))
+        for what in begin:
+            said = [other[what] for other, _ in heard]
+            if any(theirs != said[0] for theirs in said):
+                rank = next(rank for rank, theirs in enumerate(said) if theirs != said[0])
+                raise RunError(
+                    f"rank {rank} begins with other {what} than rank 0 ({said[rank]}, {said[0]}): give all machines the"
+                    f" same versions, text and {self.run.path}"
+                )
+        if trainer.is_global_zero:
+            for _, other in heard:
+                log.info(f"rank %(rank)d of {len(heard)}: process %(process)d on %(host)s, %(device)s", other)
+            self.run.note(ranks=[about for _, about in heard])

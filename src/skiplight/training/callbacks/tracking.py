@@ -1,0 +1,191 @@
+"""What a run writes down while it trains: counts of tokens, pairs, loss and seconds, and the lines of metrics.jsonl."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import logging
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+
+from skiplight.files import replacing, sync, writing
+from skiplight.training.callbacks.divergence import DivergenceCheck
+from skiplight.training.module import SkipGramModule
+
+log = logging.getLogger(__name__)
+
+RECORDS = 500
+"""About so many lines are written over a whole run."""
+
+
+LEAST_STEPS = 8
+"""Of several ranks, which wait for each other at a line, a line is of so many steps at least."""
+
+
+@dataclasses.dataclass
+class Pause:
+    """How many seconds a pause took, once it is over."""
+
+    seconds: float = 0.0
+
+
+class Tracking(lightning.Callback):
+    """Writes a line of metrics about every 1/500 of the run.
+
+    Args:
+        path: metrics.jsonl; an object a line: step, tokens, seconds, lr, words_per_second and what was measured.
+        check: judges the loss of every line, where it is given.
+
+    Attributes:
+        loss: mean loss of a pair over the last line's stretch; nan before the first.
+        epoch_loss: mean loss of a pair over the last epoch, or what there was of it.
+        pairs: pairs trained on so far, over all resumptions.
+    """
+
+    def __init__(self, path: Path, check: DivergenceCheck | None = None) -> None:
+        self.path, self.check = path, check
+        self.loss, self.pairs, self.epoch_loss = float("nan"), 0, float("nan")
+        self._line, self._epoch = (0.0, 0), (0.0, 0)  # loss and pairs since the last line, and in this epoch
+        self._seconds = 0.0
+        self._since: float | None = None  # None while the clock stands still
+        self._written = (0, 0.0)  # tokens and seconds at the last line
+        self._lines = 0  # how many there are
+        self._least_tokens = 1  # between two lines
+        self._next = 0
+
+    @property
+    def seconds(self) -> float:
+        """Seconds of training so far, without what was `paused`, over all resumptions."""
+        return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[Pause]:
+        """What is done meanwhile does not count as training; the pause says how long it was."""
+        running, begin, pause = self._since is not None, time.perf_counter(), Pause()
+        self._stop()
+        try:
+            yield pause
+        finally:
+            pause.seconds = time.perf_counter() - begin
+            self._since = time.perf_counter() if running else None
+
+    def _stop(self) -> None:
+        self._seconds, self._since = self.seconds, None
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if trainer.is_global_zero:
+            with writing(self.path):
+                cut_back(self.path, self._lines)
+        self._since = time.perf_counter()
+        if trainer.world_size > 1:
+            self._least_tokens = LEAST_STEPS * self._step_tokens(trainer) * trainer.world_size
+        self._next = self._after(pl_module)
+
+    @staticmethod
+    def _step_tokens(trainer: lightning.Trainer) -> int:
+        return getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
+
+    def _after(self, module: SkipGramModule) -> int:
+        """At how many tokens the next line is due: on one grid, wherever a run was resumed."""
+        stretch = max(1, module.total_tokens // RECORDS, self._least_tokens)
+        return (module.tokens // stretch + 1) * stretch
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if pl_module.tokens >= self._next:
+            self._next = self._after(pl_module)
+            self._write_loss(trainer, pl_module)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        self._write_loss(trainer, pl_module)
+        self._stop()
+
+    def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        self._collect(pl_module)
+        self._epoch = (0.0, 0)
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        self._collect(pl_module)
+        if self._epoch[1]:
+            self.epoch_loss = self._epoch[0] / self._epoch[1]
+
+    def _collect(self, module: SkipGramModule) -> None:
+        """Takes the loss since the last time over from all ranks, which call this at the same tokens."""
+        loss, pairs = module.take_loss()
+        self.pairs += pairs
+        self._line = self._line[0] + loss, self._line[1] + pairs
+        self._epoch = self._epoch[0] + loss, self._epoch[1] + pairs
+
+    def _write_loss(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
+        self._collect(module)
+        loss, pairs = self._line
+        if pairs == 0:
+            return
+        self.loss, self._line = loss / pairs, (0.0, 0)
+        tokens, seconds = self._written
+        self._written = (module.tokens, self.seconds)
+        speed = (module.tokens - tokens) / max(self._written[1] - seconds, 1e-9)
+        lr = module.lr_at(module.tokens)
+        self._append(trainer, module, {"train/loss": self.loss, "lr": lr, "words_per_second": speed})
+        if self.check is not None:
+            ended = module.tokens >= module.total_tokens
+            self.check.judge(module, self.loss, pairs, step=trainer.global_step, last=ended)
+
+    def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
+        """Appends a line with `metrics` and where in the run they were measured; the first rank does."""
+        self._collect(module)
+        self._append(trainer, module, metrics)
+
+    def _append(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
+        if not trainer.is_global_zero or not metrics:
+            return
+        line = {
+            "step": trainer.global_step,
+            "tokens": module.tokens,
+            "seconds": round(self.seconds, 4),
+            "pairs": self.pairs,
+        } | metrics
+        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+        self._lines += 1
+        for logger in trainer.loggers:
+            logger.log_metrics(line, step=trainer.global_step)
+
+    def on_save_checkpoint(self, trainer: lightning.Trainer, *args: Any) -> None:
+        if self._lines and trainer.is_global_zero:
+            with writing(self.path):
+                sync(self.path)  # a checkpoint on the disk counts on the lines before it
+
+    def state_dict(self) -> dict[str, Any]:
+        state = {"seconds": self.seconds, "pairs": self.pairs, "loss": self.loss, "epoch_loss": self.epoch_loss}
+        return state | {"line": self._line, "epoch": self._epoch, "lines": self._lines, "written": self._written}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
+        self.loss, self.epoch_loss = state_dict["loss"], state_dict["epoch_loss"]
+        self._line, self._epoch = tuple(state_dict["line"]), tuple(state_dict["epoch"])
+        self._lines, self._written = state_dict["lines"], tuple(state_dict["written"])
+
+
+def cut_back(path: Path, lines: int) -> None:
+    """Leaves the first `lines` lines of metrics.jsonl: what came after the checkpoint will be written again."""
+    written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    if len(written) < lines:
+        log.warning(
+            "%s has %d of the %d lines it had at the checkpoint: the others are lost", path, len(written), lines
+        )
+    if len(written) <= lines:
+        return
+    with replacing(path, parents=False) as temporary:
+        temporary.write_bytes(b"".join(written[:lines]))

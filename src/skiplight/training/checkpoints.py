@@ -1,0 +1,171 @@
+"""Checkpoints: folders that appear whole or not at all, made between two steps, from which a run goes on exactly.
+
+A checkpoint holds `tables-0.safetensors` (the two tables), `state.pt` (everything else, plain types and tensors only,
+read with `weights_only=True`) and `manifest.json` (format version, sizes and checksums). No path is in it: a run
+folder can be moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import pickle
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.fabric.plugins import CheckpointIO
+from lightning.pytorch.callbacks import Checkpoint
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from skiplight.distributed.strategy import RankStrategy, is_synchronized, synchronize
+from skiplight.errors import RunError
+from skiplight.files import digest, remove, replacing, writing
+from skiplight.training.signals import StopRequest
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+_TABLES, _STATE, _MANIFEST = "tables-0.safetensors", "state.pt", "manifest.json"
+
+
+class FolderCheckpointIO(CheckpointIO):
+    """Lightning's checkpoints as folders."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        rest = {key: value for key, value in checkpoint.items() if key != "state_dict"}
+        tables = {name: tensor.contiguous() for name, tensor in checkpoint["state_dict"].items()}
+        with writing(path), replacing(path, parents=False) as folder:
+            folder.mkdir()
+            save_file(tables, folder / _TABLES)
+            torch.save(rest, folder / _STATE)
+            files = {name: {"bytes": (folder / name).stat().st_size, "blake2b": digest(folder / name)}
+                     for name in (_TABLES, _STATE)}  # fmt: skip
+            world = checkpoint.get("skiplight", {}).get("world_size", 1)
+            manifest = {"format": FORMAT, "world_size": world, "step": checkpoint["global_step"], "files": files}
+            (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Reads a checkpoint back.
+
+        Raises:
+            RunError: it is not one, is damaged, or of a newer format.
+        """
+        folder = Path(path)
+        verify(folder)
+        try:
+            checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
+            checkpoint["state_dict"] = load_file(folder / _TABLES)
+        except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError):
+            # The checksums are right, so nothing was damaged: it was made so, to be taken for a checkpoint.
+            raise RunError(
+                f"{folder} was not written by skiplight: it holds more than tensors and plain values"
+            ) from None
+        return checkpoint
+
+    def remove_checkpoint(self, path: Any) -> None:
+        remove(Path(path))
+
+
+def verify(folder: Path) -> None:
+    """Compares a checkpoint's files with the sizes and checksums of its manifest.
+
+    Raises:
+        RunError: it is not one, is damaged, or of a newer format.
+    """
+    remedy = f"delete {folder} to go on from the checkpoint before it"
+    try:
+        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        version = int(manifest["format"])
+    except OSError as error:
+        raise RunError(
+            f"{folder} is not a checkpoint, {_MANIFEST} cannot be read ({error.strerror}): {remedy}"
+        ) from None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        raise RunError(f"{folder / _MANIFEST} is damaged: {remedy}") from None
+    if version > FORMAT:
+        raise RunError(f"{folder} is of format {version}, newer than this skiplight reads ({FORMAT}): upgrade it")
+    for name in (_TABLES, _STATE):
+        file = folder / name
+        try:
+            expected = manifest["files"][name]
+            whole = file.stat().st_size == expected["bytes"] and digest(file) == expected["blake2b"]
+        except (OSError, TypeError, LookupError):
+            whole = False
+        if not whole:
+            raise RunError(f"{file} is damaged: {remedy}")
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The checkpoints in a run's `checkpoints/`, the newest last."""
+    return sorted(path for path in folder.glob("step-*") if path.is_dir())
+
+
+class Checkpointing(Checkpoint):
+    """Saves every so many seconds, on a stop request and at the end; keeps the newest.
+
+    Args:
+        folder: the run's `checkpoints/`.
+        every: seconds between two checkpoints.
+        keep: how many stay.
+        stop: asked between steps whether to save and stop.
+        healthy: whether training has not begun to diverge, as all ranks know; while it has, the good checkpoints stay.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every: float,
+        keep: int,
+        stop: StopRequest,
+        healthy: Callable[[], bool] = lambda: True,
+    ) -> None:
+        self.folder, self.every, self.keep, self.stop, self.healthy = folder, every, keep, stop, healthy
+        self._saved = time.monotonic()
+        self._step = 0  # that of the newest checkpoint
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        self._saved, self._step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        if not is_synchronized(trainer):
+            return  # saving would move the tables, and when it is due depends on the clock
+        if getattr(pl_module, "is_accumulating", False):
+            return  # between the batches of one step; a request to stop waits for its last one
+        due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
+        due = due or self.stop.signal is not None
+        strategy = trainer.strategy
+        if isinstance(strategy, RankStrategy) and trainer.global_step % strategy.decision_steps:
+            return
+        if not (strategy.agreed_before(due) if isinstance(strategy, RankStrategy) else due):
+            return
+        if isinstance(strategy, RankStrategy):
+            strategy.forget_decision()  # it was made before this checkpoint
+        if signal := int(trainer.strategy.reduce(torch.tensor(self.stop.signal or 0), reduce_op="max")):
+            self.stop.signal = signal
+            trainer.should_stop = True
+        self._save(trainer)
+
+    def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        synchronize(trainer)
+        self._save(trainer)
+
+    def _save(self, trainer: lightning.Trainer) -> None:
+        if self._step == trainer.global_step:
+            return
+        path = self.folder / f"step-{trainer.global_step:010d}"
+        trainer.strategy.barrier()  # until no rank moves tables that it shares with others
+        trainer.save_checkpoint(path)
+        log.debug("saved %s", path)
+        self._saved, self._step = time.monotonic(), trainer.global_step
+        for old in checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
+            with contextlib.suppress(OSError):  # what cannot be removed now is tried again the next time
+                remove(old)

@@ -1,0 +1,323 @@
+"""From a config to a finished run folder, and from an unfinished one to its end.
+
+    train(config, run_dir)   prepares the text, makes the folder, trains, evaluates, leaves vectors and summary
+    resume(run_dir)          goes on from the newest checkpoint of a run that was stopped or killed
+
+A folder is made only when the text is ready and no option contradicts another, so bad input leaves none behind.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import lightning
+from lightning.pytorch.loggers import Logger
+
+from skiplight.config.schema import Config
+from skiplight.config.validate import of_run
+from skiplight.distributed.launcher import GRACE, RankLauncher
+from skiplight.distributed.rank import Place
+from skiplight.distributed.strategy import RankStrategy, lost_connection
+from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped
+from skiplight.sampling.subsampling import keep_probabilities
+from skiplight.training.build import Parts, assemble, device_type
+from skiplight.training.callbacks.divergence import DivergenceCheck
+from skiplight.training.callbacks.evaluation import Evaluation
+from skiplight.training.callbacks.progress import TokenProgress
+from skiplight.training.callbacks.rank_consistency import RollCall
+from skiplight.training.callbacks.tracking import Tracking
+from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
+from skiplight.training.checkpoints import verify as verify_checkpoint
+from skiplight.training.loggers import check_logger, log_summary, open_logger
+from skiplight.training.run_folder import RunFolder
+from skiplight.training.signals import StopRequest
+from skiplight.training.stability import shortened_warning
+from skiplight.vectors.model_card import model_card
+from skiplight.vectors.word_vectors import WordVectors
+
+log = logging.getLogger(__name__)
+
+Show = Callable[[RunFolder, Config, dict[str, Any], WordVectors, Logger | None], None]
+"""Shows a run that has just ended, while its logger is still open: `skiplight.report.run.present` makes its page."""
+
+
+def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | None = None) -> dict[str, Any]:
+    """Trains a new run and returns what its summary.json holds; on other ranks than the first, nothing.
+
+    Where torchrun or Slurm has started the ranks, and may start them again, a run of the same options goes on.
+
+    Args:
+        config: all options, checked.
+        run_dir: the folder to make.
+        verify: compare the checksums of the whole store first, not only of what is read, when it is read.
+        show: called with the finished run.
+
+    Raises:
+        ConfigError, DataError, RunError: the options or the text do not allow it; there is then no folder.
+    """
+    begin = time.perf_counter()
+    run = RunFolder(run_dir)
+    place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    if place.rank > 0:
+        run.wait()
+    if place.started and run.path.exists():
+        if of_run(run.config()) != of_run(config):
+            raise ConfigError(f"`run_dir={run_dir}` is a run of other options: choose another")
+        return resume(run_dir, verify=verify, show=show)
+    if place.rank > 0:
+        return resume(run_dir, verify=verify)
+    run.refuse_existing()
+    check_logger(config)
+    parts = assemble(config, run.path, place)
+    if verify:
+        parts.data.verify()
+    run.create(config)
+    with run.locked(), run.keeping_errors(place.rank):
+        run.describe(config.seed)
+        return _Training(run, config, parts, place, show=show).run(checkpoint=None, begin=begin)
+
+
+def resume(
+    run_dir: Path,
+    watch: Callable[[Evaluation], lightning.Callback] | None = None,
+    patience: float = 0,
+    *,
+    verify: bool = False,
+    devices: int | None = None,
+    num_nodes: int | None = None,
+    show: Show | None = None,
+) -> dict[str, Any]:
+    """Goes on with a run from its newest checkpoint, or from the beginning where it has none.
+
+    Args:
+        run_dir: the run's folder.
+        watch: makes a callback that follows the evaluations, and may end the run by an exception.
+        patience: seconds to wait for another process that trains in the folder to end.
+        verify: compare the checksums of the text's store and of every checkpoint first, not only of what is read.
+        devices, num_nodes: on so many from now on, rather than on as many as before.
+        show: called with the finished run.
+
+    Raises:
+        RunError: there is no such run, it is finished or being trained, or its text or checkpoint is not what it was.
+        Stopped: a signal asked it to stop.
+    """
+    begin = time.perf_counter()
+    run = RunFolder(run_dir)
+    config = run.config()
+    before = config.trainer.devices, config.trainer.num_nodes
+    config.trainer.devices, config.trainer.num_nodes = devices or before[0], num_nodes or before[1]
+    place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    if place.rank > 0:
+        logging.getLogger("skiplight").setLevel(logging.WARNING)  # the first rank says it for all
+    with contextlib.ExitStack() as stack:
+        if place.rank == 0:
+            stack.enter_context(run.locked(patience))
+        if run.summary.exists():
+            raise RunError(f"{run_dir} is finished already: there is nothing to resume")
+        stack.enter_context(run.keeping_errors(place.rank))
+        if place.rank == 0:
+            run.clean()
+            run.describe(config.seed)
+            if (config.trainer.devices, config.trainer.num_nodes) != before:
+                run.rewrite(config)
+        found = checkpoints(run.checkpoints)
+        checkpoint = found[-1] if found else None
+        parts = assemble(config, run.path, place, fresh=checkpoint is None)
+        if verify:
+            parts.data.verify()
+            for path in found:
+                verify_checkpoint(path)
+        if place.rank == 0:
+            log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
+        return _Training(run, config, parts, place, watch, show).run(checkpoint=checkpoint, begin=begin)
+
+
+class _Training:
+    """A training in its folder."""
+
+    def __init__(
+        self,
+        run: RunFolder,
+        config: Config,
+        parts: Parts,
+        place: Place,
+        watch: Callable[[Evaluation], lightning.Callback] | None = None,
+        show: Show | None = None,
+    ) -> None:
+        self.show = show
+        self.folder, self.config, self.place = run, config, place
+        self.module, self.data, self.strategy = parts
+        data = self.data
+        self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
+        self.tracking = Tracking(run.metrics, self.divergence)
+        evaluation = config.evaluation
+        self.evaluation = Evaluation(
+            data,
+            self.tracking,
+            every=evaluation.every,
+            similarity=evaluation.similarity,
+            analogy=evaluation.analogy,
+            hits=evaluation.hits,
+            words=evaluation.words,
+            restrict_vocabulary=evaluation.restrict_vocabulary,
+            pairs=evaluation.heldout_pairs if config.data.heldout > 0 else 0,
+        )
+        # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.
+        self.watching = [watch(self.evaluation)] if watch else []
+
+    def run(self, checkpoint: Path | None, begin: float) -> dict[str, Any]:
+        """Trains from a checkpoint, or the beginning, to the end; the first rank returns what summary.json holds."""
+        folder, module, data = self.folder, self.module, self.data
+        first = self.place.rank == 0
+        with self.stop.installed(), open_logger(self.config, folder) if first else contextlib.nullcontext() as logger:
+            trainer = self._trainer(logger)
+            self._fit(trainer, checkpoint)
+            if not first:
+                return {}
+            if self.tracking.pairs == 0:
+                raise DataError(
+                    f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"
+                )
+            summary = self._summary(str(trainer.strategy.root_device))
+            if told := shortened_warning(summary["shortened"], per_window=module.engine.takes_blocks):
+                log.warning("%s", told)
+            inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
+            per_word = len(outputs) == len(inputs)  # a tree's inner nodes are no words
+            card = model_card(self.config, data.text, summary)
+            vectors = WordVectors(data.text.vocabulary, inputs, outputs if per_word else None)
+            vectors.save(folder.vectors, card)
+            summary["seconds"]["total"] = round(time.perf_counter() - begin, 3)
+            if self.show is not None:
+                self.show(folder, self.config, summary, vectors, logger)
+            log_summary(logger, summary, folder, self.config.logger.artifact)
+        folder.write_summary(summary)  # last, since it marks the run as finished
+        return summary
+
+    def _trainer(self, logger: Logger | None) -> lightning.Trainer:
+        options, config = self.config.checkpoint, self.config.trainer
+        saving = Checkpointing(
+            self.folder.checkpoints,
+            every=options.every,
+            keep=options.keep,
+            stop=self.stop,
+            healthy=lambda: not self.divergence.is_above,
+        )
+        shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
+        roll_call = [RollCall(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
+        trainer = lightning.Trainer(
+            accelerator=device_type(config.accelerator),
+            devices=config.devices,
+            num_nodes=config.num_nodes,
+            strategy=self.strategy or "auto",
+            precision=config.precision,  # type: ignore[arg-type]
+            max_epochs=-1,  # the module stops it by tokens
+            callbacks=[*roll_call, self.divergence, self.tracking, *shown, self.evaluation, *self.watching, saving],
+            plugins=[FolderCheckpointIO()],
+            logger=logger or False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,
+            num_sanity_val_steps=0,
+            default_root_dir=self.folder.path,
+        )
+        # Lightning's own handlers would end a training without saving it, wait for other ranks inside a handler, and
+        # under Slurm save and requeue in their own way; and it asks the ranks at every step whether one was called.
+        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+        return trainer
+
+    def _fit(self, trainer: lightning.Trainer, checkpoint: Path | None) -> None:
+        with warnings.catch_warnings():
+            # Metrics are written by tracking, not by Lightning's interval of steps.
+            warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
+            # The data module answers these: its loader begins where its cursor stands, and needs no workers.
+            warnings.filterwarnings("ignore", ".*does not have many workers.*")
+            warnings.filterwarnings("ignore", ".*`IterableDataset` has `__len__` defined.*")
+            warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
+            # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
+            warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
+            with _with_other_ranks(self.strategy):
+                trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
+        if self.stop.signal is not None:
+            raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
+
+    def _summary(self, device: str) -> dict[str, Any]:
+        """What summary.json holds, but for the total of seconds."""
+        module, data, tracking = self.module, self.data, self.tracking
+        text, seconds = data.text, tracking.seconds
+        counts = text.vocabulary.counts
+        kept = float((counts * keep_probabilities(counts, self.config.sampling.subsample)).sum() / counts.sum())
+        return {
+            "engine": module.engine.name,
+            "device": device,
+            "vocabulary_size": len(text.vocabulary),
+            "tokens": module.tokens,
+            # Complete passes only, where the size of the text is not known.
+            "epochs": module.tokens / text.tokens if text.tokens else data.cursor.epoch,
+            "seconds": {
+                # What preparing the text took when it was prepared, which may have been in another run.
+                **{part: round(text.seconds.get(part, 0.0), 3) for part in ("vocabulary", "encode")},
+                "train": round(seconds, 3),
+                "evaluate": round(self.evaluation.seconds, 3),
+            },
+            "words_per_second": round(module.tokens / seconds),
+            # Tokens that subsampling keeps: the exact expectation over the vocabulary's counts.
+            "effective_words_per_second": round(module.tokens * kept / seconds),
+            "pairs_per_second": round(tracking.pairs / seconds),
+            "loss": tracking.epoch_loss,
+            # By table: the share of the gradients that shortened steps left out, and the most rows shortened in a step.
+            "shortened": module.engine.shortening.shares(),
+            "evaluation": self.evaluation.results,
+            "neighbors": self.evaluation.neighbors,
+        } | self._exchanged()
+
+    def _exchanged(self) -> dict[str, Any]:
+        """What a machine (or GPU) sent to the others since it was last started; nothing where there is one rank."""
+        if self.strategy is None:
+            return {}
+        return {
+            "distributed": {
+                "ranks": self.place.world,
+                "strategy": self.strategy.name,
+                "replicas": self.strategy.replicas,
+                "bytes_sent": self.strategy.machine_bytes_sent,
+            }
+        }
+
+
+@contextlib.contextmanager
+def _with_other_ranks(strategy: RankStrategy | None) -> Iterator[None]:
+    """Ends the ranks that this process has started when its own training has ended; leaves the environment as it was.
+
+    Raises:
+        RankError: another rank has died, or cannot be reached.
+    """
+    if strategy is None:
+        yield
+        return
+    launcher = strategy.launcher if isinstance(strategy.launcher, RankLauncher) else None
+    before = dict(os.environ)
+    try:
+        yield
+    except RuntimeError as error:  # gloo and NCCL raise no class of their own for a lost connection
+        dead = launcher.dead(GRACE) if launcher else None
+        if dead is None and not lost_connection(error):
+            raise
+        what = dead or "the connection to another rank is lost"
+        raise RankError(f"{what}; when the cause is found, go on with: skiplight resume {strategy.run}") from error
+    else:
+        if launcher:
+            launcher.end(patience=60)
+    finally:
+        if launcher:
+            launcher.end(patience=0)
+        for name in os.environ.keys() - before:
+            del os.environ[name]  # torch and Lightning have set where the ranks meet: the next training is another
+        os.environ.update(before)

@@ -1,0 +1,303 @@
+"""A run's folder: where everything of a run lies, and how it comes to be."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import logging
+import os
+import platform
+import re
+import secrets
+import shutil
+import subprocess
+import time
+import traceback
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from skiplight.config import validate
+from skiplight.config.schema import Config
+from skiplight.errors import ConfigError, PrunedError, RunError, Stopped, UnwritableError
+from skiplight.files import locked, remove, replacing, writing
+
+log = logging.getLogger(__name__)
+
+SUMMARY_FORMAT = 1
+
+TELL_SECONDS = 30
+
+ORPHANS = 15
+"""Seconds to wait for the loaders of a process that was killed: they hold its lock until they notice, after some 5."""
+
+PACKAGES = (
+    "skiplight",
+    "torch",
+    "lightning",
+    "numba",
+    "numpy",
+    "pyarrow",
+    "datasets",
+    "hydra-core",
+    "gensim",
+)
+
+
+class RunFolder:
+    """The paths of a run.
+
+    Args:
+        path: the folder, which need not exist yet.
+    """
+
+    def __init__(self, path: str | os.PathLike[str]) -> None:
+        self.path = Path(path)
+        self.config_file = self.path / "config.yaml"
+        self.environment = self.path / "environment.json"
+        self.metrics = self.path / "metrics.jsonl"
+        self.summary = self.path / "summary.json"
+        self.checkpoints = self.path / "checkpoints"
+        self.vectors = self.path / "vectors"
+        self.errors = self.path / "errors"
+        self.report = self.path / "report.html"
+
+    def refuse_existing(self) -> None:
+        """Runs are never overwritten.
+
+        Raises:
+            RunError: the folder exists.
+        """
+        if self.path.exists():
+            raise RunError(
+                f"`run_dir={self.path}` exists already: choose another, or go on with `skiplight resume {self.path}`"
+            )
+
+    def create(self, config: Config) -> None:
+        """Makes the folder with the resolved config; `describe` says later what the run runs on.
+
+        Raises:
+            RunError: it exists, or cannot be written to.
+        """
+        self.refuse_existing()
+        try:
+            with replacing(self.path) as folder:
+                (folder / self.checkpoints.name).mkdir(parents=True)
+                validate.save(config, folder / self.config_file.name)
+                about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
+                (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
+        except OSError as error:
+            raise UnwritableError(
+                f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder"
+            ) from None
+
+    def describe(self, seed: int) -> None:
+        """Writes down what the run runs on, where it is not written down yet: asked by the process that trains."""
+        identity = {"id": self.id}
+        about = identity | json.loads(self.environment.read_text(encoding="utf-8"))
+        if "python" not in about:
+            with writing(self.environment), replacing(self.environment) as temporary:
+                temporary.write_text(json.dumps(about | environment(seed), indent=2), encoding="utf-8")
+
+    def note(self, **facts: Any) -> None:
+        """Writes more into environment.json."""
+        about = json.loads(self.environment.read_text(encoding="utf-8"))
+        with writing(self.environment), replacing(self.environment) as temporary:
+            temporary.write_text(json.dumps(about | facts, indent=2), encoding="utf-8")
+
+    def rewrite(self, config: Config) -> None:
+        """Replaces config.yaml, where a run goes on with other options than it began with."""
+        with writing(self.config_file), replacing(self.config_file) as temporary:
+            validate.save(config, temporary)
+
+    def config(self) -> Config:
+        """The options of an existing run.
+
+        Raises:
+            RunError: there is no run here.
+        """
+        if not self.config_file.exists():
+            raise RunError(f"{self.path} is not a run: it has no config.yaml")
+        return validate.load(self.config_file)
+
+    @property
+    def id(self) -> str:
+        """What names the run outside its folder: the folder's first name and some random characters.
+
+        Raises:
+            RunError: environment.json is damaged.
+        """
+        try:
+            name = json.loads(self.environment.read_text(encoding="utf-8"))["id"]
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            name = None
+        # It becomes part of the names of folders and of addresses.
+        if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_-]{1,80}", name):
+            raise RunError(
+                f"{self.environment} is damaged, it has no id of letters, digits, - and _: copy it again from its run"
+            )
+        return name
+
+    def clean(self) -> None:
+        """Removes what a killed process left half-written, and makes the place of checkpoints that were dropped."""
+        for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
+            remove(leftover)
+        with writing(self.checkpoints):
+            self.checkpoints.mkdir(exist_ok=True)
+
+    def drop_checkpoints(self) -> None:
+        """Removes the checkpoints of a finished run: its vectors are what is left to use, and nothing resumes it."""
+        if self.summary.exists() and self.checkpoints.exists():
+            with contextlib.suppress(OSError):  # they do no harm
+                remove(self.checkpoints)
+
+    @contextlib.contextmanager
+    def locked(self, patience: float = 0) -> Iterator[None]:
+        """Keeps other processes from training in this folder meanwhile.
+
+        Args:
+            patience: seconds to wait for another process to end.
+
+        Raises:
+            RunError: one does already.
+        """
+        lock, begin = self.path / ".lock", time.monotonic()
+        with contextlib.ExitStack() as held:
+            while True:
+                try:
+                    file = held.enter_context(locked(lock))
+                    break
+                except BlockingIOError:
+                    process = lock.read_text(encoding="utf-8") if lock.exists() else ""
+                    if time.monotonic() - begin < (max(patience, ORPHANS) if _is_dead(process) else patience):
+                        time.sleep(0.1)
+                        continue
+                    raise RunError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
+                except OSError as error:
+                    raise RunError(f"{self.path} cannot be written to: {error.strerror}; make it writable") from None
+            file.truncate(0)
+            file.write(str(os.getpid()))
+            file.flush()
+            yield
+
+    def wait(self) -> None:
+        """Waits until the first rank, which prepares the text before, has made the folder."""
+        told = time.monotonic()
+        while not self.config_file.exists():
+            time.sleep(0.1)
+            if time.monotonic() - told >= TELL_SECONDS:
+                told = time.monotonic()
+                log.info("waiting for the first rank to prepare the text and make %s", self.path)
+
+    @contextlib.contextmanager
+    def keeping_errors(self, rank: int) -> Iterator[None]:
+        """Leaves the traceback of what goes wrong meanwhile in errors/<rank>.txt, if that can be written."""
+        try:
+            yield
+        except (Stopped, PrunedError, KeyboardInterrupt):
+            raise
+        except BaseException:
+            try:
+                self.errors.mkdir(exist_ok=True)
+                (self.errors / f"{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
+            except OSError as error:
+                log.warning("%s cannot be written: %s", self.errors, error.strerror)
+            raise
+
+    def write_summary(self, summary: dict[str, Any]) -> None:
+        """Writes summary.json, which marks the run as finished."""
+        with writing(self.summary), replacing(self.summary, parents=False) as temporary:
+            text = json.dumps({"format": SUMMARY_FORMAT, **summary}, indent=2)
+            temporary.write_text(text + "\n", encoding="utf-8")
+
+    def read_summary(self) -> dict[str, Any]:
+        """What summary.json holds.
+
+        Raises:
+            RunError: the run is not finished, or the file is damaged or of a newer format.
+        """
+        try:
+            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+            version = int(summary["format"])
+        except FileNotFoundError:
+            raise RunError(f"{self.path} is not finished: go on with `skiplight resume {self.path}`") from None
+        except (OSError, ValueError, TypeError, LookupError, RecursionError):
+            raise RunError(f"{self.summary} is damaged: delete it, `skiplight resume {self.path}` writes it") from None
+        if version > SUMMARY_FORMAT:
+            raise RunError(f"{self.summary} is of format {version}, newer than this skiplight reads: upgrade it")
+        return summary
+
+
+def _is_dead(process: str) -> bool:
+    """Whether a number is that of no process here."""
+    if not process.isdecimal():
+        return False
+    try:
+        os.kill(int(process), 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        pass
+    return False
+
+
+def default_run_dir(config: Config) -> Path:
+    """runs/<time>-<data>, with the process behind it, since several may start in the same second.
+
+    In a job of torchrun or Slurm it is runs/<job>-<data>, the same for every rank, and again when the job is requeued.
+
+    Raises:
+        ConfigError: torchrun has not named its job.
+    """
+    name = _plain(config.data.name or config.data.source)
+    if (job := _job()) is not None:
+        return Path("runs") / f"{_plain(job)}-{name}"
+    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
+
+
+def _job() -> str | None:
+    """What names this job of torchrun or Slurm; None outside of one, and in an interactive shell of Slurm's."""
+    variables = os.environ
+    if (elastic := variables.get("TORCHELASTIC_RUN_ID")) is not None:
+        if elastic == "none":
+            raise ConfigError("torchrun has no name for this job: give it --rdzv-id, or give `run_dir`")
+        return f"torchrun-{elastic}"
+    if "SLURM_JOB_ID" not in variables or variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
+        return None
+    if (array := variables.get("SLURM_ARRAY_JOB_ID")) is not None:
+        return f"slurm-{array}-{variables.get('SLURM_ARRAY_TASK_ID', '0')}"
+    return f"slurm-{variables['SLURM_JOB_ID']}"
+
+
+def _plain(name: str) -> str:
+    """A name of letters, digits, - and _ only."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name)[:64]
+
+
+def environment(seed: int) -> dict[str, Any]:
+    """Versions, hardware, git commit of the working folder, and the seed."""
+    import torch
+
+    def version(package: str) -> str | None:
+        try:
+            return importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    git = shutil.which("git")
+    commit = None
+    if git:
+        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+        commit = done.stdout.strip() or None
+    return {
+        "python": platform.python_version(),
+        "packages": {package: version(package) for package in PACKAGES},
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
+        "git_commit": commit,
+        "seed": seed,
+    }

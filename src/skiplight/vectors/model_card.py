@@ -1,0 +1,83 @@
+"""The model card: what vectors/README.md says of the vectors, in the form that the Hugging Face Hub reads."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from typing import Any
+
+import yaml
+
+from skiplight.config.schema import Config
+from skiplight.corpus.store.stream import TokenStream
+from skiplight.corpus.store.token_store import TokenStore
+
+WIKIPEDIA = "Text by the contributors of Wikipedia (https://en.wikipedia.org), CC BY-SA."
+CREDITS = {
+    "vital": WIKIPEDIA,
+    "afmck/text8": WIKIPEDIA,
+    "Salesforce/wikitext": WIKIPEDIA,
+    "wikimedia/wikipedia": WIKIPEDIA,
+}
+"""Whom the presets' texts are owed to."""
+
+
+def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str, Any]) -> str:
+    """The card of a trained run, Markdown behind a YAML header.
+
+    Args:
+        config: the run's options.
+        text: what it was trained on.
+        summary: what summary.json holds.
+    """
+    source = config.data.name or config.data.source
+    credit = CREDITS.get(source)
+    header: dict[str, Any] = {
+        "library_name": "skiplight",
+        "tags": ["word-embeddings", "skip-gram", "negative-sampling"],
+    }
+    if config.data.name:
+        header["datasets"] = [config.data.name]
+    if credit:
+        header["license"] = "cc-by-sa-4.0"
+    sampling = config.sampling
+    rows = [
+        ("words", f"{summary['vocabulary_size']:,}"),
+        ("dimension", config.model.dim),
+        ("trained on", f"{summary['tokens']:,} tokens, {summary['epochs']:.3g} epochs of {source}"),
+        ("objective", _objective(config)),
+        ("windows", f"up to {sampling.window} words either side, subsampling at {sampling.subsample:g}"),
+        ("optimiser", f"{config.optim.name}, learning rate {config.optim.lr:g}, {summary['engine']} engine"),
+        ("seed", config.seed),
+    ]
+    scores = [(name, _figure(result)) for name, result in summary["evaluation"].items() if "error" not in result]
+    parts = [
+        f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
+        f"# Skip-gram vectors of {source}",
+        "`vectors.safetensors` holds `input` (the word vectors) and `output`, float32 [words, dimension]; "
+        "`vocabulary.tsv` the words in the order of their rows, with counts.",
+        _table(("", ""), rows),
+        _table(("evaluation", ""), scores) if scores else "",
+        "## Licence and credit",
+        (credit or f"The vectors are derived from {source}: its licence and its authors' terms apply.")
+        + f" Made with skiplight {importlib.metadata.version('skiplight')}.",
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _objective(config: Config) -> str:
+    name, noise = config.objective.name, config.noise
+    if name in ("full_softmax", "hierarchical_softmax"):
+        return name
+    drawn = f"noise count^{noise.exponent:g}" if config.objective.proposal == "noise" else "log-uniform noise"
+    return f"{name}, {noise.negatives} negatives, {drawn}"
+
+
+def _figure(result: dict[str, Any]) -> str:
+    if "perplexity" in result:
+        return f"perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs"
+    return f"{result['score']:.3f} ({result['oov']:.1%} out of vocabulary)"
+
+
+def _table(head: tuple[str, str], rows: list[tuple[str, Any]]) -> str:
+    lines = [f"| {head[0]} | {head[1]} |", "|---|---|"]
+    return "\n".join([*lines, *(f"| {name} | {value} |" for name, value in rows)])

@@ -1,0 +1,93 @@
+"""The verbs that ask things of finished runs, as a user types them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+import torch
+from gensim.models import KeyedVectors
+from tests.support.runs import command
+
+from skiplight.cli.verbs import VERBS, main
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.vectors.word_vectors import WordVectors
+
+WORDS = ["the", "king", "queen", "man", "woman", "tiger", "cat"]
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Path:
+    table = torch.randn(len(WORDS), 8, generator=torch.Generator().manual_seed(0))
+    table[2] = table[1] - table[3] + table[4]
+    WordVectors(Vocabulary(WORDS, range(70, 0, -10)), table, table.clone()).save(tmp_path / "run" / "vectors")
+    return tmp_path / "run"
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    assert main([str(argument) for argument in arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["--help"]):
+        text = said(capsys, *arguments)
+        assert all(f"  {verb} " in text for verb in VERBS)
+    assert said(capsys, "--version").startswith("skiplight ")
+    assert "noise.exponent" in said(capsys, "train", "--help")
+
+
+def test_neighbors_and_analogy(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = json.loads(said(capsys, "neighbors", run, "king", "cat", "-k", 3, "--json"))
+    assert list(found) == ["king", "cat"]
+    assert len(found["king"]) == 3
+    assert "king" in said(capsys, "neighbors", run, "king")
+    (answers,) = json.loads(said(capsys, "analogy", run, "man", "woman", "king", "--json")).values()
+    assert answers[0][0] == "queen"
+
+
+def test_evaluate(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pairs = tmp_path / "pairs.txt"
+    pairs.write_text("tiger cat 9\nking queen 8\nman tiger 1\n")
+    results = json.loads(said(capsys, "evaluate", run, "--similarity", pairs, "--analogy", "--json"))
+    assert results["pairs"]["pairs"] == 3
+    assert "pairs" in said(capsys, "evaluate", run, "--similarity", pairs, "--analogy")
+
+
+def test_export_is_read_by_gensim(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "vectors.bin"
+    assert str(path) in said(capsys, "export", run, "--format", "word2vec-binary", "--output", path)
+    assert KeyedVectors.load_word2vec_format(path, binary=True).index_to_key == WORDS
+
+
+@pytest.mark.parametrize(("options", "unbuffered"), [(["--json"], ""), (["--json"], "1"), ([], "")])
+def test_it_ends_quietly_where_nobody_reads_on(run: Path, options: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "w") as nowhere:
+        done = subprocess.run(
+            command("neighbors", str(run), "king", *options),
+            stdout=nowhere, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+        )  # fmt: skip
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["trian"], "unknown verb `trian`"),
+        (["neighbors", "RUN", "kingg"], "did you mean 'king'"),
+        (["neighbors", "/no/such/run", "king"], "no vectors in /no/such/run"),
+        (["resume", "/no/such/run"], "/no/such/run is not a run"),
+    ],
+)
+def test_wrong_input_is_one_line_that_says_what_to_do(
+    run: Path, arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(run) if argument == "RUN" else argument for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("skiplight: error: ")

@@ -1,0 +1,106 @@
+"""Options: what is unknown or out of range is refused with a remedy; what is saved comes back the same."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import yaml
+
+from skiplight.config import conf_dir
+from skiplight.config.compose import compose
+from skiplight.config.schema import ABOVE_RUNS, Config, StudyConfig
+from skiplight.config.validate import describe_options, load, options, save, validate
+from skiplight.errors import ConfigError
+
+
+def presets() -> list[str]:
+    return [
+        f"{group.name}={path.stem}"
+        for group in sorted(conf_dir().iterdir())
+        if group.is_dir()
+        for path in sorted(group.glob("*.yaml"))
+    ]
+
+
+def test_the_defaults_of_conf_are_those_of_the_schema() -> None:
+    assert compose([]) == Config()
+
+
+@pytest.mark.parametrize("preset", presets())
+def test_every_preset_composes(preset: str) -> None:
+    compose([preset])
+
+
+def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
+    assert compose(["experiment=quickstart"]).trainer.max_epochs == 20
+    assert compose(["experiment=quickstart", "trainer.max_epochs=2"]).trainer.max_epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("noise.negativ=5", "unknown option `noise.negativ`; did you mean `noise.negatives`"),
+        ("dim=5", "did you mean `model.dim`"),
+        ("+model.depth=3", "unknown option `model.depth`"),
+        ("noise.negatives=0", "`noise.negatives=0` is out of range: it must be at least 1 and at most 4096"),
+        ("model.dim=0", "`model.dim=0` is out of range"),
+        ("optim.lr=0", "`optim.lr=0.0` is out of range: it must be above 0"),
+        ("noise.exponent=nan", "`noise.exponent=nan` is out of range: it must be a finite number"),
+        ("data.normalise=unicod", "did you mean unicode?"),
+        ("data.block_tokens=0", "`data.block_tokens=0` is out of range"),
+        ("data.block_tokens=many", "must be auto or an integer"),
+        ("data.heldout=half", "data.heldout"),
+        ("model.dim=1.5", "model.dim"),
+        ("data=vitl", "vital"),
+        ("nonsense", "name=value"),
+        ("evaluation.words=[é]", "quoted for Hydra"),
+        ("seed=-1", "`seed=-1` is out of range"),
+    ],
+)
+def test_a_wrong_option_is_an_error_that_says_what_is_right(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        compose([override])
+    assert message in str(error.value)
+
+
+def test_every_option_has_a_line_of_help_and_a_default_in_its_range() -> None:
+    validate(Config())
+    for name, field in options():
+        assert field.metadata["help"], name
+    assert len(list(describe_options())) == len(list(options())) > 30
+
+
+def test_a_saved_config_comes_back(tmp_path: Path) -> None:
+    config = compose(["model.dim=7", "data.path=[a.txt,b.txt]", "noise.exponent=-0.5", "evaluation.words=['é']"])
+    save(config, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == config
+    saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
+    assert saved == {name: value for name, value in dataclasses.asdict(config).items() if name not in ABOVE_RUNS}
+
+
+def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path: Path) -> None:
+    config = compose(["study.sampler=grid", "study.space={noise.exponent: [0, 1], model.dim: {low: 8, high: 64}}"])
+    assert config.study.space["model.dim"] == {"low": 8, "high": 64}
+    save(config, tmp_path / "config.yaml")
+    assert load(tmp_path / "config.yaml") == dataclasses.replace(config, study=StudyConfig())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "run_dir: ${oc.env:HOME}",
+        "data: {path: '${hydra:runtime.cwd}'}",
+        "_target_: os.system",
+        "hydra: {run: {dir: x}}",
+        "model: !!python/object/apply:os.system [ls]",
+        "- a list",
+        "model: {dim: 0}",
+        "model: {dim: [",
+    ],
+)
+def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(ConfigError):
+        load(tmp_path / "config.yaml")

@@ -1,0 +1,39 @@
+"""Hit rates, held against sequences whose answer is known."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from skiplight.corpus.sources.synthetic_sessions import make_sessions, planted
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.errors import EvaluationError
+from skiplight.evaluation.hit_rate import hits
+from skiplight.vectors.word_vectors import WordVectors
+
+
+def test_the_hidden_item_is_among_the_ten_nearest_or_not(tmp_path: Path) -> None:
+    # 40 items in two groups of 20; those of a group point the same way, the earlier ones the more so.
+    table = torch.zeros(40, 3)
+    table[:20, 0] = table[20:, 1] = 1
+    table[:, 2] = torch.arange(20).repeat(2) / 20
+    vectors = WordVectors(Vocabulary([f"i{n}" for n in range(40)], range(99, 59, -1)), table)
+    path = tmp_path / "sequences.txt"
+    path.write_text("i20 i21 i22\ni20 i21 i39\ni20 i5\ni20 unknown\nunknown i20\ni1 i2 i1\n")
+    result = hits(vectors, path)
+    assert result.questions == 3
+    assert result.score == pytest.approx(1 / 3), "i22 is near, i39 and i5 are not"
+    assert result.popularity == pytest.approx(1 / 3), "i5 is among the ten most frequent"
+    assert result.oov == pytest.approx(1 / 2)
+    path.write_text("unknown i20\n")
+    with pytest.raises(EvaluationError, match="not one of 1 sequences"):
+        hits(vectors, path)
+
+
+def test_planted_sessions_stay_in_a_department_and_hide_their_last_item(tmp_path: Path) -> None:
+    text, asked = (path.read_text().splitlines() for path in planted(tmp_path))
+    assert len(text) == len(asked) == 8_000
+    assert all(whole.rsplit(" ", 1)[0] == shown for shown, whole in zip(text, asked, strict=True))
+    assert asked[0].split() == [f"item-{item}" for item in make_sessions()[0]]

@@ -1,0 +1,28 @@
+"""The comparisons that conf/ carries are composed whole: every variant, view and candidate."""
+
+from __future__ import annotations
+
+import pytest
+
+from skiplight.config.schema import OBJECTIVES
+from skiplight.experiments.comparison.plan import Plan
+
+
+@pytest.mark.parametrize("experiment", ["softmax_vs_ns", "softmax_vs_ns_text8", "noise_words", "sharing"])
+def test_a_preset_is_a_plan(experiment: str) -> None:
+    plan = Plan([f"experiment={experiment}"], tokens=1_000_000)
+    runs = [plan.run(view, variant, view.candidates[variant][0], 0) for view in plan.views for variant in plan.variants]
+    for view in plan.views:
+        names = [run.name for run in runs if run.view == view.name]
+        assert len(set(names)) == len(names)
+    if experiment.startswith("softmax"):
+        assert {run.config.objective.name for run in runs} == set(OBJECTIVES)
+        same = [run.config for run in runs if run.view == "same"]
+        assert {(config.engine.name, config.optim.name, config.data.block_tokens) for config in same} == {
+            ("autograd", "sgd", "auto")
+        }
+    if experiment == "noise_words":
+        sampled = [run.config for run in runs if run.config.objective.name != "full_softmax"]
+        assert [config.noise.negatives for config in sampled] == [1, 5, 25, 100, 256] * len(plan.views)
+        full = {run.name for run in runs if run.config.objective.name == "full_softmax"}
+        assert len(full) == 1  # what all views have in common is trained once

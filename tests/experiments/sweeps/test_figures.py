@@ -1,0 +1,37 @@
+"""Which figures a table of trials has."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+from skiplight.experiments.sweeps.figures import draw, importances
+from skiplight.experiments.sweeps.table import Row, Table
+
+EXPONENTS, NEGATIVES = {"noise.exponent": [0.0, 0.5, 1.0]}, {"noise.negatives": [5, 15]}
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (EXPONENTS, {"Each option"}),  # the seed is no option
+        ({**EXPONENTS, "optim.lr": [0.1, 0.2]}, {"Each option", "Parallel coordinates", "Importance"}),
+        (
+            {**EXPONENTS, **NEGATIVES},
+            {"Each option", "Parallel coordinates", "Importance", "Exponent and negatives"},
+        ),
+    ],
+)
+def test_what_is_drawn_of_the_options(tmp_path: Path, options: dict[str, list], expected: set[str]) -> None:
+    rows = []
+    for number, values in enumerate(itertools.product(*options.values(), [0, 1])):
+        params = dict(zip([*options, "seed"], values, strict=True))
+        figures = {"evaluation/wordsim353": 0.5 - (params["noise.exponent"] - 0.7) ** 2, "heldout/perplexity": 1000.0}
+        rows.append(Row(number, "complete", params["seed"], params, figures, 1.0, ""))
+    table = Table(tmp_path, rows, [*options, "seed"], ["evaluation/wordsim353"], ["maximize"])
+    made = draw(table, tmp_path / "figures")
+    assert set(made) == expected
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.values())
+    assert bool(importances(table)) == ("Importance" in expected)

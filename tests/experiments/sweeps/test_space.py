@@ -1,0 +1,121 @@
+"""Search spaces: what they say, and that what is wrong in them is refused before anything is trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+from skiplight.config.compose import compose
+from skiplight.config.schema import Config
+from skiplight.errors import ConfigError
+from skiplight.experiments.resources import shares
+from skiplight.experiments.sweeps.metrics import judged_by
+from skiplight.experiments.sweeps.space import apply, distributions, grid, split
+
+
+def test_a_space_of_every_kind() -> None:
+    space = {
+        "noise.negatives": [5, 15],
+        "noise.exponent": {"low": -1, "high": 1},
+        "model.dim": {"low": 50, "high": 320, "step": 50},
+        "optim.lr": {"low": 0.01, "high": 0.1, "log": True},
+        "seed": {"low": 0, "high": 3},
+        "optim.name": ["sgd", "adagrad"],
+    }
+    assert distributions(space, Config()) == {
+        "noise.negatives": CategoricalDistribution([5, 15]),
+        "noise.exponent": FloatDistribution(-1, 1),
+        "model.dim": IntDistribution(50, 300, step=50),
+        "optim.lr": FloatDistribution(0.01, 0.1, log=True),
+        "seed": IntDistribution(0, 3),
+        "optim.name": CategoricalDistribution(["sgd", "adagrad"]),
+    }
+
+
+def test_a_command_line_says_a_space_as_for_a_multirun() -> None:
+    plain, space = split(
+        ["data=vital", "noise.negatives=5,15", "model.dim=range(50,151,50)", "optim.lr=tag(log, interval(0.01, 0.1))"]
+    )
+    assert plain == ["data=vital"]
+    assert space["noise.negatives"] == [5, 15]
+    assert space["model.dim"] == [50, 100, 150]
+    assert space["optim.lr"] == {"low": 0.01, "high": 0.1, "log": True}
+
+
+@pytest.mark.parametrize(
+    ("space", "message"),
+    [
+        ({}, "is empty"),
+        ([1], "must map names"),
+        ({"noise.exponnt": [1]}, "did you mean `noise.exponent`"),
+        ({"noise.exponent": []}, "the list is empty"),
+        ({"noise.exponent": {"low": 1, "high": -1}}, "the range is empty"),
+        ({"noise.exponent": {"low": 1}}, "high is missing"),
+        ({"noise.exponent": {"low": 0, "high": 1, "stp": 1}}, "not stp"),
+        ({"noise.exponent": {"low": 0, "high": "x"}}, "'x' is no number"),
+        ({"noise.exponent": {"low": 0, "high": 11}}, "`noise.exponent=11.0` is out of range"),
+        ({"noise.negatives": {"low": 0.5, "high": 3}}, "no integer"),
+        ({"noise.negatives": [5, 0]}, "`noise.negatives=0` is out of range"),
+        ({"noise.negatives": [5, 5]}, "twice"),
+        ({"noise.negatives": 5}, "must be a list"),
+        ({"optim.lr": {"low": 0, "high": 1, "log": True}}, "low must be above 0"),
+        ({"optim.name": {"low": 0, "high": 1}}, "the option is no number"),
+        ({"objective": ["negative_sampling"]}, "give `objective.name`"),
+        ({"run_dir": ["a"]}, "no single option of a run"),
+        ({"study.sampler": ["grid"]}, "no single option of a run"),
+    ],
+)
+def test_a_wrong_space_is_an_error_that_says_what_is_right(space: Any, message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        distributions(space, Config())
+    assert message in str(error.value)
+
+
+def test_a_grid_has_every_point_in_order() -> None:
+    found = distributions({"noise.exponent": {"low": 0, "high": 1, "step": 0.5}, "model.dim": [8, 16]}, Config())
+    assert [tuple(point.values()) for point in grid(found)] == [
+        (0, 8), (0, 16), (0.5, 8), (0.5, 16), (1, 8), (1, 16),
+    ]  # fmt: skip
+    with pytest.raises(ConfigError, match="has no points"):
+        grid(distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()))
+
+
+def test_params_go_to_their_places() -> None:
+    config = apply(Config(), {"noise.exponent": -0.5, "seed": 3})
+    assert (config.noise.exponent, config.seed, config.model.dim) == (-0.5, 3, 100)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["study.metric=evaluation/men"], "they have evaluation/wordsim353"),
+        (["study.metric=[loss,loss]"], "a list of two"),
+        (["study.direction=up"], "must be maximize or minimize"),
+        (["study.pruner=median"], "give `evaluation.every=TOKENS`"),
+        (["study.pruner=median", "evaluation.every=1000", "study.metric=loss"], "loss is none"),
+        (
+            ["study.pruner=halving", "evaluation.every=1000", "study.metric=[evaluation/wordsim353,seconds/train]"],
+            "with two metrics no trial is pruned",
+        ),
+        (["study.metric=heldout/loss", "study.space={sampling.window: [2, 5]}"], "cannot be compared over"),
+    ],
+)
+def test_what_a_study_cannot_be_judged_by(options: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as error:
+        judged_by(compose(options))
+    assert message in str(error.value)
+
+
+def test_workers_share_a_machine_of_eight_devices() -> None:
+    devices, cores = [str(index) for index in range(8)], list(range(16))
+    eight = shares(8, 1, devices, cores)
+    assert [share.environment["CUDA_VISIBLE_DEVICES"] for share in eight] == devices
+    assert sorted(core for share in eight for core in share.cores) == cores
+    four = shares(4, 2, devices, cores)
+    assert [share.devices for share in four] == [("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")]
+    assert shares(1, 1, [], cores)[0].cores == ()
+    assert [share.cores for share in shares(3, 1, [], [0, 1])] == [(0,), (0,), (1,)]
+    with pytest.raises(ConfigError, match="needs 10 devices, and there are 8"):
+        shares(5, 2, devices, cores)

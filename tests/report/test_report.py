@@ -1,0 +1,142 @@
+"""Training leaves a page, `skiplight report` makes it anew, and no page is a reason for a training to fail."""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tests.support.runs import metrics, train_arguments
+from tests.support.texts import write_texts
+
+from skiplight.cli import main
+from skiplight.config.schema import Config
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.report.run import one_of_many, present
+from skiplight.training.run_folder import RunFolder
+from skiplight.vectors.word_vectors import WordVectors
+
+SUMMARY: dict[str, Any] = {"tokens": 10, "evaluation": {}}
+
+
+def shown(run: Path) -> dict[str, Any]:
+    """What a page holds."""
+    page = (run / "report.html").read_text(encoding="utf-8")
+    return json.loads(page.split('<script type="application/json" id="data">')[1].split("</script>")[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    write_texts(folder / "texts")
+    words = (folder / "texts" / "0.txt").read_text().split()
+    (folder / "pairs.tsv").write_text("".join(f"{words[0]}\t{word}\t{n}\n" for n, word in enumerate(words[1:9])))
+    return folder
+
+
+def test_a_run_leaves_a_page_and_report_adds_tsne(folder: Path) -> None:
+    run = folder / "run"
+    options = [f"evaluation.similarity=[{folder / 'pairs.tsv'},nowhere]", "data.heldout=0.2", "noise.exponent=0.5"]
+    assert main(train_arguments(folder / "texts" / "*.txt", folder, run, *options)) == 0
+    at_once = shown(run)
+    assert set(at_once["map"]["layouts"]) == {"PCA"}
+    assert main(["report", str(run)]) == 0
+    later = shown(run)
+    assert set(later["map"]["layouts"]) == {"PCA", "t-SNE"}
+    del at_once["map"]["layouts"], later["map"]["layouts"]
+    assert later | {"summary": {}} == at_once | {"summary": {}}
+    summary = json.loads((run / "summary.json").read_text())
+    assert later["summary"] == summary == {"format": 1, **at_once["summary"]}
+    assert later["metrics"] == metrics(run)
+    assert {name: len(pairs) for name, pairs in later["similarity"].items()} == {
+        "pairs": summary["evaluation"]["pairs"]["pairs"]
+    }
+    vectors = WordVectors.load(run)
+    assert later["map"]["words"] == vectors.vocabulary.words
+    changed = {option["name"]: option["value"] for option in later["settings"] if option["changed"]}
+    assert changed["noise.exponent"] == "0.5"
+    assert "sampling.window" not in changed
+
+
+def test_pairs_stand_beside_their_cosines(folder: Path) -> None:
+    """Spearman's correlation of what the page shows is the score."""
+    page = shown(folder / "run")
+    people, cosines = np.array([[pair[2], pair[3]] for pair in page["similarity"]["pairs"]]).T
+    ranks = [values.argsort().argsort() for values in (people, cosines)]
+    assert np.corrcoef(*ranks)[0, 1] == pytest.approx(page["summary"]["evaluation"]["pairs"]["score"])
+    nearer = np.array([pair[4] for pair in page["similarity"]["pairs"]])
+    assert nearer == pytest.approx((ranks[1] - ranks[0]) / (len(people) - 1), abs=1e-4)
+
+
+def finished(folder: Path) -> tuple[RunFolder, WordVectors]:
+    run = RunFolder(folder / "run")
+    run.create(Config())
+    return run, WordVectors(Vocabulary(["a", "b", "c"], np.array([3, 2, 1])), torch.eye(3))
+
+
+def test_a_page_that_cannot_be_written_is_told_and_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    run, vectors = finished(tmp_path)
+    (run.report / "full").mkdir(parents=True)
+    with caplog.at_level(logging.WARNING):
+        present(run, Config(), SUMMARY, vectors, None)
+    assert "the page is left out" in caplog.text
+    assert str(run.report) in caplog.text
+    run.report.joinpath("full").rmdir()
+    run.report.rmdir()
+    present(run, Config(), SUMMARY, vectors, None)
+    assert shown(run.path)["map"]["words"] == ["a", "b", "c"]
+
+
+@pytest.mark.parametrize("mark", ["study.yaml", "multirun.yaml", "../comparison.json"])
+def test_runs_of_which_there_are_many_make_no_page_of_their_own(tmp_path: Path, mark: str) -> None:
+    run, vectors = finished(tmp_path / "runs")
+    assert not one_of_many(run.path)
+    (run.path.parent / mark).touch()
+    assert one_of_many(run.path)
+    present(run, Config(), SUMMARY, vectors, None)
+    assert not run.report.exists()
+
+
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda run: run.summary.unlink(), "is not finished"),
+        (lambda run: run.config_file.unlink(), "neither a study nor a multirun"),
+        (
+            lambda run: WordVectors(Vocabulary(["a"], np.array([1])), torch.tensor([[math.nan]])).save(run.vectors),
+            "not finite",
+        ),
+    ],
+)
+def test_what_is_no_finished_run_has_no_page(
+    tmp_path: Path, damage: Any, message: str, capsys: pytest.CaptureFixture
+) -> None:
+    run, vectors = finished(tmp_path)
+    run.write_summary(SUMMARY)
+    vectors.save(run.vectors)
+    damage(run)
+    assert main(["report", str(run.path)]) == 2
+    assert message in capsys.readouterr().err
+    assert not run.report.exists()
+
+
+def test_a_metric_is_for_studies_only(tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    run, _ = finished(tmp_path)
+    assert main(["report", str(run.path), "--metric", "loss"]) == 2
+    assert "--metric loss is for a study" in capsys.readouterr().err
+
+
+def test_a_damaged_comparison_is_told_apart_from_an_unfinished_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    (tmp_path / "comparison.json").write_text("{}")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "trials.csv is missing" in capsys.readouterr().err
+    (tmp_path / "trials.csv").write_text("number,run\n0,x\n")
+    assert main(["report", str(tmp_path)]) == 2
+    assert "damaged comparison" in capsys.readouterr().err
