@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from skiplight.corpus import TokenStore, open_source, prepare, vital
+from skiplight.corpus import TokenStore, open_source, prepare
+from skiplight.corpus.sources import vital
 from skiplight.errors import DataError
 
 

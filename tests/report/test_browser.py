@@ -21,7 +21,7 @@ from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.evaluation.neighbors import neighbors
-from skiplight.experiments.comparison import compare
+from skiplight import compare
 from skiplight.vectors.word_vectors import WordVectors
 
 SECONDS = 2.0

@@ -13,7 +13,7 @@ from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.errors import ConfigError, RunError
-from skiplight.experiments.comparison import compare
+from skiplight import compare
 from skiplight.experiments.comparison.plan import Plan
 
 VIEWS = (
