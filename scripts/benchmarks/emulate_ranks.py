@@ -3,7 +3,7 @@
     python scripts/benchmarks/emulate_ranks.py TEXT --ranks R [--epochs 2] [--lr 0.025] [--json PATH] ...
     python scripts/benchmarks/emulate_ranks.py TEXT --grid FOLDER     # R = 1 to 64 over settings, resumed if run again
 
-TEXT is what `data.path` takes, or `vital` (the demo text) or `planted` (made-up sessions of items, by hit rate). R
+TEXT is what `data.path` takes, or `vital` (the demo text) or `synthetic_sessions` (of items, by hit rate). R
 fused engines of one thread train on tables of their own, each on the blocks that a run gives its rank. Which rows are
 exchanged after a step, and what the replicas' changes become, is decided by the code that real machines run
 (`skiplight.distributed.reconciliation`); only the sum over machines is a loop here. A replica of several threads or
@@ -156,11 +156,12 @@ def emulate(
     }  # fmt: skip
 
 
-def scorer(similarity: list[str], analogy: list[str], hits: list[str]) -> Callable[[WordVectors], dict[str, float]]:
+def scorer(similarity: list[str], analogy: list[str], hit_rate: list[str]) -> Callable[[WordVectors], dict[str, float]]:
     """Return a function from vectors to the scores of these sets."""
 
     def score(vectors: WordVectors) -> dict[str, float]:
-        results = evaluate(vectors, similarity=similarity, analogy=analogy, hits=hits, restrict_vocabulary=30_000)
+        sets = {"similarity": similarity, "analogy": analogy, "hit_rate": hit_rate}
+        results = evaluate(vectors, **sets, restrict_vocabulary=30_000)
         return {name: result["score"] for name, result in results.items() if "score" in result}
 
     return score
@@ -168,8 +169,8 @@ def scorer(similarity: list[str], analogy: list[str], hits: list[str]) -> Callab
 
 def open_text(name: str) -> TokenStore:
     """Return the token store of a text, without held-out documents."""
-    data = {"source": name} if name in ("vital", "planted") else {"source": "files", "path": name}
-    extra = {"document": "line"} if name == "planted" else {}
+    data = {"source": name} if name in ("vital", "synthetic_sessions") else {"source": "files", "path": name}
+    extra = {"document": "line"} if name == "synthetic_sessions" else {}
     text = prepare_text(from_mapping({"data": {**data, **extra, "heldout": 0.0}}))
     assert isinstance(text, TokenStore)
     return text
@@ -177,7 +178,7 @@ def open_text(name: str) -> TokenStore:
 
 def grid(name: str) -> list[dict[str, Any]]:
     """Return the settings that a text is tried at: each option by itself, and all of the hard ones together."""
-    if name == "planted":
+    if name == "synthetic_sessions":
         return [{"subsample": 0.0, "exponent": exponent, "lr": lr} for exponent in (-0.5, 0.75) for lr in (0.025, 0.05)]
     found: list[dict[str, Any]] = [{"lr": lr, "subsample": t} for lr in (0.025, 0.05) for t in (1e-4, 1e-3)]
     return [*found, {"negatives": 15}, {"window": 10}, {"lr": 0.05, "subsample": 1e-3, "negatives": 15, "window": 10}]
@@ -196,8 +197,8 @@ def main() -> None:
     parser.add_argument("--grid", type=Path, help="folder of results: all settings of the grid at every R")
     given = parser.parse_args()
     torch.set_num_threads(2)
-    planted = given.text == "planted"
-    score = scorer([], [], ["planted"]) if planted else scorer(given.similarity, given.analogy, [])
+    sessions = given.text == "synthetic_sessions"
+    score = scorer([], [], ["synthetic_sessions"]) if sessions else scorer(given.similarity, given.analogy, [])
     text, found = open_text(given.text), []
     chosen = {name: getattr(given, name) for name in SETTINGS}
     for extra, ranks in itertools.product(grid(given.text) if given.grid else [{}], given.ranks):

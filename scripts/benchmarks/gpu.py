@@ -73,7 +73,7 @@ class Text:
         """Blocks of about `tokens` tokens, in the order of the text."""
         import torch
 
-        from skiplight.sampling.batches import Block
+        from skiplight.sampling.batches import TokenBlock
 
         cell = (self.end - 1) // tokens
         cuts = [0, *(np.flatnonzero(np.diff(cell)) + 1).tolist(), len(self.end)]
@@ -85,7 +85,7 @@ class Text:
                 np.array(self.document[first:stop]),
                 np.array(self.start[first:stop]),
             )
-            yield Block(*(torch.from_numpy(array) for array in arrays), epoch, index)
+            yield TokenBlock(*(torch.from_numpy(array) for array in arrays), epoch, index)
 
 
 def prepare(path: str, output: Path) -> None:

@@ -36,7 +36,7 @@ from skiplight.engines.fused_gpu import SHORTEST
 from skiplight.engines.in_flight import MOST, in_flight_gradients
 from skiplight.evaluation.suite import evaluate
 from skiplight.objectives.base import Tables
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import _keep
 from skiplight.training.build import prepare_text
@@ -58,7 +58,7 @@ class Centres(NamedTuple):
     negatives: np.ndarray
 
 
-def centres(sampler: WindowSampler, block: Block) -> Centres:
+def centres(sampler: WindowSampler, block: TokenBlock) -> Centres:
     """What subsampling leaves of a block."""
     tokens = len(block.ids)
     word, half = np.empty(tokens, np.int32), np.empty(tokens, np.int32)

@@ -25,7 +25,7 @@ import numpy as np
 
 from skiplight.config.schema import DistributedConfig
 from skiplight.distributed.reconciliation import Reconciler, Sample, bytes_per_row
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 LAYOUTS = {"1 x 1": (1, 1), "2 x 1": (2, 1), "1 x 2": (1, 2)}
@@ -122,7 +122,7 @@ def reach(dim: int) -> list[dict[str, float]]:
     for tokens, vocabulary in ((17e6, 68_000), (1e9, 400_000), (100e9, 2_000_000)):
         counts = np.maximum(tokens / np.log(vocabulary) / np.arange(1, vocabulary + 1), 5).astype(np.int64)
         sampler = WindowSampler(counts, subsample=1e-4)
-        sample = Sample.of(sampler, [Block.of([np.random.default_rng(0).integers(0, 1000, 5000).tolist()])])
+        sample = Sample.of(sampler, [TokenBlock.of([np.random.default_rng(0).integers(0, 1000, 5000).tolist()])])
         for ranks in (2, 16, 64):
             block = int(min(400_000, 5 * tokens / 200 / ranks))
             reconciler = Reconciler(

@@ -27,7 +27,7 @@ import torch
 
 from skiplight.objectives.base import Tables
 from skiplight.objectives.full_softmax import CHUNK, FullSoftmax
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 
@@ -39,10 +39,10 @@ def measure(vocabulary: int, dim: int, tokens: int, threads: int, repeats: int) 
     objective, sampler = FullSoftmax(), WindowSampler(counts, negatives=0, subsample=1e-3)
     tables = Tables(vocabulary, dim, bias=objective.unigram_bias(counts))
     optimizer = torch.optim.SGD(tables.parameters(), lr=0.025)
-    sampler(Block.of([[0, 1]]))  # compiles
+    sampler(TokenBlock.of([[0, 1]]))  # compiles
     baseline = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ids = np.random.default_rng(0).choice(vocabulary, tokens, p=shares / shares.sum())
-    block = Block.of([part.tolist() for part in np.array_split(ids, -(-tokens // 1000))])
+    block = TokenBlock.of([part.tolist() for part in np.array_split(ids, -(-tokens // 1000))])
 
     def whole() -> None:
         optimizer.zero_grad()

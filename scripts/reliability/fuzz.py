@@ -41,7 +41,7 @@ from skiplight.corpus import TokenStore, TokenStream, Vocabulary, open_source, p
 from skiplight.errors import SkiplightError
 from skiplight.evaluation.analogy import read_questions
 from skiplight.evaluation.similarity import read_pairs
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.checkpoints import FolderCheckpointIO
 from skiplight.vectors.word_vectors import WordVectors
@@ -131,7 +131,7 @@ def held_together(store: TokenStore) -> None:
     assert int(store.vocabulary.counts.sum()) == store.train.tokens
     sampler = WindowSampler(store.vocabulary.counts, seed=1)
     ids = store.train.ids(0, min(store.train.tokens, int(store.train.end[0])))
-    windows = sampler(Block.of([ids.tolist()]))
+    windows = sampler(TokenBlock.of([ids.tolist()]))
     assert windows.pairs == len(windows.inputs)
 
 

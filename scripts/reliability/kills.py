@@ -27,7 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skiplight.config.validate import options
+from skiplight.config.validate import iterate_options
 from skiplight.training.checkpoints import FolderCheckpointIO, checkpoints
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -156,7 +156,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="skiplight-kills-"))
     write_texts(folder / "texts")
 
-    choices = next(field.metadata["choices"] for name, field in options() if name == "objective.name")
+    choices = next(field.metadata["choices"] for name, field in iterate_options() if name == "objective.name")
     cases = [Case(*parts) for parts in itertools.product(choices, ("fused", "autograd"), (False, True))]
     cases += [Case("negative_sampling", "fused", streaming, threads=2) for streaming in (False, True)]
     undisturbed: dict[Case, tuple[Path, float, list[float]]] = {}

@@ -45,13 +45,13 @@ def train(config: Config | Sequence[str], run_dir: str | Path | None = None, **o
     """
     from skiplight.config.compose import compose
     from skiplight.config.schema import Config
-    from skiplight.report.run import present
+    from skiplight.report.run import show_finished_run
     from skiplight.training import fit
     from skiplight.training.run_folder import default_run_dir
 
     config = config if isinstance(config, Config) else compose(config)
     folder = Path(run_dir or config.run_dir or default_run_dir(config))
-    return fit.train(config, folder, show=present, **options)
+    return fit.train(config, folder, show=show_finished_run, **options)
 
 
 def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
@@ -65,10 +65,10 @@ def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
         RunError: there is no such run, it is finished or being trained, or it is damaged.
         Stopped: a signal asked it to stop.
     """
-    from skiplight.report.run import present
+    from skiplight.report.run import show_finished_run
     from skiplight.training import fit
 
-    return fit.resume(Path(run_dir), show=present, **options)
+    return fit.resume(Path(run_dir), show=show_finished_run, **options)
 
 
 def compare(overrides: Sequence[str], run_dir: str | Path) -> list[TrialResult]:

@@ -10,8 +10,8 @@ import yaml
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
-from skiplight.config.schema import ABOVE_RUNS, Config, StudyConfig
-from skiplight.config.validate import describe_options, load, options, save, validate
+from skiplight.config.schema import EXPERIMENT_GROUPS, Config, StudyConfig
+from skiplight.config.validate import describe_options, iterate_options, load, save, validate
 from skiplight.errors import ConfigError
 
 
@@ -56,6 +56,10 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("data=vitl", "vital"),
         ("nonsense", "name=value"),
         ("evaluation.words=[é]", "quoted for Hydra"),
+        ("model.start=run", "`model.start` is no option any more: give `model.init_from`"),
+        ("evaluation.hits=[a]", "`evaluation.hits` is no option any more: give `evaluation.hit_rate`"),
+        ("distributed.every=5", "give `distributed.bytes_per_token`"),
+        ("data=planted", "`data=planted` is no choice any more: give `data=synthetic_sessions`"),
         ("seed=-1", "`seed=-1` is out of range"),
     ],
 )
@@ -67,9 +71,9 @@ def test_a_wrong_option_is_an_error_that_says_what_is_right(override: str, messa
 
 def test_every_option_has_a_line_of_help_and_a_default_in_its_range() -> None:
     validate(Config())
-    for name, field in options():
+    for name, field in iterate_options():
         assert field.metadata["help"], name
-    assert len(list(describe_options())) == len(list(options())) > 30
+    assert len(list(describe_options())) == len(list(iterate_options())) > 30
 
 
 def test_a_saved_config_comes_back(tmp_path: Path) -> None:
@@ -77,7 +81,7 @@ def test_a_saved_config_comes_back(tmp_path: Path) -> None:
     save(config, tmp_path / "config.yaml")
     assert load(tmp_path / "config.yaml") == config
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
-    assert saved == {name: value for name, value in dataclasses.asdict(config).items() if name not in ABOVE_RUNS}
+    assert saved == {name: value for name, value in dataclasses.asdict(config).items() if name not in EXPERIMENT_GROUPS}
 
 
 def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path: Path) -> None:

@@ -10,12 +10,12 @@ from skiplight.corpus.sources.text_chunks import read_blocks
 from skiplight.corpus.store.segments import (
     RUN_TOKENS,
     SEGMENT_TOKENS,
+    HeldoutChunks,
     RunCutter,
-    Runs,
     SegmentCutter,
     held_out,
 )
-from skiplight.corpus.text.documents import Documents, batches, pieces
+from skiplight.corpus.text.documents import Documents, batches, split_documents
 
 TEXTS = st.lists(st.text("aé字 \n\t", max_size=40), max_size=8)
 
@@ -26,7 +26,7 @@ def test_pieces_joined_are_the_texts(texts: list[str], limit: int, wide: bool, s
     keys = np.arange(len(array)) * 7
     joined: dict[int, str] = {}
     words: dict[int, list[str]] = {}
-    for part in pieces(keys, array, limit):
+    for part in split_documents(keys, array, limit):
         assert part.texts.type == pa.string()
         for key, text in zip(part.keys.tolist(), part.texts.to_pylist(), strict=True):
             joined[key] = joined.get(key, "") + text
@@ -37,7 +37,7 @@ def test_pieces_joined_are_the_texts(texts: list[str], limit: int, wide: bool, s
 
 def test_pieces_are_no_longer_than_they_must_be() -> None:
     text = " ".join(["word"] * 10_000)
-    parts = list(pieces(np.array([3]), pa.array([text]), 1000))
+    parts = list(split_documents(np.array([3]), pa.array([text]), 1000))
     assert max(part.texts.nbytes for part in parts) < 1100
     assert {key for part in parts for key in part.keys.tolist()} == {3}
 
@@ -137,7 +137,7 @@ def test_nothing_is_cut_from_nothing() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     runs = RunCutter().cut(nothing, nothing)
     assert len(runs.raw) == 0
-    train, held = SegmentCutter().cut(Runs(nothing, nothing, nothing), nothing, nothing.astype(bool))
+    train, held = SegmentCutter().cut(HeldoutChunks(nothing, nothing, nothing), nothing, nothing.astype(bool))
     assert len(train.begin) == len(held.begin) == 0
 
 

@@ -19,7 +19,7 @@ from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.errors import RunError
 from skiplight.evaluation.heldout import heldout_pairs
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import permutation
 from skiplight.sampling.windows import WindowSampler
 
@@ -39,14 +39,14 @@ def data_module(text: TokenStore | TokenStream, block_tokens: int = 2000, **opti
     return SkipGramDataModule(text, sampler(text), block_tokens=block_tokens, **options)
 
 
-def windows_of(data: SkipGramDataModule, blocks: list[Block]) -> Counter:
+def windows_of(data: SkipGramDataModule, blocks: list[TokenBlock]) -> Counter:
     return sum((examples(data.windows(block)) for block in blocks), Counter())
 
 
-def same(left: Block, right: Block) -> bool:
+def same(left: TokenBlock, right: TokenBlock) -> bool:
     return all(
         torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
-        for a, b in ((getattr(left, f.name), getattr(right, f.name)) for f in dataclasses.fields(Block))
+        for a, b in ((getattr(left, f.name), getattr(right, f.name)) for f in dataclasses.fields(TokenBlock))
     )
 
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 
 from skiplight.data.prefetch import AHEAD, prefetched
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def counted(stop: int, read: list[int], fail: bool = False) -> Iterator[Block]:
+def counted(stop: int, read: list[int], fail: bool = False) -> Iterator[TokenBlock]:
     for i in range(stop):
         read.append(i)
-        yield Block.of([[i, i + 1], [i]], epoch=i)
+        yield TokenBlock.of([[i, i + 1], [i]], epoch=i)
     if fail:
         raise OSError("the disk is gone")
 

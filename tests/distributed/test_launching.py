@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from skiplight.distributed.rank import Place
+from skiplight.distributed.rank import RankInfo
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
 from tests.support.runs import apart, command, metrics, newest_step, own_environment, train_arguments
@@ -36,7 +36,7 @@ def undisturbed(folder: Path) -> Path:
     return folder / "whole"
 
 
-@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])
 def test_a_killed_rank_takes_the_other_down_and_the_run_goes_on(folder: Path, undisturbed: Path, rank: int) -> None:
     run = folder / f"killed-{rank}"
     process = start(on_two(folder, run, "trainer.max_epochs=12", "checkpoint.every=0.02"))
@@ -202,9 +202,9 @@ def test_a_local_rank_left_by_another_training_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert Place.of(devices=2, num_nodes=1).world == 2
+    assert RankInfo.of(devices=2, num_nodes=1).world == 2
     assert "LOCAL_RANK=0 is set" in caplog.text
     caplog.clear()
     monkeypatch.setenv("WORLD_SIZE", "2")  # as whoever starts the ranks sets it
-    assert Place.of(devices=2, num_nodes=1).world == 2
+    assert RankInfo.of(devices=2, num_nodes=1).world == 2
     assert not caplog.text

@@ -26,7 +26,7 @@ from skiplight.distributed.reconciliation import (
     sum_scale,
 )
 from skiplight.errors import DataError
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from tests.support.texts import prepared, write_texts
 
@@ -113,7 +113,7 @@ def test_tables_that_are_not_finite_leave_the_curvature_as_it_was() -> None:
 def a_reconciler(counts: np.ndarray, **given: Any) -> Reconciler:
     sampler = WindowSampler(counts, **{name: given.pop(name) for name in ("subsample", "exponent") if name in given})
     text = np.random.default_rng(0).choice(len(counts), 5000, p=counts / counts.sum()).tolist()
-    return Reconciler(sampler, Sample.of(sampler, [Block.of([text])]), **given)
+    return Reconciler(sampler, Sample.of(sampler, [TokenBlock.of([text])]), **given)
 
 
 def test_an_exchange_after_which_the_loss_would_rise_is_made_with_caution() -> None:
@@ -142,15 +142,15 @@ def test_an_exchange_after_which_the_loss_would_rise_is_made_with_caution() -> N
 
 def test_a_sample_has_the_pairs_and_the_noise_of_the_text() -> None:
     sampler = WindowSampler(np.array([5, 4, 3, 2, 1]), subsample=0, negatives=3, window=2)
-    windows = sampler(Block.of([[0, 1, 2, 3, 4, 0, 1]]))
-    sample = Sample.of(sampler, [Block.of([[0, 1, 2, 3, 4, 0, 1]])])
+    windows = sampler(TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]]))
+    sample = Sample.of(sampler, [TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]])])
     assert len(sample.signs) == windows.pairs + int(windows.mask[windows.window_of_pair()].sum())
     observed = sample.signs > 0
     found = Counter(zip(sample.inputs[observed].tolist(), sample.outputs[observed].tolist(), strict=True))
     targets = windows.target[windows.window_of_pair()]
     assert found == Counter(zip(windows.inputs.tolist(), targets.tolist(), strict=True))
     with pytest.raises(DataError, match="documents of one word"):
-        Sample.of(sampler, [Block.of([[1], [2]])])
+        Sample.of(sampler, [TokenBlock.of([[1], [2]])])
 
 
 @given(

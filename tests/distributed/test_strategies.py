@@ -15,7 +15,7 @@ import torch
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.engines.base import StepResult
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.training.module import SkipGramModule
 from tests.support.program import CASES, MACHINES, Case, parts
 from tests.support.texts import write_texts
@@ -142,10 +142,10 @@ def test_machines_see_every_token_once_and_end_with_the_same_tables(
     assert together < alone + 0.05 * (begin - alone)
 
 
-def merged(blocks: list[Block]) -> Block:
+def merged(blocks: list[TokenBlock]) -> TokenBlock:
     """One block of the segments of several."""
     ends = torch.cat([block.segments.diff() for block in blocks]).cumsum(0)
-    return Block(
+    return TokenBlock(
         ids=torch.cat([block.ids for block in blocks]),
         segments=torch.cat([torch.zeros(1, dtype=torch.int64), ends]),
         document=torch.cat([block.document for block in blocks]),
@@ -155,7 +155,7 @@ def merged(blocks: list[Block]) -> Block:
 
 
 def step_on(
-    module: SkipGramModule, data: SkipGramDataModule, optimizer: torch.optim.Optimizer, block: Block
+    module: SkipGramModule, data: SkipGramDataModule, optimizer: torch.optim.Optimizer, block: TokenBlock
 ) -> StepResult:
     """One step of one process on a block, by hand."""
     windows = data.windows(block)

@@ -19,7 +19,7 @@ from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.engines.in_flight import in_flight_gradients, step_scale
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([500, 200, 100, 50, 20, 10, 5, 2])
@@ -74,7 +74,7 @@ TEXTS = st.lists(st.lists(st.integers(0, 7), max_size=50), min_size=1, max_size=
 def test_tables_are_those_of_the_reference(special, options, texts, epoch, lr) -> None:
     dim, negatives, shared = special
     sampler = a_sampler(negatives, shared, **options)
-    block = Block.of(texts, epoch)
+    block = TokenBlock.of(texts, epoch)
     block.start += 12345
     windows = sampler(block)
     tables, expected = some_tables(dim), some_tables(dim)
@@ -97,7 +97,7 @@ def test_tables_are_those_of_the_reference(special, options, texts, epoch, lr) -
 def test_rows_that_other_workers_move_too_take_shorter_steps(special, options, texts, workers, lr) -> None:
     dim, negatives, shared = special
     sampler = a_sampler(negatives, shared, **options)
-    block, in_flight = Block.of(texts), in_flight_gradients(sampler, resident=True)
+    block, in_flight = TokenBlock.of(texts), in_flight_gradients(sampler, resident=True)
     windows = sampler(block)
     tables, expected = some_tables(dim), some_tables(dim)
 
@@ -120,7 +120,7 @@ def test_as_many_workers_as_threads_or_more() -> None:
 
 
 def test_what_shortened_steps_leave_out_is_summed_over_steps() -> None:
-    block = Block.of([[0, 1, 2, 3, 4, 5, 6, 7] * 20])
+    block = TokenBlock.of([[0, 1, 2, 3, 4, 5, 6, 7] * 20])
     engine = fused(some_tables(20), a_sampler(), workers=30)
     engine.step(block, 0.05, 0.03)
     engine.step(block, 0.03, 0.01)
@@ -139,7 +139,7 @@ def test_what_shortened_steps_leave_out_is_summed_over_steps() -> None:
 
 def test_the_rate_falls_token_by_token() -> None:
     sampler = a_sampler(window=2)
-    block = Block.of([[3, 1, 2], [5, 0, 1, 2, 4]])
+    block = TokenBlock.of([[3, 1, 2], [5, 0, 1, 2, 4]])
     tables, expected = some_tables(20), some_tables(20)
     lrs = np.linspace(0.08, 0.0, 8, endpoint=False).tolist()
     one_window_a_step(expected, sampler(block), lrs)
@@ -149,12 +149,12 @@ def test_the_rate_falls_token_by_token() -> None:
 
 def test_segments_far_longer_than_a_stores_are_taken() -> None:
     sampler = a_sampler(window=1, subsample=0.01)
-    block = Block.of([np.random.default_rng(0).choice(8, 5000).tolist()])
+    block = TokenBlock.of([np.random.default_rng(0).choice(8, 5000).tolist()])
     assert fused(some_tables(20), sampler).step(block, 1e-3, 1e-3).pairs == sampler(block).pairs
 
 
 def test_one_thread_repeats_bit_for_bit() -> None:
-    sampler, block = a_sampler(), Block.of([[0, 1, 2, 3, 4, 5, 6, 7] * 20] * 5)
+    sampler, block = a_sampler(), TokenBlock.of([[0, 1, 2, 3, 4, 5, 6, 7] * 20] * 5)
     runs = []
     for _ in range(2):
         tables = some_tables(20)
@@ -165,7 +165,7 @@ def test_one_thread_repeats_bit_for_bit() -> None:
 
 @pytest.mark.parametrize("threads", [2, 3, 40])
 def test_threads_share_a_block_out_and_nothing_is_left(threads: int) -> None:
-    sampler, block = a_sampler(), Block.of([[0, 1, 2, 3, 4, 5, 6, 7] * n for n in (9, 1, 0, 30, 5, 2)])
+    sampler, block = a_sampler(), TokenBlock.of([[0, 1, 2, 3, 4, 5, 6, 7] * n for n in (9, 1, 0, 30, 5, 2)])
     # At a rate of zero the order of updates, which threads leave open, cannot matter: sums are equal but for rounding.
     tables = some_tables(20)
     alone = fused(some_tables(20), sampler).step(block, 0.0, 0.0)
@@ -186,7 +186,7 @@ def test_sigmoid_and_loss_are_exact_and_do_not_saturate(score: float) -> None:
         tables.input.weight.zero_()
         tables.input.weight[1, 0] = score
         tables.output.weight[0, :2] = 1.0
-    result = fused(tables, sampler).step(Block.of([[0, 1]]), 1.0, 1.0)
+    result = fused(tables, sampler).step(TokenBlock.of([[0, 1]]), 1.0, 1.0)
     sigmoid = math.exp(-max(score, 0.0)) / (1 + math.exp(-abs(score)))
     if score < 80:
         assert float(tables.input.weight[1, 1].detach()) == pytest.approx(sigmoid, rel=1e-5)
@@ -199,14 +199,14 @@ def test_not_a_number_is_seen() -> None:
     tables = some_tables(20)
     with torch.no_grad():
         tables.input.weight[1, 3] = math.nan
-    assert math.isnan(float(fused(tables, a_sampler()).step(Block.of([[0, 1, 2]]), 0.1, 0.1).loss_sum))
+    assert math.isnan(float(fused(tables, a_sampler()).step(TokenBlock.of([[0, 1, 2]]), 0.1, 0.1).loss_sum))
 
 
 def test_empty_blocks_do_nothing() -> None:
     tables, expected = some_tables(20), some_tables(20)
     engine = fused(tables, a_sampler(), threads=2)
     for texts in ([], [[]], [[1]], [[], [2], []]):
-        result = engine.step(Block.of(texts), 0.1, 0.1)
+        result = engine.step(TokenBlock.of(texts), 0.1, 0.1)
         assert (result.loss_sum, result.pairs) == (0, 0)
     for got, want in zip(tables.parameters(), expected.parameters(), strict=True):
         assert torch.equal(got, want)

@@ -15,7 +15,7 @@ from skiplight.engines import fused_gpu, in_flight
 from skiplight.engines.fused_gpu import FusedGpuEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 
@@ -44,10 +44,10 @@ def fused(tables: Tables, sampler: WindowSampler, programs: int = 2) -> FusedGpu
     return FusedGpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, programs)
 
 
-def a_text(*lengths: int, words: int = WORDS) -> Block:
+def a_text(*lengths: int, words: int = WORDS) -> TokenBlock:
     """Documents in which no word comes twice, so that windows meet no row of the inputs at the same time."""
     rng = np.random.default_rng(0)
-    return Block.of([rng.permutation(words)[:length].tolist() for length in lengths]).to(DEVICE)
+    return TokenBlock.of([rng.permutation(words)[:length].tolist() for length in lengths]).to(DEVICE)
 
 
 def assert_moved_alike(tables: Tables, expected: Tables, dim: int) -> None:
@@ -95,7 +95,7 @@ def test_one_window_is_one_update_with_repeated_words(shared: str, monkeypatch: 
     # token's window is left, since the rate is zero at the others.
     monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if shared == "window" else 0)
     sampler = a_sampler(4, window=3, negatives=5, shared=shared, exclude="none")
-    block = Block.of([[0, 1, 2, 0, 1, 0, 3]]).to(DEVICE)
+    block = TokenBlock.of([[0, 1, 2, 0, 1, 0, 3]]).to(DEVICE)
     windows = sampler(block)
     tables, expected = some_tables(20, 4), some_tables(20, 4)
     lrs = [0.0] * 7
@@ -112,7 +112,7 @@ def only_fourth(engine: FusedGpuEngine) -> None:
     """Has the engine think that no other kept token of a block has a window."""
     centres_of = engine.device_sampler.centres
 
-    def centres(block: Block):
+    def centres(block: TokenBlock):
         found = centres_of(block)
         for side in (found.left, found.right):
             side[:3], side[4:] = 0, 0
@@ -172,7 +172,7 @@ def test_sigmoid_and_loss_are_exact_and_do_not_saturate(score: float) -> None:
         tables.output.weight.zero_()
         tables.input.weight[1, 0] = score
         tables.output.weight[0, :2] = 1.0
-    result = fused(tables, sampler, programs=1).step(Block.of([[0, 1]]).to(DEVICE), 1.0, 1.0)
+    result = fused(tables, sampler, programs=1).step(TokenBlock.of([[0, 1]]).to(DEVICE), 1.0, 1.0)
     sigmoid = math.exp(-max(score, 0.0)) / (1 + math.exp(-abs(score)))
     assert float(tables.input.weight[1, 1].detach()) == pytest.approx(sigmoid, rel=1e-3, abs=1e-30)
     softplus = max(-score, 0.0) + math.log1p(math.exp(-abs(score)))
@@ -183,7 +183,7 @@ def test_not_a_number_is_seen() -> None:
     tables = some_tables(20)
     with torch.no_grad():
         tables.input.weight[1, 3] = math.nan
-    result = fused(tables, a_sampler()).step(Block.of([[0, 1, 2]]).to(DEVICE), 0.1, 0.1)
+    result = fused(tables, a_sampler()).step(TokenBlock.of([[0, 1, 2]]).to(DEVICE), 0.1, 0.1)
     assert math.isnan(float(result.loss_sum))
 
 
@@ -191,7 +191,7 @@ def test_empty_blocks_do_nothing() -> None:
     tables = some_tables(20)
     engine = fused(tables, a_sampler())
     for texts in ([], [[]], [[1]], [[], [2], []]):
-        result = engine.step(Block.of(texts).to(DEVICE), 0.1, 0.1)
+        result = engine.step(TokenBlock.of(texts).to(DEVICE), 0.1, 0.1)
         assert (float(result.loss_sum), int(result.pairs)) == (0, 0)
     for got, want in zip(tables.parameters(), some_tables(20).parameters(), strict=True):
         assert torch.equal(got, want)
@@ -229,7 +229,7 @@ def test_words_that_repeat_learn_as_in_the_reference_in_the_mean() -> None:
         losses[kind] = []
         engine = fused(tables, sampler, programs=3)
         for epoch in range(3):
-            block = Block.of(texts, epoch).to(DEVICE)
+            block = TokenBlock.of(texts, epoch).to(DEVICE)
             windows = sampler(block)
             if kind == "fused":
                 losses[kind].append(float(engine.step(block, 0.1, 0.1).loss_sum))

@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 
 from skiplight.engines import in_flight
 from skiplight.engines.in_flight import StepScales, in_flight_gradients, shortened_share, step_scale
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/emulate_threads.py"
@@ -63,7 +63,7 @@ def test_expected_gradients_are_those_of_the_windows() -> None:
     rng = np.random.default_rng(0)
     text = [rng.choice(6, 5000, p=[0.4, 0.25, 0.15, 0.1, 0.06, 0.04]).tolist() for _ in range(4)]
     sampler = WindowSampler(np.bincount(np.concatenate(text)), window=3, negatives=4, subsample=0.05, exclude="none")
-    windows = sampler(Block.of(text))
+    windows = sampler(TokenBlock.of(text))
     inputs, outputs = windows.pairs * 5, windows.pairs * 5
     for (gradients, _, _), made in zip(
         StepScales(sampler, True, 3).shortened(20_000, 0.1).values(), (inputs, outputs), strict=True

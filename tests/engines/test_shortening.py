@@ -19,7 +19,7 @@ from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.shortening import TABLES, Shortening
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.stability import expected_gradients, share_left_out
 
@@ -54,7 +54,7 @@ def test_the_autograd_engine_counts_what_it_leaves_out(name: str, sparse: bool) 
     gradients, left_out, rows = (dict.fromkeys(TABLES, 0.0) for _ in range(3))
     rng = np.random.default_rng(1)
     for size in (2000, 20, 1000):
-        windows = sampler(Block.of([rng.choice(len(COUNTS), size, p=COUNTS / COUNTS.sum()).tolist()]))
+        windows = sampler(TokenBlock.of([rng.choice(len(COUNTS), size, p=COUNTS / COUNTS.sum()).tolist()]))
         engine.optimizer.zero_grad()
         engine.step(windows, lr, lr).loss.backward()
         engine.prepare_step(engine.gradient_counts(windows))
@@ -77,7 +77,7 @@ def test_the_share_is_expected_from_the_counts_of_the_words(name: str) -> None:
     tables = Tables(len(COUNTS), 1, objective.output_rows(len(COUNTS)))
     text = np.random.default_rng(3).choice(len(COUNTS), tokens, p=COUNTS / COUNTS.sum()).tolist()
     expected = expected_gradients(sampler, COUNTS, objective, tables, tokens)
-    for table, counts in zip(TABLES, objective.gradients(tables, sampler(Block.of([text]))), strict=True):
+    for table, counts in zip(TABLES, objective.gradients(tables, sampler(TokenBlock.of([text]))), strict=True):
         share = share_left_out(counts.double().numpy(), 4 / lr)
         assert share > 0.05
         assert share_left_out(expected[table], 4 / lr) == pytest.approx(share, rel=0.05)

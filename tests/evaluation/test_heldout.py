@@ -19,7 +19,7 @@ from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs, u
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.tracking import Tracking
@@ -32,7 +32,7 @@ def sampler(**options) -> WindowSampler:
 
 
 def test_pairs_have_the_weight_with_which_training_sees_them() -> None:
-    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0]])], sampler(), 10**6)
+    pairs = heldout_pairs([TokenBlock.of([[0, 1, 2, 3, 0]])], sampler(), 10**6)
     expected: Counter = Counter()
     text = [0, 1, 2, 3, 0]
     for c, centre in enumerate(text):
@@ -48,10 +48,10 @@ def test_pairs_have_the_weight_with_which_training_sees_them() -> None:
 
 def test_training_sees_the_pairs_as_often_in_the_mean() -> None:
     text = np.random.default_rng(0).integers(0, 4, 400).tolist()
-    pairs = heldout_pairs([Block.of([text])], sampler(), 10**6)
+    pairs = heldout_pairs([TokenBlock.of([text])], sampler(), 10**6)
     seen = np.zeros((4, 4))
     for epoch in range(200):
-        windows = sampler()(Block.of([text], epoch))
+        windows = sampler()(TokenBlock.of([text], epoch))
         np.add.at(seen, (windows.inputs.numpy(), windows.target[windows.window_of_pair()].numpy()), 1 / 200)
     weighted = np.zeros((4, 4))
     np.add.at(weighted, (pairs.inputs.numpy(), pairs.outputs.numpy()), pairs.weights.numpy())
@@ -86,7 +86,7 @@ def test_it_is_the_mean_of_log_prob_for_every_objective(name: str, scale: float)
     tables = Tables(4, 6, objective.output_rows(4), bias=objective.unigram_bias(COUNTS))
     for table in (tables.input, tables.output):
         torch.nn.init.normal_(table.weight, std=math.sqrt(scale))
-    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
+    pairs = heldout_pairs([TokenBlock.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
     log_prob = objective.log_prob(tables, pairs.inputs)[torch.arange(len(pairs.inputs)), pairs.outputs].double()
     expected = -(log_prob * pairs.weights).sum() / pairs.weights.sum()
     assert heldout(objective, tables, pairs).loss == pytest.approx(float(expected.detach()), rel=1e-5)
@@ -94,7 +94,7 @@ def test_it_is_the_mean_of_log_prob_for_every_objective(name: str, scale: float)
 
 def test_untrained_tables_are_as_good_as_the_noise_distribution() -> None:
     # Outputs begin at zero, so the corrected likelihood is P_n itself; without the correction it would be 1/V.
-    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
+    pairs = heldout_pairs([TokenBlock.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
     p = COUNTS / COUNTS.sum()
     expected = -(pairs.weights * torch.from_numpy(np.log(p))[pairs.outputs]).sum() / pairs.weights.sum()
     assert heldout(NegativeSampling(p), Tables(4, 3), pairs).loss == pytest.approx(float(expected), rel=1e-5)
@@ -102,7 +102,7 @@ def test_untrained_tables_are_as_good_as_the_noise_distribution() -> None:
 
 @pytest.mark.parametrize(("size", "said"), [(1.0, None), (30.0, r"\d nats a pair"), (float("nan"), "nan nats a pair")])
 def test_a_loss_without_a_perplexity_is_an_error(size: float, said: str | None) -> None:
-    pairs = heldout_pairs([Block.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
+    pairs = heldout_pairs([TokenBlock.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
     tables = Tables(4, 3)
     for table, row in ((tables.input, 0), (tables.output, 3)):
         torch.nn.init.zeros_(table.weight)
@@ -116,7 +116,7 @@ def test_a_loss_without_a_perplexity_is_an_error(size: float, said: str | None) 
 
 
 def test_where_a_word_has_no_frequency_the_unigram_model_is_infinitely_bad() -> None:
-    pairs = heldout_pairs([Block.of([[0, 1, 2, 3]])], sampler(), 10**6)
+    pairs = heldout_pairs([TokenBlock.of([[0, 1, 2, 3]])], sampler(), 10**6)
     with np.errstate(divide="ignore"):
         assert unigram(pairs, np.array([1.0, 1.0, 1.0, 0.0])).perplexity == math.inf
 
@@ -127,7 +127,7 @@ def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(
     with torch.no_grad():
         module.tables.input.weight.fill_(30.0)
         module.tables.output.weight[:50] = 30.0
-    options = {"every": None, "similarity": [], "analogy": [], "hits": [], "words": [], "restrict_vocabulary": 9}
+    options = {"every": None, "similarity": [], "analogy": [], "hit_rate": [], "words": [], "restrict_vocabulary": 9}
     evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), pairs=500, **options)  # type: ignore[arg-type]
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=-1, callbacks=[evaluation], logger=False, enable_checkpointing=False,
@@ -139,7 +139,7 @@ def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(
 
 
 def test_a_limit_takes_a_draw_that_does_not_depend_on_the_seed() -> None:
-    block = Block.of([np.random.default_rng(1).integers(0, 4, 300).tolist()])
+    block = TokenBlock.of([np.random.default_rng(1).integers(0, 4, 300).tolist()])
     few, again = (heldout_pairs([block], sampler(seed=seed, subsample=0.1), 50) for seed in (1, 2))
     assert len(few.inputs) == 50
     assert torch.equal(few.inputs, again.inputs)
@@ -147,6 +147,6 @@ def test_a_limit_takes_a_draw_that_does_not_depend_on_the_seed() -> None:
 
 
 def test_no_held_out_text_is_an_error_that_names_the_option() -> None:
-    for blocks in ([], [Block.of([[1]])]):
+    for blocks in ([], [TokenBlock.of([[1]])]):
         with pytest.raises(EvaluationError, match=r"data\.heldout"):
             heldout_pairs(blocks, sampler(), 100)

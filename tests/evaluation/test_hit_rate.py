@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from skiplight.corpus.sources.synthetic_sessions import make_sessions, planted
+from skiplight.corpus.sources.synthetic_sessions import make_sessions, write_synthetic_sessions
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.hit_rate import hits
+from skiplight.evaluation.hit_rate import hit_rate
 from skiplight.vectors.word_vectors import WordVectors
 
 
@@ -22,18 +22,18 @@ def test_the_hidden_item_is_among_the_ten_nearest_or_not(tmp_path: Path) -> None
     vectors = WordVectors(Vocabulary([f"i{n}" for n in range(40)], range(99, 59, -1)), table)
     path = tmp_path / "sequences.txt"
     path.write_text("i20 i21 i22\ni20 i21 i39\ni20 i5\ni20 unknown\nunknown i20\ni1 i2 i1\n")
-    result = hits(vectors, path)
+    result = hit_rate(vectors, path)
     assert result.questions == 3
     assert result.score == pytest.approx(1 / 3), "i22 is near, i39 and i5 are not"
     assert result.popularity == pytest.approx(1 / 3), "i5 is among the ten most frequent"
     assert result.oov == pytest.approx(1 / 2)
     path.write_text("unknown i20\n")
     with pytest.raises(EvaluationError, match="not one of 1 sequences"):
-        hits(vectors, path)
+        hit_rate(vectors, path)
 
 
 def test_planted_sessions_stay_in_a_department_and_hide_their_last_item(tmp_path: Path) -> None:
-    text, asked = (path.read_text().splitlines() for path in planted(tmp_path))
+    text, asked = (path.read_text().splitlines() for path in write_synthetic_sessions(tmp_path))
     assert len(text) == len(asked) == 8_000
     assert all(whole.rsplit(" ", 1)[0] == shown for shown, whole in zip(text, asked, strict=True))
     assert asked[0].split() == [f"item-{item}" for item in make_sessions()[0]]

@@ -13,7 +13,7 @@ from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.objectives.nce import NCE
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.objectives.sampled_softmax import SampledSoftmax
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 
 NOISE = np.array([0.4, 0.3, 0.2, 0.1])
@@ -36,7 +36,7 @@ def pairs(targets: list[int], negatives: list[list[int]]) -> Windows:
     return Windows(
         torch.zeros(len(targets), dtype=torch.int32), torch.arange(len(targets) + 1),
         torch.tensor(targets, dtype=torch.int32), rows, torch.ones_like(rows, dtype=torch.bool),
-        Block.of([]),
+        TokenBlock.of([]),
     )  # fmt: skip
 
 
@@ -140,7 +140,7 @@ class TestNegativeSamplingOnAText:
             shared="pair",
             exclude=exclude,  # type: ignore[arg-type]
         )
-        windows = sampler(Block.of([text.tolist()]))
+        windows = sampler(TokenBlock.of([text.tolist()]))
         # The same loss from 25 kinds of pairs and as many of negatives, weighted: an objective sums over both.
         targets = windows.target[windows.window_of_pair()].long()
         observed = torch.bincount(windows.inputs * 5 + targets, minlength=25).double().view(5, 5)

@@ -10,7 +10,7 @@ import torch
 
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([30, 20, 10, 5, 5])
@@ -31,7 +31,7 @@ def by_the_formula(tables: Tables, windows) -> float:
 
 def some_windows(shared: str, exclude: str = "window"):
     sampler = WindowSampler(COUNTS, window=3, subsample=0, negatives=3, shared=shared, exclude=exclude, seed=4)  # type: ignore[arg-type]
-    return sampler, sampler(Block.of([[0, 1, 2, 0, 4, 3, 1], [2, 2, 1]]))
+    return sampler, sampler(TokenBlock.of([[0, 1, 2, 0, 4, 3, 1], [2, 2, 1]]))
 
 
 @pytest.mark.parametrize("shared", ["window", "pair"])

@@ -9,7 +9,7 @@ import torch
 from skiplight.config.schema import OBJECTIVES as NAMES
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 
 COUNTS = np.array([30, 20, 10, 5, 5])
@@ -20,7 +20,7 @@ CASES = [
     for bias in (False, True)
     if shared == "window" or OBJECTIVES[name].needs_noise
 ]
-BLOCK = Block.of([[0, 1, 2, 0, 4, 3, 1], [2, 2, 1]])
+BLOCK = TokenBlock.of([[0, 1, 2, 0, 4, 3, 1], [2, 2, 1]])
 
 
 def some_case(name: str, shared: str, exclude: str = "window", **options) -> tuple[Objective, Windows]:
@@ -102,7 +102,7 @@ def test_a_unigram_bias_alone_predicts_the_unigram_distribution(name: str) -> No
 def test_an_empty_block_has_no_loss(name: str) -> None:
     sampler = WindowSampler(COUNTS)
     objective = make_objective(name, COUNTS, sampler)
-    loss = objective.loss(some_tables(objective, False), sampler(Block.of([])))
+    loss = objective.loss(some_tables(objective, False), sampler(TokenBlock.of([])))
     assert (float(loss.sum), loss.pairs) == (0, 0)
 
 
@@ -135,7 +135,7 @@ def test_gradients_counts_the_rows_that_move(name: str, shared: str) -> None:
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_windows_read_the_other_way_round_are_the_same_pairs_with_sides_exchanged(name: str) -> None:
     objective, windows = some_case(name, "pair")
-    turned = windows.turned()
+    turned = windows.center_as_input()
     pairs = sorted(zip(windows.inputs.tolist(), windows.target[windows.window_of_pair()].tolist(), strict=True))
     assert sorted(zip(turned.target.tolist(), turned.inputs.tolist(), strict=True)) == pairs
     tables = some_tables(objective, False)

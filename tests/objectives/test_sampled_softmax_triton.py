@@ -8,12 +8,12 @@ import torch
 
 from skiplight.objectives.base import Tables
 from skiplight.objectives.sampled_softmax import SampledSoftmax
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 COUNTS = np.array([9, 7, 5, 3, 2, 1])
-BLOCK = Block.of([[0, 1, 2, 0, 4, 3, 1, 0, 5, 2], [2, 2, 1], [3, 0]])
+BLOCK = TokenBlock.of([[0, 1, 2, 0, 4, 3, 1, 0, 5, 2], [2, 2, 1], [3, 0]])
 
 
 def gradients(tables: Tables) -> list[torch.Tensor]:

@@ -19,9 +19,9 @@ from tests.support.browser import chromium, complaints, prefer, resize, visit
 from tests.support.runs import SMALL, train_arguments
 from tests.support.texts import write_texts
 
+from skiplight import compare
 from skiplight.cli import main
 from skiplight.evaluation.neighbors import neighbors
-from skiplight import compare
 from skiplight.vectors.word_vectors import WordVectors
 
 SECONDS = 2.0

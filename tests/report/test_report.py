@@ -17,7 +17,7 @@ from tests.support.texts import write_texts
 from skiplight.cli import main
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.report.run import one_of_many, present
+from skiplight.report.run import one_of_many, show_finished_run
 from skiplight.training.run_folder import RunFolder
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -83,12 +83,12 @@ def test_a_page_that_cannot_be_written_is_told_and_no_error(tmp_path: Path, capl
     run, vectors = finished(tmp_path)
     (run.report / "full").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
-        present(run, Config(), SUMMARY, vectors, None)
+        show_finished_run(run, Config(), SUMMARY, vectors, None)
     assert "the page is left out" in caplog.text
     assert str(run.report) in caplog.text
     run.report.joinpath("full").rmdir()
     run.report.rmdir()
-    present(run, Config(), SUMMARY, vectors, None)
+    show_finished_run(run, Config(), SUMMARY, vectors, None)
     assert shown(run.path)["map"]["words"] == ["a", "b", "c"]
 
 
@@ -98,7 +98,7 @@ def test_runs_of_which_there_are_many_make_no_page_of_their_own(tmp_path: Path, 
     assert not one_of_many(run.path)
     (run.path.parent / mark).touch()
     assert one_of_many(run.path)
-    present(run, Config(), SUMMARY, vectors, None)
+    show_finished_run(run, Config(), SUMMARY, vectors, None)
     assert not run.report.exists()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skiplight.sampling import draws_triton
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import mix64
 from skiplight.sampling.draws_torch import draw_negative, philox
 from skiplight.sampling.noise import NoiseDistribution
@@ -92,7 +92,7 @@ def test_negatives_are_torchs(seed: int, epoch: int, attempt: int) -> None:
     assert out.tolist() == expected.tolist()
 
 
-def listed(sampler: WindowSampler, block: Block, stretch: int) -> tuple[list, list, list]:
+def listed(sampler: WindowSampler, block: TokenBlock, stretch: int) -> tuple[list, list, list]:
     """Targets, inputs and rows of negatives (-1: none) as the device forms them, `stretch` centres at a time."""
     device_sampler = DeviceSampler(sampler, DEVICE)
     centres = device_sampler.centres(block.to(DEVICE))
@@ -137,7 +137,7 @@ def listed(sampler: WindowSampler, block: Block, stretch: int) -> tuple[list, li
 def test_windows_and_negatives_are_the_samplers(
     sampler: WindowSampler, texts: list[list[int]], epoch: int, stretch: int
 ) -> None:
-    block = Block.of(texts, epoch)
+    block = TokenBlock.of(texts, epoch)
     block.start += 12345
     windows = sampler(block)
     targets, inputs, negatives = listed(sampler, block, stretch)

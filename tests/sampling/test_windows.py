@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chisquare
 
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import Purpose, mix64
 from skiplight.sampling.draws_torch import draw
 from skiplight.sampling.windows import WindowSampler
@@ -33,7 +33,7 @@ samplers = st.builds(
 )
 
 
-def by_the_book(sampler: WindowSampler, block: Block) -> list[tuple[int, list[int]]]:
+def by_the_book(sampler: WindowSampler, block: TokenBlock) -> list[tuple[int, list[int]]]:
     """(centre, context words) of every window, by plain loops over plain lists."""
     out = []
     for s in range(len(block.start)):
@@ -70,7 +70,7 @@ def examples(windows: Windows) -> Counter:
 @settings(max_examples=60)
 @given(samplers, documents, st.integers(0, 3))
 def test_windows_are_those_of_the_book(sampler: WindowSampler, texts: list[list[int]], epoch: int) -> None:
-    block = Block.of(texts, epoch)
+    block = TokenBlock.of(texts, epoch)
     assert listed(sampler(block)) == by_the_book(sampler, block)
 
 
@@ -79,7 +79,7 @@ def test_windows_are_those_of_the_book(sampler: WindowSampler, texts: list[list[
 def test_compiled_windows_equal_the_tensor_reference(
     sampler: WindowSampler, texts: list[list[int]], epoch: int
 ) -> None:
-    block = Block.of(texts, epoch)
+    block = TokenBlock.of(texts, epoch)
     block.start += 12345
     compiled, reference = sampler(block), sampler.reference(block)
     for field in FIELDS:
@@ -91,13 +91,13 @@ def test_compiled_windows_equal_the_tensor_reference(
 def test_how_segments_are_cut_into_blocks_changes_nothing(
     sampler: WindowSampler, texts: list[list[int]], data: st.DataObject
 ) -> None:
-    whole = Block.of(texts)
+    whole = TokenBlock.of(texts)
     expected = examples(sampler(whole))
     cuts = sorted(data.draw(st.sets(st.integers(0, len(texts)))) | {0, len(texts)})
     got: Counter = Counter()
     for first, stop in itertools.pairwise(cuts):
         begin, end = int(whole.segments[first]), int(whole.segments[stop])
-        part = Block(
+        part = TokenBlock(
             whole.ids[begin:end],
             whole.segments[first : stop + 1] - begin,
             whole.document[first:stop],
@@ -110,7 +110,7 @@ def test_how_segments_are_cut_into_blocks_changes_nothing(
 @given(samplers, documents)
 @settings(max_examples=60)
 def test_excluded_negatives_are_masked_or_absent(sampler: WindowSampler, texts: list[list[int]]) -> None:
-    windows = sampler(Block.of(texts))
+    windows = sampler(TokenBlock.of(texts))
     window_of = windows.window_of_pair()
     for row, (negatives, mask) in enumerate(zip(windows.negatives.tolist(), windows.mask.tolist(), strict=True)):
         window = row if windows.shared else int(window_of[row])
@@ -124,7 +124,7 @@ def test_excluded_negatives_are_masked_or_absent(sampler: WindowSampler, texts: 
 
 def test_a_word_that_is_all_the_noise_is_masked() -> None:
     sampler = WindowSampler(np.array([1, 1]), window=1, subsample=0, negatives=3, exclude="window")
-    windows = sampler(Block.of([[0, 1]]))
+    windows = sampler(TokenBlock.of([[0, 1]]))
     assert len(windows.target) == 2
     assert not windows.mask.any()
 
@@ -132,7 +132,7 @@ def test_a_word_that_is_all_the_noise_is_masked() -> None:
 def test_windows_are_as_wide_as_they_should_be() -> None:
     # Six pairs a word on average at W = 5, not ten.
     sampler = WindowSampler(np.array([1, 1]), window=5, subsample=0)
-    windows = sampler(Block.of([[0, 1] * 10_000]))
+    windows = sampler(TokenBlock.of([[0, 1] * 10_000]))
     assert windows.pairs / len(windows.target) == pytest.approx(6, abs=0.05)
     sizes = np.bincount(windows.offsets.diff()[5:-5].numpy() // 2)[1:]
     assert chisquare(sizes).pvalue > 1e-4
@@ -145,7 +145,7 @@ def test_negatives_of_windows_have_the_noise_distribution(shared: str, exclude: 
     rng = np.random.default_rng(0)
     text = rng.choice(4, size=20_000, p=counts / 100).tolist()
     sampler = WindowSampler(counts, window=2, subsample=0, negatives=4, shared=shared, exclude=exclude)  # type: ignore[arg-type]
-    windows = sampler(Block.of([text]))
+    windows = sampler(TokenBlock.of([text]))
     target = windows.target if windows.shared else windows.target[windows.window_of_pair()]
     p = sampler.noise.probabilities
     for word in range(4):
@@ -162,13 +162,13 @@ def test_negatives_of_windows_have_the_noise_distribution(shared: str, exclude: 
 
 def test_every_slot_draws_for_itself() -> None:
     sampler = WindowSampler(np.ones(100_000, dtype=int), window=1, subsample=0, negatives=100, exclude="none")
-    windows = sampler(Block.of([[0, 1, 2]]))
+    windows = sampler(TokenBlock.of([[0, 1, 2]]))
     assert len(set(windows.negatives.flatten().tolist())) > 295
 
 
 def test_empty_blocks_give_empty_windows() -> None:
     sampler = WindowSampler(np.array([3, 2]))
-    for block in (Block.of([]), Block.of([[]]), Block.of([[1]])):
+    for block in (TokenBlock.of([]), TokenBlock.of([[]]), TokenBlock.of([[1]])):
         windows = sampler(block)
         assert windows.pairs == len(windows.target) == len(windows.negatives) == 0
         assert windows.offsets.tolist() == [0]
@@ -182,8 +182,8 @@ def test_with_the_centre_as_input_noise_excludes_the_target_of_each_pair_and_not
     counts = np.array([4, 3, 2, 1])
     text = np.random.default_rng(0).choice(4, 20_000, p=counts / counts.sum())
     sampler = WindowSampler(counts, window=2, subsample=0, exponent=1, shared=shared, input="centre")  # type: ignore[arg-type]
-    block = Block.of([text.tolist()])
-    windows = sampler(block) if compiled else sampler.turned(sampler.reference(block))
+    block = TokenBlock.of([text.tolist()])
+    windows = sampler(block) if compiled else sampler.center_as_input(sampler.reference(block))
     for i in range(4):
         for o in range(4):
             pairs = (windows.inputs == i) & (windows.target == o)

@@ -18,7 +18,7 @@ from torch.utils.data import DataLoader
 from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.training.module import SkipGramModule
 
 WORDS, DIM, TOKENS = 500, 4, 10
@@ -27,7 +27,7 @@ WORDS, DIM, TOKENS = 500, 4, 10
 def windows_of(words: list[int]) -> Windows:
     """A pair a word, of the word with itself, and the word behind it as the only negative."""
     target = torch.tensor(words, dtype=torch.int32)
-    block = Block.of([words])
+    block = TokenBlock.of([words])
     block.tokens = TOKENS
     negatives = target[:, None] + 1
     mask = torch.ones_like(negatives, dtype=torch.bool)

@@ -37,7 +37,7 @@ def rows(vectors: WordVectors, words: list[str]) -> torch.Tensor:
 
 def test_a_grown_vocabulary_keeps_old_rows_and_adds_counts(folder: Path) -> None:
     path = folder / "first" / "vectors" / "vocabulary.tsv"
-    options = [f"model.start={folder / 'first'}", f"vocabulary.path={path}", "vocabulary.grow=true"]
+    options = [f"model.init_from={folder / 'first'}", f"vocabulary.path={path}", "vocabulary.grow=true"]
     assert train(folder, "grown", *options) == 0
     first, grown = WordVectors.load(folder / "first"), WordVectors.load(folder / "grown")
     old, new = first.vocabulary, grown.vocabulary
@@ -53,7 +53,7 @@ def test_a_grown_vocabulary_keeps_old_rows_and_adds_counts(folder: Path) -> None
 
 def test_the_same_vocabulary_keeps_its_counts(folder: Path) -> None:
     path = folder / "first"  # the run's folder stands for the vocabulary in it
-    assert train(folder, "same", f"model.start={folder / 'first'}", f"vocabulary.path={path}") == 0
+    assert train(folder, "same", f"model.init_from={folder / 'first'}", f"vocabulary.path={path}") == 0
     first, same = WordVectors.load(folder / "first"), WordVectors.load(folder / "same")
     assert list(same.vocabulary) == list(first.vocabulary)
     assert same.vocabulary.counts.tolist() == first.vocabulary.counts.tolist()
@@ -62,7 +62,7 @@ def test_the_same_vocabulary_keeps_its_counts(folder: Path) -> None:
 
 def test_its_own_vocabulary_keeps_what_both_know(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO", "skiplight")
-    assert train(folder, "own", f"model.start={folder / 'first'}") == 0
+    assert train(folder, "own", f"model.init_from={folder / 'first'}") == 0
     first, own = WordVectors.load(folder / "first"), WordVectors.load(folder / "own")
     both = [word for word in own.vocabulary if word in first.vocabulary]
     torch.testing.assert_close(rows(own, both), rows(first, both), atol=1e-6, rtol=0)
@@ -72,9 +72,9 @@ def test_its_own_vocabulary_keeps_what_both_know(folder: Path, caplog: pytest.Lo
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["model.start=FIRST", "model.dim=8"], "give `model.dim=16`"),
-        (["model.start=/no/such/run"], "`model.start=/no/such/run`: no vectors in"),
-        (["model.start=/no/such/run", "data.path=/no/such/text"], "model.start"),  # asked before the text is read
+        (["model.init_from=FIRST", "model.dim=8"], "give `model.dim=16`"),
+        (["model.init_from=/no/such/run"], "`model.init_from=/no/such/run`: no vectors in"),
+        (["model.init_from=/no/such/run", "data.path=/no/such/text"], "model.init_from"),  # before the text
         (["vocabulary.grow=true"], "vocabulary.path"),
         (["vocabulary.path=FIRST/checkpoints"], "is a folder without a vocabulary: give a vocabulary.tsv"),
         (["vocabulary.grow=true", "vocabulary.path=FIRST/vectors/vocabulary.tsv", "data.streaming=true"], "streaming"),

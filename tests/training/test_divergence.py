@@ -101,7 +101,7 @@ def test_the_first_steps_of_adagrad_may_go_too_far(folder: Path, name: str) -> N
 
 def test_another_runs_vectors_may_know_worse_than_nothing(folder: Path) -> None:
     assert train(folder, "first", "trainer.max_epochs=3", "optim.lr=0.1") == 0
-    options = [f"model.start={folder / 'first'}", "noise.negatives=20", "optim.lr=1e-9", "trainer.max_epochs=1"]
+    options = [f"model.init_from={folder / 'first'}", "noise.negatives=20", "optim.lr=1e-9", "trainer.max_epochs=1"]
     assert train(folder, "second", *options, texts="tiny") == 0
 
 
@@ -134,8 +134,14 @@ def test_the_bound_is_the_loss_of_vectors_of_zero() -> None:
     assert unigram.mean == pytest.approx(-(p * np.log(p)).sum(), rel=0.05)
     spread = math.sqrt((p * np.log(p) ** 2).sum() - (p * np.log(p)).sum() ** 2)
     assert unigram.deviation == pytest.approx(spread, rel=0.5)
-    assert flat.bound(10**9) == pytest.approx(1.01 * math.log(len(COUNTS)), rel=1e-5)
-    assert unigram.bound(1) > unigram.bound(100) > unigram.bound(500) == unigram.bound(5000) > unigram.mean
+    assert flat.loss_bound(10**9) == pytest.approx(1.01 * math.log(len(COUNTS)), rel=1e-5)
+    assert (
+        unigram.loss_bound(1)
+        > unigram.loss_bound(100)
+        > unigram.loss_bound(500)
+        == unigram.loss_bound(5000)
+        > unigram.mean
+    )
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=40), st.integers(1, 60))
@@ -143,7 +149,7 @@ def test_only_a_loss_that_stays_above_the_bound_ends_a_run_before_its_end(above:
     sampler = WindowSampler(COUNTS)
     module, check = module_of("negative_sampling"), DivergenceCheck(sampler)
     check.blanks = _measure(module, sampler)
-    bound = check.bound(1000)
+    bound = check.loss_bound(1000)
     expected = next(
         (
             n

@@ -55,11 +55,14 @@ def check_overrides(overrides: Sequence[str]) -> None:
         if override.startswith("-"):
             raise ConfigError(f"`{override}` is no option of `skiplight train`: options are given as name=value")
         try:
-            name = parser.parse_override(override).key_or_group
+            parsed = parser.parse_override(override)
         except HydraException:
             raise ConfigError(
                 f"`{override}` cannot be read: options are given as name=value, and a value with special characters is "
                 "quoted for Hydra as well as for the shell, as in \"data.path='texts/ü*.txt'\""
             ) from None
+        name = parsed.key_or_group
+        if name in ("data", "data.source") and parsed.value() == "planted":
+            raise ConfigError(f"`{override}` is no choice any more: give `{name}=synthetic_sessions`")
         if name not in groups and not name.startswith("hydra"):
             check_names([name])

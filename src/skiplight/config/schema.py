@@ -33,7 +33,9 @@ def option(
 class DataConfig:
     """The text: where it is from, and how it becomes blocks of tokens."""
 
-    source: str = option("vital", "kind of source", choices=["vital", "hub", "files", "sequences", "planted"])
+    source: str = option(
+        "vital", "kind of source", choices=["vital", "hub", "files", "sequences", "synthetic_sessions"]
+    )
     name: str | None = option(None, "Hub data set, owner/name")
     config: str | None = option(None, "configuration (subset) of a Hub data set")
     split: str = option("train", "split of a Hub data set")
@@ -102,7 +104,7 @@ class ModelConfig:
         "output bias: none, log p(o), or learned from there; auto: as the objective is usually given it",
         choices=["auto", "none", "unigram", "learned"],
     )
-    start: str | None = option(None, "run whose vectors the words that it knows begin with")
+    init_from: str | None = option(None, "run whose vectors the words that it knows begin with")
 
 
 @dataclasses.dataclass
@@ -160,7 +162,9 @@ class EvaluationConfig:
         "word similarity sets: wordsim353, simlex999, or files (word, word, score)",
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
-    hits: list[str] = option([], "sequences whose last item is to be guessed, for a hit rate at 10: planted, or files")
+    hit_rate: list[str] = option(
+        [], "sequences whose last item is to be guessed, for a hit rate at 10: synthetic_sessions, or files"
+    )
     words: list[str] = option([], "words whose neighbours are shown")
     heldout_pairs: int = option(200_000, "held-out pairs for the perplexity, at most; 0: none", low=0)
     restrict_vocabulary: int = option(30_000, "analogies are answered among so many most frequent words", low=2)
@@ -253,5 +257,5 @@ class Config:
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
 
 
-ABOVE_RUNS = ("study", "compare")
+EXPERIMENT_GROUPS = ("study", "compare")
 """Groups of options of what makes several runs; the config.yaml of a run leaves them out."""

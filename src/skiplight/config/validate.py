@@ -16,11 +16,13 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skiplight.config.schema import ABOVE_RUNS, Config
+from skiplight.config.schema import EXPERIMENT_GROUPS, Config
 from skiplight.errors import ConfigError
 
 MAX_BYTES = 1 << 20
 RENAMED = {
+    "model.start": "give `model.init_from`",
+    "evaluation.hits": "give `evaluation.hit_rate`",
     "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token",
 }
 """Options that there were, and what took their place."""
@@ -29,12 +31,12 @@ MAX_DEPTH = 16
 """More than any run's config has."""
 
 
-def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
+def iterate_options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
     """Every option's dotted name and field, in the schema's order."""
     types = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         if dataclasses.is_dataclass(types[field.name]):
-            yield from options(types[field.name], f"{prefix}{field.name}.")
+            yield from iterate_options(types[field.name], f"{prefix}{field.name}.")
         else:
             yield f"{prefix}{field.name}", field
 
@@ -42,7 +44,7 @@ def options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, data
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
     """Every option's name, default, range and help, as text."""
     defaults = dataclasses.asdict(Config())
-    for name, field in options():
+    for name, field in iterate_options():
         value: Any = defaults
         for part in name.split("."):
             value = value[part]
@@ -64,7 +66,7 @@ def check_names(keys: Sequence[str]) -> None:
     Raises:
         ConfigError: for the first unknown name.
     """
-    known = {name for name, _ in options()} | {field.name for field in dataclasses.fields(Config)}
+    known = {name for name, _ in iterate_options()} | {field.name for field in dataclasses.fields(Config)}
     for key in keys:
         if key in RENAMED:
             raise ConfigError(f"`{key}` is no option any more: {RENAMED[key]}")
@@ -84,7 +86,7 @@ def validate(config: Config) -> None:
     Raises:
         ConfigError: naming the option, its value and what is allowed.
     """
-    for name, field in options():
+    for name, field in iterate_options():
         value: Any = config
         for part in name.split("."):
             value = getattr(value, part)
@@ -139,14 +141,14 @@ def _schema() -> DictConfig:
     return OmegaConf.structured(Config)
 
 
-def of_run(config: Config) -> dict[str, Any]:
+def run_options(config: Config) -> dict[str, Any]:
     """The options of a run as nested mappings, without those of what made it."""
-    return {name: value for name, value in dataclasses.asdict(config).items() if name not in ABOVE_RUNS}
+    return {name: value for name, value in dataclasses.asdict(config).items() if name not in EXPERIMENT_GROUPS}
 
 
 def save(config: Config, path: Path) -> None:
     """Writes a config.yaml: a run's options as plain YAML, resolved, without interpolation."""
-    path.write_text(yaml.safe_dump(of_run(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    path.write_text(yaml.safe_dump(run_options(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
 def load(path: Path) -> Config:

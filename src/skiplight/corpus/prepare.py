@@ -14,13 +14,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skiplight.corpus.sources.registry import Source
-from skiplight.corpus.store.build import NumberedFile, once, write_manifest, write_tokens
+from skiplight.corpus.store.build import NumberedFile, build_once, write_manifest, write_tokens
 from skiplight.corpus.store.segments import RunCutter
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
 from skiplight.corpus.text.counting import WordCounts, default_threads
 from skiplight.corpus.text.documents import Documents
-from skiplight.corpus.text.encoding import Numbered, number
+from skiplight.corpus.text.encoding import Numbered, number_tokens
 from skiplight.corpus.vocabulary import Vocabulary, vocabulary_file
 from skiplight.errors import DataError
 
@@ -94,7 +94,7 @@ def prepare(
         file = None if streaming else NumberedFile(temporary / "numbered.arrow")
         raw = 0
         read = _Measured(source.documents())
-        for batch in number(read, normalise, threads, cutter):
+        for batch in number_tokens(read, normalise, threads, cutter):
             if given is None or grow:
                 counts.add(batch.words, batch.train_counts(heldout))
             if file:
@@ -146,12 +146,12 @@ def prepare(
         log.info("%d documents, %d words, vocabulary of %d", cutter.documents, raw, len(found))
 
     if not streaming:
-        store = once(folder, make, TokenStore)
+        store = build_once(folder, make, TokenStore)
         log.info("token store %s: %d tokens, %d held out", store.path, store.train.tokens, store.heldout.tokens)
         return store
     if given is not None:
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
-    manifest = once(folder, make, read_manifest)
+    manifest = build_once(folder, make, read_manifest)
     counted = load_vocabulary(folder, manifest)
     # Once words were pruned, some counts are too low, and their sum is no length to plan an epoch by.
     tokens = None if manifest["pruned"] else int(counted.counts.sum())

@@ -21,7 +21,7 @@ import torch
 
 from skiplight.corpus.store.stream import SegmentBatch, TokenStream
 from skiplight.corpus.store.token_store import TokenSplit
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import permutation
 
 
@@ -40,7 +40,7 @@ class Cursor:
 
 
 @dataclasses.dataclass
-class LoadedBlock(Block):
+class LoadedBlock(TokenBlock):
     """A block as a loader delivers it, which knows the place behind its step.
 
     Attributes:
@@ -156,7 +156,7 @@ def _part(batch: SegmentBatch, first: int, stop: int) -> SegmentBatch:
     return SegmentBatch(batch.ids[begin:end], document, start, batch.end[first:stop] - begin)
 
 
-def block_of(batch: SegmentBatch, epoch: int) -> Block:
+def block_of(batch: SegmentBatch, epoch: int) -> TokenBlock:
     """The block of all segments of a batch."""
     return _block(batch.ids, batch.document, batch.start, batch.end, epoch=epoch)
 

@@ -20,7 +20,7 @@ from skiplight.corpus.store.token_store import TokenStore
 from skiplight.data.blocks import Cursor, LoadedBlock, StoredBlocks, StreamedBlocks, block_of
 from skiplight.data.prefetch import prefetched
 from skiplight.errors import DataError, RunError
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
 from skiplight.sampling.windows import WindowSampler
 
@@ -37,7 +37,7 @@ class _Epoch(IterableDataset):
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[Block]:
+    def __iter__(self) -> Iterator[TokenBlock]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         return self.blocks(self.cursor, self.rank, self.world, worker, workers)
@@ -111,9 +111,9 @@ class SkipGramDataModule(lightning.LightningDataModule):
         return _Loader(self)
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
-        return batch if self.takes_blocks or not isinstance(batch, Block) else self.windows(batch)
+        return batch if self.takes_blocks or not isinstance(batch, TokenBlock) else self.windows(batch)
 
-    def heldout_blocks(self) -> Iterator[Block]:
+    def heldout_blocks(self) -> Iterator[TokenBlock]:
         """The held-out text in small blocks: in an order drawn once and for all where it is stored, else as it comes.
 
         Who takes only some of it therefore gets other pairs from a stream than from the store of the same text: a
@@ -136,7 +136,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
         if isinstance(self.text, TokenStore):
             self.text.verify()
 
-    def windows(self, block: Block) -> Windows:
+    def windows(self, block: TokenBlock) -> Windows:
         """The windows of a block with their negatives, on the block's device."""
         return self.sampler(block)
 

@@ -9,17 +9,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
 
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 
 AHEAD = 2
 """Blocks that are on their way while one is trained on."""
 
 
-def prefetched(blocks: Iterator[Block], device: torch.device) -> Iterator[Block]:
+def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[TokenBlock]:
     """The same blocks in the same order, on `device`; the caller's stream waits for each block's copy, not the host."""
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def fetch() -> tuple[Block, torch.cuda.Event | None] | None:
+    def fetch() -> tuple[TokenBlock, torch.cuda.Event | None] | None:
         block = next(blocks, None)
         if block is None:
             return None
@@ -41,6 +41,6 @@ def prefetched(blocks: Iterator[Block], device: torch.device) -> Iterator[Block]
             yield block
 
 
-def _pinned(block: Block) -> Block:
+def _pinned(block: TokenBlock) -> TokenBlock:
     names = ("ids", "segments", "document", "start")
     return dataclasses.replace(block, **{name: getattr(block, name).pin_memory() for name in names})

@@ -29,7 +29,7 @@ LAUNCHERS: tuple[tuple[type[ClusterEnvironment], str], ...] = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Place:
+class RankInfo:
     """A process among the ranks of a training.
 
     Attributes:
@@ -49,7 +49,7 @@ class Place:
     started: bool = False
 
     @classmethod
-    def of(cls, devices: int, num_nodes: int) -> Place:
+    def of(cls, devices: int, num_nodes: int) -> RankInfo:
         """This process's place in a training on so many devices of so many machines.
 
         Raises:

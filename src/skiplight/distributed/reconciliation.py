@@ -51,7 +51,7 @@ from torch import Tensor
 
 from skiplight.engines.in_flight import gradients_per_token
 from skiplight.errors import DataError
-from skiplight.sampling.batches import Block, Windows, first_tokens
+from skiplight.sampling.batches import TokenBlock, Windows, first_tokens
 from skiplight.sampling.windows import WindowSampler
 
 FULL_SHARE = 0.1
@@ -111,7 +111,7 @@ class Sample(NamedTuple):
     signs: Tensor
 
     @classmethod
-    def of(cls, sampler: WindowSampler, blocks: Iterable[Block]) -> Sample:
+    def of(cls, sampler: WindowSampler, blocks: Iterable[TokenBlock]) -> Sample:
         """Return `SAMPLE` scores as training meets them, evenly chosen from the first `SAMPLE_TOKENS` tokens of blocks.
 
         Raises:

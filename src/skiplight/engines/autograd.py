@@ -17,7 +17,7 @@ import torch
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.engines.sparse_rows import summed_by_row
 from skiplight.errors import ConfigError
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 
 SPARSE = {"SGD", "Adagrad", "SparseAdam"}
 """The optimisers of torch.optim that take sparse gradients."""
@@ -75,7 +75,7 @@ class AutogradEngine(Engine):
         }
         return [problem for problem, there in problems.items() if there]
 
-    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
+    def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Windows):
             raise TypeError(f"the autograd engine takes windows, not {type(batch).__name__}")
         for group in self.optimizer.param_groups:
@@ -83,7 +83,7 @@ class AutogradEngine(Engine):
         loss = self.objective.loss(self.tables, batch)
         return StepResult(loss.sum.detach(), loss.pairs, loss.sum)
 
-    def gradient_counts(self, batch: Block | Windows) -> GradientCounts:
+    def gradient_counts(self, batch: TokenBlock | Windows) -> GradientCounts:
         if not isinstance(self.optimizer, torch.optim.SGD) or not isinstance(batch, Windows):
             return {}
         inputs, outputs = (counts.float() for counts in self.objective.gradients(self.tables, batch))

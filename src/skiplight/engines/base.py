@@ -14,7 +14,7 @@ from skiplight.engines.in_flight import StepScales
 from skiplight.engines.shortening import Shortening
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 
 GradientCounts = dict[Tensor, Tensor]
@@ -116,10 +116,10 @@ class Engine(abc.ABC):
         return cls
 
     @abc.abstractmethod
-    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
+    def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""
 
-    def gradient_counts(self, batch: Block | Windows) -> GradientCounts:
+    def gradient_counts(self, batch: TokenBlock | Windows) -> GradientCounts:
         """How many gradients the step of a batch sums in each row of a table; empty if `prepare_step` need not know."""
         return {}
 
@@ -156,8 +156,8 @@ class FusedEngine(Engine):
         super().__init__(objective, tables, optimizer)
         self.sampler, self.scales = sampler, scales
 
-    def step(self, batch: Block | Windows, lr_begin: float, lr_end: float) -> StepResult:
-        if not isinstance(batch, Block):
+    def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
+        if not isinstance(batch, TokenBlock):
             raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
         for group in self.optimizer.param_groups:
             group["lr"] = (lr_begin + lr_end) / 2
@@ -169,7 +169,7 @@ class FusedEngine(Engine):
         return self.train(batch, lr_begin, (lr_end - lr_begin) / len(batch.ids))
 
     @abc.abstractmethod
-    def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
+    def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         """Trains on a block that is not empty, with a learning rate that grows by `rate_step` with every token."""
 
     @classmethod

@@ -25,7 +25,7 @@ from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
@@ -76,7 +76,7 @@ class FusedCpuEngine(FusedEngine):
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
         return functools.partial(cls, sampler=sampler, threads=threads, workers=workers)
 
-    def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
+    def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         kernel = self.kernel
         if self.scales.needed(max(rate, rate + rate_step * len(block.ids))):
             kernel = self.scaled_kernel
@@ -92,13 +92,13 @@ class FusedCpuEngine(FusedEngine):
         begin = time.perf_counter()
         dim, pair = self.tables.input.embedding_dim, self.sampler.shared == "pair"
         kernel = train_segments(dim, self.sampler.negatives, pair, scaled)
-        self._train(kernel, Block.of([[]]), [(0, 0)], 0.0, 0.0)
+        self._train(kernel, TokenBlock.of([[]]), [(0, 0)], 0.0, 0.0)
         if time.perf_counter() - begin > 1:
             log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
         return kernel
 
     def _train(
-        self, kernel: Callable, block: Block, spans: list[tuple[int, int]], rate: float, rate_step: float
+        self, kernel: Callable, block: TokenBlock, spans: list[tuple[int, int]], rate: float, rate_step: float
     ) -> StepResult:
         """Trains on spans of segments, each in a thread of its own."""
         sampler = self.sampler

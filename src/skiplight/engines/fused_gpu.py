@@ -18,7 +18,7 @@ from skiplight.engines import in_flight
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
 from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 if TYPE_CHECKING:
@@ -95,11 +95,11 @@ class FusedGpuEngine(FusedEngine):
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
         return functools.partial(cls, sampler=sampler)
 
-    def train(self, block: Block, rate: float, rate_step: float) -> StepResult:
+    def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         with torch.cuda.device_of(block.ids):  # Triton launches where torch is
             return self._stretches(block, rate, rate_step)
 
-    def _stretches(self, block: Block, rate: float, rate_step: float) -> StepResult:
+    def _stretches(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         tokens, device, sampler = len(block.ids), block.ids.device, self.device_sampler
         losses = torch.zeros(self.programs, dtype=torch.float64, device=device)
         pairs = torch.zeros(self.programs, dtype=torch.int64, device=device)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from skiplight.errors import EvaluationError
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import EVALUATION_EPOCH, Purpose, mix64
 from skiplight.sampling.draws_torch import draw, permutation
 from skiplight.sampling.windows import WindowSampler
@@ -60,7 +60,7 @@ class HeldoutResult:
     pairs: int
 
 
-def heldout_pairs(blocks: Iterable[Block], sampler: WindowSampler, limit: int) -> HeldoutPairs:
+def heldout_pairs(blocks: Iterable[TokenBlock], sampler: WindowSampler, limit: int) -> HeldoutPairs:
     """The pairs of held-out blocks, at most `limit` of them; reads no further than it needs.
 
     Raises:
@@ -83,7 +83,7 @@ def heldout_pairs(blocks: Iterable[Block], sampler: WindowSampler, limit: int) -
     return HeldoutPairs(inputs[order], outputs[order], weights[order])
 
 
-def _pairs(block: Block, sampler: WindowSampler) -> tuple[Tensor, Tensor, Tensor]:
+def _pairs(block: TokenBlock, sampler: WindowSampler) -> tuple[Tensor, Tensor, Tensor]:
     segment_of = torch.repeat_interleave(torch.arange(len(block.start)), block.segments.diff())
     begin = torch.from_numpy(mix64(block.document.numpy()).view(np.int64)) + block.start - block.segments[:-1]
     place = begin[segment_of] + torch.arange(len(block.ids))

@@ -23,7 +23,7 @@ _BATCH = 1024
 
 
 @dataclass(frozen=True)
-class HitsResult:
+class HitRateResult:
     """A hit rate.
 
     Attributes:
@@ -39,20 +39,20 @@ class HitsResult:
     questions: int
 
 
-def hits(vectors: WordVectors, source: str | os.PathLike[str]) -> HitsResult:
+def hit_rate(vectors: WordVectors, source: str | os.PathLike[str]) -> HitRateResult:
     """The hit rate at 10 on a file of sequences.
 
     Args:
         vectors: of the items.
-        source: `planted`, or a file of white-space separated sequences, a line each.
+        source: `synthetic_sessions`, or a file of white-space separated sequences, a line each.
 
     Raises:
         EvaluationError: the file cannot be read, or not one of its sequences can be asked.
     """
-    if str(source) == "planted":
-        from skiplight.corpus.sources.synthetic_sessions import planted
+    if str(source) == "synthetic_sessions":
+        from skiplight.corpus.sources.synthetic_sessions import write_synthetic_sessions
 
-        source = planted(cache_folder())[1]
+        source = write_synthetic_sessions(cache_folder())[1]
     path, lines = read_set(source, {})
     sequences = [line.split() for line in lines if line.strip()]
     asked = [found for items in sequences if (found := _known(vectors.vocabulary, items)) is not None]
@@ -70,7 +70,9 @@ def hits(vectors: WordVectors, source: str | os.PathLike[str]) -> HitsResult:
         k = min(NEAREST, len(unit))
         by_vectors += int((scores.topk(k).indices == hidden).sum())
         by_popularity += int((frequent.topk(k).indices == hidden).sum())
-    return HitsResult(by_vectors / len(asked), by_popularity / len(asked), 1 - len(asked) / len(sequences), len(asked))
+    return HitRateResult(
+        by_vectors / len(asked), by_popularity / len(asked), 1 - len(asked) / len(sequences), len(asked)
+    )
 
 
 def _known(vocabulary: Any, items: list[str]) -> tuple[list[int], int] | None:

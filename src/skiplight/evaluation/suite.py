@@ -13,8 +13,8 @@ from typing import Any
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.analogy import AnalogyResult
 from skiplight.evaluation.analogy import analogy as score_analogy
-from skiplight.evaluation.hit_rate import HitsResult
-from skiplight.evaluation.hit_rate import hits as score_hits
+from skiplight.evaluation.hit_rate import HitRateResult
+from skiplight.evaluation.hit_rate import hit_rate as score_hits
 from skiplight.evaluation.sets import set_name
 from skiplight.evaluation.similarity import SimilarityResult
 from skiplight.evaluation.similarity import similarity as score_similarity
@@ -28,7 +28,7 @@ def evaluate(
     similarity: Sources = ("wordsim353", "simlex999"),
     analogy: Sources = ("google",),
     restrict_vocabulary: int = 30_000,
-    hits: Sources = (),
+    hit_rate: Sources = (),
 ) -> dict[str, dict[str, Any]]:
     """Scores vectors on sets of word pairs and of analogy questions.
 
@@ -38,16 +38,18 @@ def evaluate(
         analogy: built-in sets or files of analogy questions.
         restrict_vocabulary: analogies are restricted to the so many most frequent words. Similarity keeps
             gensim's 300,000: it ranks nothing but the pairs themselves.
-        hits: `planted` or files of sequences whose last item is to be guessed.
+        hit_rate: `synthetic_sessions` or files of sequences whose last item is to be guessed.
 
     Returns:
         For each set, by name (a file's stem, or its whole path where the stem is taken), the fields of its
-        SimilarityResult, AnalogyResult or HitsResult, or `{"error": why not}`.
+        SimilarityResult, AnalogyResult or HitRateResult, or `{"error": why not}`.
     """
-    kinds: list[tuple[Sources, Callable[[str | os.PathLike[str]], SimilarityResult | AnalogyResult | HitsResult]]] = [
+    kinds: list[
+        tuple[Sources, Callable[[str | os.PathLike[str]], SimilarityResult | AnalogyResult | HitRateResult]]
+    ] = [
         (similarity, lambda source: score_similarity(vectors, source)),
         (analogy, lambda source: score_analogy(vectors, source, restrict_vocabulary)),
-        (hits, lambda source: score_hits(vectors, source)),
+        (hit_rate, lambda source: score_hits(vectors, source)),
     ]
     results: dict[str, dict[str, Any]] = {}
     for sources, score in kinds:

@@ -53,7 +53,7 @@ def process_start(pid: int) -> str | None:
     return "?"
 
 
-def take(run: Path) -> None:
+def claim_run(run: Path) -> None:
     """Writes down that this process is at work on the trial; to be called under the study's lock."""
     about = {
         "host": platform.node(),
@@ -70,7 +70,7 @@ def refresh(run: Path) -> None:
     os.utime(run / NAME)
 
 
-def drop(run: Path) -> None:
+def release_run(run: Path) -> None:
     """Ends the heartbeat."""
     (run / NAME).unlink(missing_ok=True)
 

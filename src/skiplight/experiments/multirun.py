@@ -24,7 +24,7 @@ from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import check_overrides, compose, register
-from skiplight.config.validate import from_mapping, of_run
+from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import ConfigError, RunError, Stopped
 from skiplight.experiments.processes import ProcessResult, run_apart
 from skiplight.experiments.worker import train_folder
@@ -105,7 +105,7 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
     config.run_dir = str(run.path)
     if not run.path.exists():
         run.create(config)
-    elif of_run(run.config()) != of_run(config):
+    elif run_options(run.config()) != run_options(config):
         raise ConfigError(f"{run.path} is a run of other options: choose another `run_dir`")
     elif run.summary.exists():
         log.info("trial %d is finished already: %s", number, run.path)

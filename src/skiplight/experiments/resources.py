@@ -12,7 +12,7 @@ from skiplight.errors import ConfigError
 
 
 @dataclasses.dataclass(frozen=True)
-class Share:
+class Resources:
     """A worker's part of the machine; where it is the only worker, all of it, and `cores` is empty."""
 
     cores: tuple[int, ...] = ()
@@ -24,7 +24,7 @@ class Share:
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
 
 
-def shares(workers: int, per_trial: int, devices: Sequence[str], cores: Sequence[int]) -> list[Share]:
+def share_resources(workers: int, per_trial: int, devices: Sequence[str], cores: Sequence[int]) -> list[Resources]:
     """The share of each worker; where there are fewer cores than workers, some share one.
 
     Args:
@@ -48,7 +48,9 @@ def shares(workers: int, per_trial: int, devices: Sequence[str], cores: Sequence
     for index in range(workers):
         own = tuple(cores[index * len(cores) // workers : (index + 1) * len(cores) // workers])
         own = own or (cores[index % len(cores)],)
-        found.append(Share(() if workers == 1 else own, tuple(devices[index * per_trial : (index + 1) * per_trial])))
+        found.append(
+            Resources(() if workers == 1 else own, tuple(devices[index * per_trial : (index + 1) * per_trial]))
+        )
     return found
 
 

@@ -41,14 +41,14 @@ def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
         "levels": [[n, round(c, 2), round(k, 6)] for n, c, k in levels],
         "tokens": int(counts.sum()),
         "examples": [[rank, word, int(counts[rank - 1])] for rank, word in zip(ranks, words, strict=True)],
-        "head": head(len(counts)),
+        "head": count_head_words(len(counts)),
         "exponent": config.noise.exponent,
         "negatives": config.noise.negatives,
         "drawn": OBJECTIVES[config.objective.name].needs_noise and config.objective.proposal == "noise",
     }
 
 
-def head(words: int) -> int:
+def count_head_words(words: int) -> int:
     """How many of so many words are not called rare: 1,000, or in a small vocabulary the power of ten within a quarter.
 
     >>> head(70_000), head(4000), head(3999), head(3)

@@ -43,7 +43,7 @@ def write_run_page(folder: Path) -> Path:
     return run.report
 
 
-def present(
+def show_finished_run(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, logger: Logger | None
 ) -> None:
     """Makes the page of a run whose training has just ended, and logs its pictures; what goes wrong is only told.

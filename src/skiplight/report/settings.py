@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from skiplight.config.schema import ABOVE_RUNS, Config
-from skiplight.config.validate import describe_options, of_run
+from skiplight.config.schema import EXPERIMENT_GROUPS, Config
+from skiplight.config.validate import describe_options, run_options
 
 OWN = ("run_dir", "data.store")
 """Options that say where a run lies, and not what it is."""
@@ -13,32 +13,32 @@ OWN = ("run_dir", "data.store")
 
 def settings(config: Config) -> list[dict[str, Any]]:
     """Every option of a run: name, value, default, help, and `changed`."""
-    values, defaults = flat(config), flat(Config())
+    values, defaults = flatten_options(config), flatten_options(Config())
     return [
         {
             "name": name,
-            "value": text(values[name]),
-            "default": text(defaults[name]),
+            "value": format_value(values[name]),
+            "default": format_value(defaults[name]),
             "help": help,
             "changed": name not in OWN and values[name] != defaults[name],
         }
         for name, _, _, help in describe_options()
-        if name.partition(".")[0] not in ABOVE_RUNS
+        if name.partition(".")[0] not in EXPERIMENT_GROUPS
     ]
 
 
-def flat(config: Config) -> dict[str, Any]:
+def flatten_options(config: Config) -> dict[str, Any]:
     """The options of a run by their dotted names."""
     found: dict[str, Any] = {}
-    for name, value in of_run(config).items():
+    for name, value in run_options(config).items():
         found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
     return found
 
 
-def text(value: Any) -> str:
+def format_value(value: Any) -> str:
     """A value as the command line takes it."""
     if value is None:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
-    return f"[{', '.join(map(text, value))}]" if isinstance(value, list) else str(value)
+    return f"[{', '.join(map(format_value, value))}]" if isinstance(value, list) else str(value)

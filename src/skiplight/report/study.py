@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skiplight.experiments.sweeps.figures import front_numbers, importances, varying
 from skiplight.experiments.sweeps.metrics import PLAIN, incomparable, maximised
+from skiplight.experiments.sweeps.plots import front_numbers, importances, varying
 from skiplight.experiments.sweeps.summary import summarise
 from skiplight.experiments.sweeps.table import Mean, Table
 from skiplight.report.html import render, write
-from skiplight.report.settings import text
+from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
 
 
@@ -82,7 +82,7 @@ def _figures(table: Table) -> list[str]:
 def _best(table: Table, mean: Mean, file: Path | None) -> dict[str, Any]:
     place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
     return {
-        "params": {name: text(value) for name, value in mean.params.items()},
+        "params": {name: format_value(value) for name, value in mean.params.items()},
         "mean": mean.mean,
         "deviation": mean.deviation,
         "trials": [row.number for row in mean.rows],
@@ -92,7 +92,7 @@ def _best(table: Table, mean: Mean, file: Path | None) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else text(value)
+    return value if isinstance(value, int | float | str) and not isinstance(value, bool) else format_value(value)
 
 
 def _link(folder: Path, number: int) -> str:

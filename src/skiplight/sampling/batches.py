@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @dataclasses.dataclass
-class Block:
+class TokenBlock:
     """A run of whole segments, the unit that a loader delivers.
 
     Attributes:
@@ -34,7 +34,7 @@ class Block:
             self.tokens = len(self.ids)
 
     @classmethod
-    def of(cls, documents: list[list[int]], epoch: int = 0) -> Block:
+    def of(cls, documents: list[list[int]], epoch: int = 0) -> TokenBlock:
         """A block of short documents given as lists of ids, for tests and for use as a library."""
         lengths = [0] + [len(document) for document in documents]
         return cls(
@@ -45,17 +45,17 @@ class Block:
             epoch=epoch,
         )
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> Block:
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBlock:
         """The same block with its tensors on `device`."""
         names = ("ids", "segments", "document", "start")
         moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
         return dataclasses.replace(self, **moved)
 
 
-def first_tokens(block: Block, tokens: int) -> Block:
+def first_tokens(block: TokenBlock, tokens: int) -> TokenBlock:
     """Return the block of the first segments of a block, with at least so many tokens if it has them."""
     stop = min(int(torch.searchsorted(block.segments, tokens)), len(block.start))
-    return Block(
+    return TokenBlock(
         block.ids[: int(block.segments[stop])],
         block.segments[: stop + 1],
         block.document[:stop],
@@ -83,7 +83,7 @@ class Windows:
     target: Tensor
     negatives: Tensor
     mask: Tensor
-    block: Block
+    block: TokenBlock
 
     @property
     def pairs(self) -> int:
@@ -100,7 +100,7 @@ class Windows:
         sizes = self.offsets.diff()
         return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
 
-    def turned(self) -> Windows:
+    def center_as_input(self) -> Windows:
         """The same pairs read the other way round: the centre is the input, its context words are the targets.
 
         Each pair is then a window of its own. Negatives that its window's pairs shared stay the same for all of them.

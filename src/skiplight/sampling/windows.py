@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS, Purpose, mix64
 from skiplight.sampling.draws_torch import draw, draw_negative
 from skiplight.sampling.noise import NoiseDistribution
@@ -83,7 +83,7 @@ class WindowSampler:
         self.frequency = kept / kept.sum()
         self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def __call__(self, block: Block) -> Windows:
+    def __call__(self, block: TokenBlock) -> Windows:
         """The windows of `block`, on its device."""
         if block.ids.device.type != "cpu":
             windows = self.reference(block)
@@ -98,16 +98,16 @@ class WindowSampler:
                 per_pair=self.shared == "pair",
                 redrawn=self.redrawn,
             )
-        return self.turned(windows) if self.input == "centre" else windows
+        return self.center_as_input(windows) if self.input == "centre" else windows
 
-    def turned(self, windows: Windows) -> Windows:
+    def center_as_input(self, windows: Windows) -> Windows:
         """The windows read the other way round, without negatives that are now the target of their pair."""
-        windows = windows.turned()
+        windows = windows.center_as_input()
         if self.exclude != "none":
             windows.mask &= windows.negatives != windows.target[:, None]
         return windows
 
-    def reference(self, block: Block) -> Windows:
+    def reference(self, block: TokenBlock) -> Windows:
         """The same windows, read word2vec's way round, by tensor operations alone."""
         key, device = (self.seed, block.epoch), block.ids.device
         keep, _, _ = self._tables(device)

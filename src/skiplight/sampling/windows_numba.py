@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from skiplight.compiled import kernel
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS
 from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_words
 from skiplight.sampling.noise import NoiseDistribution
@@ -89,7 +89,7 @@ def _fill(
 
 
 def sample(
-    block: Block,
+    block: TokenBlock,
     *,
     seed: int,
     window: int,

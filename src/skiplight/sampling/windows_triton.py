@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import ATTEMPTS
 from skiplight.sampling.draws_triton import draw_negative, mix64, scaled, token_words
 from skiplight.sampling.windows import WindowSampler
@@ -64,7 +64,7 @@ class DeviceSampler:
         """Slots of negatives of a centre: K, or K for each place that a context word can have."""
         return self.sampler.negatives * (2 * self.sampler.window if self.sampler.shared == "pair" else 1)
 
-    def centres(self, block: Block) -> Centres:
+    def centres(self, block: TokenBlock) -> Centres:
         """What subsampling leaves of a block, with half-widths cut at the ends of segments."""
         sampler, tokens, device = self.sampler, len(block.ids), block.ids.device
         segment_of = torch.repeat_interleave(
@@ -86,7 +86,7 @@ class DeviceSampler:
         )  # fmt: skip
         return Centres(ends[-1:].clone(), word, left, right, at, place)
 
-    def negatives(self, block: Block, centres: Centres, first: int, out: Tensor) -> None:
+    def negatives(self, block: TokenBlock, centres: Centres, first: int, out: Tensor) -> None:
         """Draws the negatives of `len(out)` centres from number `first` on.
 
         Args:

@@ -20,7 +20,7 @@ from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.distributed.in_place import InPlaceTables
-from skiplight.distributed.rank import Place
+from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.reconciliation import Reconciler, Sample
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.engines import choose
@@ -51,7 +51,7 @@ STEPS = 200
 smoothly and machines exchange what they have learned often enough."""
 
 
-class Parts(NamedTuple):
+class TrainingComponents(NamedTuple):
     """What a Trainer is given."""
 
     module: SkipGramModule
@@ -60,7 +60,7 @@ class Parts(NamedTuple):
     """How the ranks train together; None where there is one."""
 
 
-def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Parts:
+def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = True) -> TrainingComponents:
     """The parts of a training, made from its options; prepares the text first.
 
     Args:
@@ -100,8 +100,8 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
     )
     sparse = takes_sparse(config.optim.name)
 
-    if fresh and config.model.start is not None:
-        _check_start(config.model.start)  # before a long text is prepared
+    if fresh and config.model.init_from is not None:
+        _check_start(config.model.init_from)  # before a long text is prepared
     # Nobody else computes before the text is there.
     text = prepare_text(config, None if place.rank == 0 and not config.data.streaming else threads)
     counts = text.vocabulary.counts
@@ -152,8 +152,8 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
     )
     if told:
         log.warning("%s", told)
-    if fresh and config.model.start is not None and not takes_others:
-        start_from(config.model.start, tables, text.vocabulary)
+    if fresh and config.model.init_from is not None and not takes_others:
+        initialize_from(config.model.init_from, tables, text.vocabulary)
     module = SkipGramModule(
         tables,
         objective,
@@ -164,7 +164,7 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
         engine=engine.maker(sampler, threads, workers=threads * place.local_world if threads else None),
     )
     if place.world == 1:
-        return Parts(module, data, None)
+        return TrainingComponents(module, data, None)
     options: dict[str, Any] = {"run": run, "timeout": config.distributed.timeout}
     options["cluster_environment"] = place.environment
     if engine.strategy == InPlaceTables.name:
@@ -189,8 +189,8 @@ def assemble(config: Config, run: Path, place: Place, fresh: bool = True) -> Par
             )
             return made
 
-        return Parts(module, data, InPlaceTables(reconciler, **options))
-    return Parts(module, data, GradientExchange(**options))
+        return TrainingComponents(module, data, InPlaceTables(reconciler, **options))
+    return TrainingComponents(module, data, GradientExchange(**options))
 
 
 def _check_devices(config: Config) -> None:
@@ -255,10 +255,10 @@ def _check_start(run: str) -> None:
     try:
         vectors_folder(run)
     except RunError as error:
-        raise ConfigError(f"`model.start={run}`: {error}") from None
+        raise ConfigError(f"`model.init_from={run}`: {error}") from None
 
 
-def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
+def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
     """Copies the vectors of another run into the rows of the words that it knows; other words keep their fresh rows.
 
     The noise distribution and subsampling follow the counts of `vocabulary`, not of that run: where the same word is
@@ -271,13 +271,15 @@ def start_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
     vectors = WordVectors.load(run)
     dim = tables.input.weight.shape[1]
     if vectors.dim != dim:
-        raise ConfigError(f"`model.start={run}` has vectors of {vectors.dim} numbers: give `model.dim={vectors.dim}`")
+        raise ConfigError(
+            f"`model.init_from={run}` has vectors of {vectors.dim} numbers: give `model.dim={vectors.dim}`"
+        )
     if not all(table.isfinite().all() for table in (vectors.input, vectors.output) if table is not None):
-        raise ConfigError(f"`model.start={run}` has vectors that are not finite: its training had diverged")
+        raise ConfigError(f"`model.init_from={run}` has vectors that are not finite: its training had diverged")
     rows = torch.from_numpy(vectors.vocabulary.encode(vocabulary.array).astype(np.int64))
     known = rows >= 0
     if not known.any():
-        raise ConfigError(f"`model.start={run}` knows none of the {len(vocabulary):,} words of this text")
+        raise ConfigError(f"`model.init_from={run}` knows none of the {len(vocabulary):,} words of this text")
     with torch.no_grad():
         tables.input.weight[known] = vectors.input[rows[known]]
         if vectors.output is not None and len(tables.output.weight) == len(vocabulary):
@@ -321,11 +323,11 @@ def prepare_text(config: Config, threads: int | None = None) -> TokenStore | Tok
         stores=Path(options.store) if options.store else cache_folder() / "stores",
         streaming=options.streaming,
         threads=threads or config.trainer.threads,
-        progress=_Told(),
+        progress=ProgressLog(),
     )
 
 
-class _Told:
+class ProgressLog:
     """Says now and then how far the preparation of a long text has come."""
 
     def __init__(self) -> None:

@@ -21,17 +21,17 @@ import lightning
 from lightning.pytorch.loggers import Logger
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.distributed.launcher import GRACE, RankLauncher
-from skiplight.distributed.rank import Place
+from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.strategy import RankStrategy, lost_connection
 from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped
 from skiplight.sampling.subsampling import keep_probabilities
-from skiplight.training.build import Parts, assemble, device_type
+from skiplight.training.build import TrainingComponents, build_training, device_type
 from skiplight.training.callbacks.divergence import DivergenceCheck
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.progress import TokenProgress
-from skiplight.training.callbacks.rank_consistency import RollCall
+from skiplight.training.callbacks.rank_consistency import RankConsistencyCheck
 from skiplight.training.callbacks.tracking import Tracking
 from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
 from skiplight.training.checkpoints import verify as verify_checkpoint
@@ -64,18 +64,18 @@ def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | N
     """
     begin = time.perf_counter()
     run = RunFolder(run_dir)
-    place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    place = RankInfo.of(config.trainer.devices, config.trainer.num_nodes)
     if place.rank > 0:
         run.wait()
     if place.started and run.path.exists():
-        if of_run(run.config()) != of_run(config):
+        if run_options(run.config()) != run_options(config):
             raise ConfigError(f"`run_dir={run_dir}` is a run of other options: choose another")
         return resume(run_dir, verify=verify, show=show)
     if place.rank > 0:
         return resume(run_dir, verify=verify)
     run.refuse_existing()
     check_logger(config)
-    parts = assemble(config, run.path, place)
+    parts = build_training(config, run.path, place)
     if verify:
         parts.data.verify()
     run.create(config)
@@ -113,7 +113,7 @@ def resume(
     config = run.config()
     before = config.trainer.devices, config.trainer.num_nodes
     config.trainer.devices, config.trainer.num_nodes = devices or before[0], num_nodes or before[1]
-    place = Place.of(config.trainer.devices, config.trainer.num_nodes)
+    place = RankInfo.of(config.trainer.devices, config.trainer.num_nodes)
     if place.rank > 0:
         logging.getLogger("skiplight").setLevel(logging.WARNING)  # the first rank says it for all
     with contextlib.ExitStack() as stack:
@@ -129,7 +129,7 @@ def resume(
                 run.rewrite(config)
         found = checkpoints(run.checkpoints)
         checkpoint = found[-1] if found else None
-        parts = assemble(config, run.path, place, fresh=checkpoint is None)
+        parts = build_training(config, run.path, place, fresh=checkpoint is None)
         if verify:
             parts.data.verify()
             for path in found:
@@ -146,8 +146,8 @@ class _Training:
         self,
         run: RunFolder,
         config: Config,
-        parts: Parts,
-        place: Place,
+        parts: TrainingComponents,
+        place: RankInfo,
         watch: Callable[[Evaluation], lightning.Callback] | None = None,
         show: Show | None = None,
     ) -> None:
@@ -164,7 +164,7 @@ class _Training:
             every=evaluation.every,
             similarity=evaluation.similarity,
             analogy=evaluation.analogy,
-            hits=evaluation.hits,
+            hit_rate=evaluation.hit_rate,
             words=evaluation.words,
             restrict_vocabulary=evaluation.restrict_vocabulary,
             pairs=evaluation.heldout_pairs if config.data.heldout > 0 else 0,
@@ -210,7 +210,7 @@ class _Training:
             healthy=lambda: not self.divergence.is_above,
         )
         shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
-        roll_call = [RollCall(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
+        roll_call = [RankConsistencyCheck(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
         trainer = lightning.Trainer(
             accelerator=device_type(config.accelerator),
             devices=config.devices,

@@ -15,7 +15,7 @@ from typing import Any
 from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, PrunedError, Stopped
 from skiplight.training.run_folder import RunFolder
 
@@ -61,7 +61,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
         dir=run.path,
         resume="allow",
         mode="offline" if config.logger.offline else "online",
-        config=of_run(config),
+        config=run_options(config),
         reinit="create_new",  # never an earlier training's run of the same process
         settings=wandb.Settings(silent=True, console="off"),
     )

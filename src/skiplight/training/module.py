@@ -25,7 +25,7 @@ from skiplight.engines.autograd import AutogradEngine, optimizer_class
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.errors import ConfigError, DivergedError, RunError
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 
 log = logging.getLogger(__name__)
 
@@ -78,8 +78,8 @@ class SkipGramModule(lightning.LightningModule):
         self.pairs: Tensor | int = 0
         self._engine: Engine | None = None
         self.gradient_counts: GradientCounts = {}  # of the backward passes before the next step
-        self._batch: Block | Windows | None = None
-        self._waiting: list[tuple[Block, StepResult]] = []  # blocks whose optimiser step is still to come
+        self._batch: TokenBlock | Windows | None = None
+        self._waiting: list[tuple[TokenBlock, StepResult]] = []  # blocks whose optimiser step is still to come
         self._batch_tokens = 0
         self._shortening: dict[str, Any] | None = None  # of a checkpoint, until there is an engine
         self._look = 0.0  # when to look over the tables again
@@ -146,7 +146,7 @@ class SkipGramModule(lightning.LightningModule):
         if self.trainer.accumulate_grad_batches > 1:  # which a callback may have changed since training began
             self._refuse_trainer(self.trainer, type(self.engine.optimizer))
 
-    def on_train_batch_start(self, batch: Block | Windows, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: TokenBlock | Windows, batch_idx: int) -> None:
         block = _block_of(batch)
         after = getattr(block, "after", None)
         if self.trainer.accumulate_grad_batches > 1 and after is not None and after.epoch > block.epoch:
@@ -154,7 +154,7 @@ class SkipGramModule(lightning.LightningModule):
             # that a callback had stopped before.
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
-    def training_step(self, batch: Block | Windows, batch_idx: int) -> Tensor:
+    def training_step(self, batch: TokenBlock | Windows, batch_idx: int) -> Tensor:
         self._batch = batch
         if not self._waiting:
             self.gradient_counts = {}
@@ -240,7 +240,7 @@ class SkipGramModule(lightning.LightningModule):
         ranks = ""
         if self._trainer is not None and self._trainer.world_size > 1:
             ranks = ", or train on fewer ranks (`trainer.devices`, `trainer.num_nodes`)"
-        block = _block_of(self._batch) if self._batch is not None else Block.of([])
+        block = _block_of(self._batch) if self._batch is not None else TokenBlock.of([])
         return DivergedError(
             f"{what} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
             f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {self.batch_tokens:,} tokens;"
@@ -314,5 +314,5 @@ def _name_of(strategy: Strategy) -> str:
     return getattr(strategy, "name", type(strategy).__name__)
 
 
-def _block_of(batch: Block | Windows) -> Block:
+def _block_of(batch: TokenBlock | Windows) -> TokenBlock:
     return batch.block if isinstance(batch, Windows) else batch

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 LEFT_OUT = 0.05
@@ -117,7 +117,7 @@ def expected_gradients(
     drawn = min(tokens, DRAWN)
     p = counts / counts.sum()
     text = np.random.default_rng(0).choice(len(counts), drawn, p=p).tolist()
-    windows = sampler(Block.of([text]))
+    windows = sampler(TokenBlock.of([text]))
     if windows.pairs == 0:
         return {"input": np.zeros(1), "output": np.zeros(1)}
     with torch.no_grad():

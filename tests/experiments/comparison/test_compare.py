@@ -11,9 +11,9 @@ import pytest
 from tests.support.runs import SMALL, kill_when, metrics, skiplight
 from tests.support.texts import write_texts
 
+from skiplight import compare
 from skiplight.cli import main
 from skiplight.errors import ConfigError, RunError
-from skiplight import compare
 from skiplight.experiments.comparison.plan import Plan
 
 VIEWS = (

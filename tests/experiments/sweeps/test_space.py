@@ -10,9 +10,9 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from skiplight.config.compose import compose
 from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
-from skiplight.experiments.resources import shares
+from skiplight.experiments.resources import share_resources
 from skiplight.experiments.sweeps.metrics import judged_by
-from skiplight.experiments.sweeps.space import apply, distributions, grid, split
+from skiplight.experiments.sweeps.space import apply_parameters, distributions, grid, split
 
 
 def test_a_space_of_every_kind() -> None:
@@ -83,7 +83,7 @@ def test_a_grid_has_every_point_in_order() -> None:
 
 
 def test_params_go_to_their_places() -> None:
-    config = apply(Config(), {"noise.exponent": -0.5, "seed": 3})
+    config = apply_parameters(Config(), {"noise.exponent": -0.5, "seed": 3})
     assert (config.noise.exponent, config.seed, config.model.dim) == (-0.5, 3, 100)
 
 
@@ -110,12 +110,12 @@ def test_what_a_study_cannot_be_judged_by(options: list[str], message: str) -> N
 
 def test_workers_share_a_machine_of_eight_devices() -> None:
     devices, cores = [str(index) for index in range(8)], list(range(16))
-    eight = shares(8, 1, devices, cores)
+    eight = share_resources(8, 1, devices, cores)
     assert [share.environment["CUDA_VISIBLE_DEVICES"] for share in eight] == devices
     assert sorted(core for share in eight for core in share.cores) == cores
-    four = shares(4, 2, devices, cores)
+    four = share_resources(4, 2, devices, cores)
     assert [share.devices for share in four] == [("0", "1"), ("2", "3"), ("4", "5"), ("6", "7")]
-    assert shares(1, 1, [], cores)[0].cores == ()
-    assert [share.cores for share in shares(3, 1, [], [0, 1])] == [(0,), (0,), (1,)]
+    assert share_resources(1, 1, [], cores)[0].cores == ()
+    assert [share.cores for share in share_resources(3, 1, [], [0, 1])] == [(0,), (0,), (1,)]
     with pytest.raises(ConfigError, match="needs 10 devices, and there are 8"):
-        shares(5, 2, devices, cores)
+        share_resources(5, 2, devices, cores)

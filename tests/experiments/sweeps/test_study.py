@@ -27,7 +27,7 @@ def begin(folder: Path, *options: str) -> Study:
 
 
 def take_by_a_process_that_ends(run: Path) -> None:
-    process = multiprocessing.get_context("fork").Process(target=heartbeat.take, args=(run,))
+    process = multiprocessing.get_context("fork").Process(target=heartbeat.claim_run, args=(run,))
     process.start()
     process.join()
     assert process.exitcode == 0
@@ -89,7 +89,7 @@ def test_a_living_trial_is_left_alone_and_workers_that_start_together_get_differ
 
 def test_leases_of_this_and_of_other_machines(tmp_path: Path) -> None:
     assert heartbeat.holder(tmp_path) is None
-    heartbeat.take(tmp_path)
+    heartbeat.claim_run(tmp_path)
     assert heartbeat.holder(tmp_path) == f"process {os.getpid()} on {os.uname().nodename}"
     about = json.loads((tmp_path / heartbeat.NAME).read_text())
     # The number of a dead process may be another's by now.

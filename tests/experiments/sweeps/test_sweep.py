@@ -16,7 +16,7 @@ from tests.support.runs import SMALL, Running, skiplight
 from tests.support.texts import write_texts
 
 from skiplight.config.compose import compose
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.experiments.sweeps.study import Study
 
 STUDY = [
@@ -77,8 +77,8 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
     assert "lr: " in (undisturbed / "experiment" / "best.yaml").read_text()  # searched, if the default in the end
     assert [page.parent for page in undisturbed.rglob("report.html")] == [undisturbed]
     saved = Study.load(undisturbed).config
-    assert {**of_run(composed), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0} == {
-        **of_run(saved), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0,
+    assert {**run_options(composed), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0} == {
+        **run_options(saved), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0,
     }  # fmt: skip
     assert (undisturbed / "figures" / "options.png").stat().st_size > 1000
 

@@ -54,7 +54,7 @@ class Bounded(io.RawIOBase):
         super().close()
 
 
-def bound(max_bytes: int | None) -> None:
+def limit_unpacked_bytes(max_bytes: int | None) -> None:
     """Bounds all compressed files that this process opens from now on; imports `datasets`, which takes a second."""
     import fsspec
     from datasets.filesystems import compression

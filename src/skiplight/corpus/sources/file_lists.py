@@ -28,7 +28,7 @@ _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
 
 
-def find(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
+def find_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
     """The files (absolute paths or URLs) that a path, or a list of paths, stands for.
 
     Raises:
@@ -73,7 +73,7 @@ def _find(path: str) -> list[str]:
     return files
 
 
-def kind(files: Sequence[str]) -> str:
+def detect_format(files: Sequence[str]) -> str:
     """What all files are: `text`, `json` or `parquet`; a file of an unknown suffix, such as text8, is text.
 
     Raises:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from skiplight.corpus.sources import file_lists
-from skiplight.corpus.sources.decompression import bound
+from skiplight.corpus.sources.decompression import limit_unpacked_bytes
 from skiplight.errors import DataError
 from skiplight.files import replacing
 
@@ -58,7 +58,7 @@ class FilesLoader:
     def load(self, column: str) -> Any:
         import datasets
 
-        bound(self.max_bytes)
+        limit_unpacked_bytes(self.max_bytes)
         names = [file if file_lists.is_url(file) else glob.escape(file) for file in self.files]
         try:
             if self.kind == "text":

@@ -21,10 +21,10 @@ import pyarrow as pa
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
 from skiplight.corpus.sources.loaders import FilesLoader, HubLoader, Loader
 from skiplight.corpus.sources.rows import list_pieces, split_blocks, split_rows
-from skiplight.corpus.text.documents import PIECE_BYTES, SHARD_ROWS, Documents, pieces
+from skiplight.corpus.text.documents import PIECE_BYTES, SHARD_ROWS, Documents, split_documents
 from skiplight.errors import DataError
 
-Kind = Literal["vital", "hub", "files", "sequences", "planted"]
+Kind = Literal["vital", "hub", "files", "sequences", "synthetic_sessions"]
 Document = Literal["document", "line", "paragraph"]
 
 _MAX_ROWS = 4096
@@ -66,7 +66,7 @@ class Source:
         try:
             for keys, texts in self._rows(dataset, start_row):
                 keys = keys + shard * SHARD_ROWS
-                yield from list_pieces(keys, texts) if pa.types.is_list(texts.type) else pieces(keys, texts)
+                yield from list_pieces(keys, texts) if pa.types.is_list(texts.type) else split_documents(keys, texts)
         except (DataError, GeneratorExit):
             raise
         except Exception as error:  # readers, decompressors and protocols raise what they like
@@ -140,8 +140,8 @@ def open_source(
     """Describes a text; nothing but what its fingerprint needs is read yet.
 
     Args:
-        source: `vital` (the demo text), `hub` (a Hub data set), `files`, `sequences` (of tokens), or `planted`
-            (sequences with a known structure).
+        source: `vital` (the demo text), `hub` (a Hub data set), `files`, `sequences` (of tokens), or
+            `synthetic_sessions` (sequences with a known structure).
         cache: folder for hashes of files and for the demo text, usually that of the stores.
         name, config, split, revision: of the Hub data set; name may also be a local folder that
             `datasets.load_dataset` accepts.
@@ -167,20 +167,20 @@ def open_source(
         key = _hash("hub", *hub.identity(cache), column, unit)
         described = "/".join(filter(None, (name, config, split)))
         return Source(hub, key, f"{described} (column {column})", column, unit)
-    sequences = source in ("sequences", "planted")
+    sequences = source in ("sequences", "synthetic_sessions")
     if source == "vital":
         found = [str(vital.fetch(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))]
         column = "text"
         described = vital.CREDIT
-    elif source == "planted":
-        found = [str(synthetic_sessions.planted(cache)[0])]
+    elif source == "synthetic_sessions":
+        found = [str(synthetic_sessions.write_synthetic_sessions(cache)[0])]
         described = synthetic_sessions.CREDIT
     elif path is None:
         raise DataError(f"data.path is missing: data={source} needs a file, folder, glob pattern or URL")
     else:
-        found = file_lists.find(path)
+        found = file_lists.find_files(path)
         described = found[0] if len(found) == 1 else f"{len(found)} files, {found[0]} to {found[-1]}"
-    kind = file_lists.kind(found)
+    kind = file_lists.detect_format(found)
     column = "text" if kind == "text" else column
     key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.fingerprint(found, cache))
     return Source(FilesLoader(kind, tuple(found), max_bytes), key, described, column, unit, sequences)

@@ -17,7 +17,7 @@ CREDIT = f"{SESSIONS:,} made-up sessions over {ITEMS} items in {DEPARTMENTS} dep
 TEXT, ASKED = "planted.txt", "planted-asked.txt"
 
 
-def planted(cache: Path) -> tuple[Path, Path]:
+def write_synthetic_sessions(cache: Path) -> tuple[Path, Path]:
     """The files of the sessions without their last items, and of the whole sessions, a line each; made once.
 
     Args:

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import Cuts, Runs
+from skiplight.corpus.store.segments import Cuts, HeldoutChunks
 from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, checksums
 from skiplight.corpus.text.encoding import Indexer, Numbered
 from skiplight.corpus.vocabulary import Vocabulary
@@ -44,7 +44,7 @@ _NUMBERED = pa.schema(
 )
 
 
-def once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T]) -> _T:
+def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T]) -> _T:
     """Loads `folder`; where it does not exist, `make` fills a temporary folder that then becomes it.
 
     Raises:
@@ -115,7 +115,7 @@ class NumberedFile:
                 batch = reader.get_batch(index)
                 words, *arrays = [batch.column(name).flatten() for name in _NUMBERED.names]
                 ids, document, run, raw = [array.to_numpy() for array in arrays]
-                yield Numbered(words, ids, Runs(document, run, raw))
+                yield Numbered(words, ids, HeldoutChunks(document, run, raw))
 
 
 def write_tokens(folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float) -> dict[str, int]:

@@ -25,7 +25,7 @@ _PURPOSE = np.uint64(0x68656C646F757401)  # "heldout", then the draw's version
 
 
 @dataclass
-class Runs:
+class HeldoutChunks:
     """Runs, or the parts of runs that lie in one batch, in the order of the text.
 
     Attributes:
@@ -82,10 +82,10 @@ class RunCutter:
         self._raw = 0
         self.documents = 0
 
-    def cut(self, keys: np.ndarray, lengths: np.ndarray) -> Runs:
+    def cut(self, keys: np.ndarray, lengths: np.ndarray) -> HeldoutChunks:
         """The runs of a batch of pieces; `keys` int64 [n] and raw words in each, int64 [n]."""
         if not len(keys):
-            return Runs(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+            return HeldoutChunks(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
         document, total = _join_pieces(keys, lengths)
         before = np.zeros_like(total)
         if document[0] == self._document:
@@ -99,7 +99,7 @@ class RunCutter:
         run = np.repeat(first, count) + index
         begin = np.maximum(run * RUN_TOKENS, np.repeat(before, count))
         end = np.minimum((run + 1) * RUN_TOKENS, np.repeat(before + total, count))
-        return Runs(np.repeat(document, count), run, end - begin)
+        return HeldoutChunks(np.repeat(document, count), run, end - begin)
 
 
 class SegmentCutter:
@@ -111,7 +111,7 @@ class SegmentCutter:
         self._offset = 0  # in-vocabulary tokens of the open document so far
         self._in_run = 0  # those of the open run
 
-    def cut(self, runs: Runs, tokens: np.ndarray, held: np.ndarray) -> tuple[Cuts, Cuts]:
+    def cut(self, runs: HeldoutChunks, tokens: np.ndarray, held: np.ndarray) -> tuple[Cuts, Cuts]:
         """The segments that begin in these runs: (training, held out).
 
         Args:

@@ -11,7 +11,7 @@ from skiplight.corpus.sources.registry import Source
 from skiplight.corpus.store.segments import Cuts, RunCutter
 from skiplight.corpus.text.counting import default_threads
 from skiplight.corpus.text.documents import SHARD_ROWS, Documents
-from skiplight.corpus.text.encoding import Indexer, number
+from skiplight.corpus.text.encoding import Indexer, number_tokens
 from skiplight.corpus.vocabulary import Vocabulary
 
 
@@ -91,7 +91,7 @@ class TokenStream:
             shards = shards[shards.index(shard) :]
         indexer = Indexer(self.vocabulary, self.held)
         waiting = _Waiting()
-        batches = number(self._read(shards, row), self.normalise, self.threads, RunCutter())
+        batches = number_tokens(self._read(shards, row), self.normalise, self.threads, RunCutter())
         for found in indexer.index(batches):
             if split == "train":
                 complete = waiting.add(found.train, found.train_cuts)

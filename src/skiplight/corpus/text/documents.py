@@ -39,7 +39,7 @@ class Documents:
         return len(self.keys)
 
 
-def pieces(keys: np.ndarray, texts: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
+def split_documents(keys: np.ndarray, texts: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
     """Cuts texts longer than `limit` bytes at white space, and groups pieces into `Documents` of that size.
 
     A text is cut before the first white space after `limit` bytes: nothing but memory depends on where.

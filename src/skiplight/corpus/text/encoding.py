@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import Cuts, RunCutter, Runs, SegmentCutter, held_out
+from skiplight.corpus.store.segments import Cuts, HeldoutChunks, RunCutter, SegmentCutter, held_out
 from skiplight.corpus.text.counting import ordered_map
 from skiplight.corpus.text.documents import Documents, batches
 from skiplight.corpus.text.normalise import encode
@@ -35,7 +35,7 @@ class Numbered:
 
     words: pa.Array
     ids: np.ndarray
-    runs: Runs
+    runs: HeldoutChunks
 
     def train_counts(self, fraction: float) -> np.ndarray:
         """How often each word of the dictionary occurs outside held-out runs, int64 [d]."""
@@ -54,7 +54,9 @@ class LookedUp:
     heldout_cuts: Cuts
 
 
-def number(documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter) -> Iterator[Numbered]:
+def number_tokens(
+    documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter
+) -> Iterator[Numbered]:
     """Numbers the words of all documents, in order; `cutter` is told of all and counts them."""
 
     def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:

@@ -18,12 +18,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skiplight.config.compose import compose
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError
-from skiplight.experiments.comparison.figures import draw
 from skiplight.experiments.comparison.findings import findings, write_trials
 from skiplight.experiments.comparison.plan import Plan
-from skiplight.experiments.comparison.runs import FILE, FINDINGS, LEVELS, Runs, TrialResult
+from skiplight.experiments.comparison.plots import draw
+from skiplight.experiments.comparison.runs import FILE, FINDINGS, LEVELS, ComparisonRuns, TrialResult
 from skiplight.files import replacing, writing
 from skiplight.training.build import heldout_unigram, prepare_text, total_tokens
 from skiplight.training.loggers import check_logger
@@ -52,7 +52,7 @@ def compare(overrides: Sequence[str], folder: Path) -> list[TrialResult]:
     text = prepare_text(config)
     plan = Plan([*_grouped(overrides, config.logger.group, folder), *overrides], total_tokens(config, text))
     _open(folder, plan)
-    outcomes = Runs(folder).all(plan)
+    outcomes = ComparisonRuns(folder).all(plan)
     unigram = heldout_unigram(plan.config, text).perplexity
     with writing(folder):
         write_trials(outcomes, folder)
@@ -75,7 +75,7 @@ def _grouped(overrides: Sequence[str], group: str | None, folder: Path) -> list[
 
 def _open(folder: Path, plan: Plan) -> None:
     """Makes the folder, or checks that it is of this comparison."""
-    about = {"run": of_run(plan.config) | {"run_dir": None}, "compare": vars(plan.compare)}
+    about = {"run": run_options(plan.config) | {"run_dir": None}, "compare": vars(plan.compare)}
     wanted = json.dumps(about, indent=2, sort_keys=True) + "\n"
     file = folder / FILE
     if file.exists():

@@ -15,7 +15,7 @@ from typing import Any
 
 from skiplight.config.compose import compose
 from skiplight.config.schema import OBJECTIVES, CompareConfig, Config
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError
 
 OBJECTIVE_VARIANTS = {name.replace("_", " "): [f"objective={name}"] for name in OBJECTIVES}
@@ -59,7 +59,7 @@ class PlannedRun:
     @property
     def name(self) -> str:
         """The variant and a digest of all options: equal for equal runs."""
-        digest = hashlib.sha256(json.dumps(of_run(self.config), sort_keys=True).encode()).hexdigest()
+        digest = hashlib.sha256(json.dumps(run_options(self.config), sort_keys=True).encode()).hexdigest()
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.variant)
         return f"{plain}-{digest[:10]}"
 

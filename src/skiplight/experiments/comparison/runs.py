@@ -50,7 +50,7 @@ class TrialResult:
         return float(heldout.get("perplexity", math.inf))
 
 
-class Runs:
+class ComparisonRuns:
     """The runs of a comparison in its folder.
 
     Args:

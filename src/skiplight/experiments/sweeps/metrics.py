@@ -14,7 +14,7 @@ PLAIN = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_se
 SECONDS = ("train", "evaluate", "total")
 
 
-def figures(summary: dict[str, Any]) -> dict[str, float]:
+def read_metrics(summary: dict[str, Any]) -> dict[str, float]:
     """What summary.json says in numbers: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train..."""
     found = scores(summary["evaluation"])
     found |= {name: summary[name] for name in PLAIN}
@@ -24,7 +24,7 @@ def figures(summary: dict[str, Any]) -> dict[str, float]:
 def available(config: Config) -> list[str]:
     """The names of the figures that a run with these options has, evaluations first."""
     evaluation = config.evaluation
-    sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hits]
+    sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hit_rate]
     names = [f"evaluation/{set_name(source)}" for source in sets]
     if evaluation.heldout_pairs and config.data.heldout > 0:
         names += ["heldout/perplexity", "heldout/loss"]

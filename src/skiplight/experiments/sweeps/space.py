@@ -22,8 +22,8 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from skiplight.config.schema import ABOVE_RUNS, Config
-from skiplight.config.validate import check_names, from_mapping, of_run, options
+from skiplight.config.schema import EXPERIMENT_GROUPS, Config
+from skiplight.config.validate import check_names, from_mapping, iterate_options, run_options
 from skiplight.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -85,18 +85,18 @@ def distributions(space: Any, config: Config) -> dict[str, BaseDistribution]:
     check_names(list(space))
     found = {}
     for name, spec in space.items():
-        if name not in types or name == "run_dir" or name.partition(".")[0] in ABOVE_RUNS:
+        if name not in types or name == "run_dir" or name.partition(".")[0] in EXPERIMENT_GROUPS:
             remedy = f"; give `{name}.name`" if f"{name}.name" in types else ""
             raise ConfigError(f"`study.space`: `{name}` is no single option of a run{remedy}")
         found[name] = _values(name, spec) if not isinstance(spec, Mapping) else _range(name, spec, types[name])
         for value in spec if not isinstance(spec, Mapping) else (spec["low"], spec["high"]):
-            apply(config, {name: value})
+            apply_parameters(config, {name: value})
     return found
 
 
 def _types(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     hints = typing.get_type_hints(schema)
-    for name, field in options(schema):
+    for name, field in iterate_options(schema):
         head, _, rest = name.partition(".")
         yield prefix + name, dict(_types(hints[head]))[rest] if rest else hints[field.name]
 
@@ -148,13 +148,13 @@ def _range(name: str, spec: Mapping[str, Any], kind: Any) -> BaseDistribution:
     return FloatDistribution(float(low), float(high), step=step, log=log)
 
 
-def apply(config: Config, params: Params) -> Config:
+def apply_parameters(config: Config, params: Params) -> Config:
     """The options of a run: those of `config`, with `params` in their places.
 
     Raises:
         ConfigError: a value is of the wrong type or out of its option's range.
     """
-    mapping = of_run(config)
+    mapping = run_options(config)
     for name, value in params.items():
         *groups, last = name.split(".")
         inner = mapping

@@ -17,13 +17,13 @@ from typing import TYPE_CHECKING, Any
 import yaml
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import from_mapping, of_run
+from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import ConfigError, RunError, UnwritableError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import open_storage
-from skiplight.experiments.sweeps.metrics import figures, judged_by
+from skiplight.experiments.sweeps.metrics import judged_by, read_metrics
 from skiplight.files import locked, replacing
 from skiplight.training.run_folder import RunFolder
 
@@ -91,7 +91,7 @@ class Study:
             space.grid(found)
         if (folder / "config.yaml").exists():
             raise RunError(f"`run_dir={folder}` is a run: give the study a folder of its own")
-        run = of_run(config) | {"run_dir": None}
+        run = run_options(config) | {"run_dir": None}
         about = {"format": FORMAT, "study": dataclasses.asdict(config.study), "run": run}
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -171,11 +171,11 @@ class Study:
 
     def _take(self, trial: Trial) -> Trial:
         if not RunFolder(trial.run).config_file.exists():
-            config = space.apply(self.config, trial.params)
+            config = space.apply_parameters(self.config, trial.params)
             config.run_dir = str(trial.run)
             config.logger.group = config.logger.group or self.folder.resolve().name
             RunFolder(trial.run).create(config)
-        heartbeat.take(trial.run)
+        heartbeat.claim_run(trial.run)
         return trial
 
     def end(self, trial: Trial, outcome: ProcessResult) -> list[float] | None:
@@ -188,7 +188,7 @@ class Study:
         trial_id, values, error = self.trials[trial.number]._trial_id, None, outcome.message
         if outcome.state == "finished":
             summary = json.loads(RunFolder(trial.run).summary.read_text(encoding="utf-8"))
-            found = figures(summary)
+            found = read_metrics(summary)
             values = [found.get(metric, math.nan) for metric in self.metrics]
             if missing := [m for m, value in zip(self.metrics, values, strict=True) if not math.isfinite(value)]:
                 why = summary["evaluation"].get(missing[0].rpartition("/")[2], {}).get("error", "it is no number")
@@ -202,7 +202,7 @@ class Study:
             elif outcome.state in ("finished", "failed", "killed"):
                 self.storage.set_trial_user_attr(trial_id, "error", error)
                 self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
-            heartbeat.drop(trial.run)
+            heartbeat.release_run(trial.run)
         except OSError as problem:
             raise UnwritableError(f"{self.folder} cannot be written: {problem.strerror}") from None
         return values

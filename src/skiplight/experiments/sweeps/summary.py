@@ -10,10 +10,10 @@ from typing import Any
 import yaml
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.errors import UnwritableError
-from skiplight.experiments.sweeps.figures import draw, front_numbers, importances
 from skiplight.experiments.sweeps.metrics import incomparable
+from skiplight.experiments.sweeps.plots import draw, front_numbers, importances
 from skiplight.experiments.sweeps.table import Mean, Table, collect, write_csv
 from skiplight.files import replacing
 from skiplight.training.run_folder import RunFolder
@@ -149,8 +149,8 @@ def _show(table: Table, means: list[Mean]) -> None:
 
 def _write_best(table: Table, best: Mean) -> Path:
     """The best configuration as experiment/best.yaml: what was searched, and what differs from the defaults."""
-    config = of_run(RunFolder(table.folder / str(best.rows[0].number)).config())
-    changed = _changed(config, of_run(Config()), set(table.swept))
+    config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
+    changed = _changed(config, run_options(Config()), set(table.swept))
     path = table.folder / "experiment" / "best.yaml"
     trials = ", ".join(str(row.number) for row in best.rows)
     head = f"# @package _global_\n# {table.metrics[0]} {_with_deviation(best, table.metrics[0])} in trial {trials}.\n"

@@ -14,7 +14,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import ConfigError, Stopped, UnwritableError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.processes import ProcessResult, run_apart
-from skiplight.experiments.resources import Share, shares, visible_cores, visible_devices
+from skiplight.experiments.resources import Resources, share_resources, visible_cores, visible_devices
 from skiplight.experiments.sweeps.study import Study, Trial
 from skiplight.experiments.worker import train_folder
 from skiplight.training.loggers import check_logger
@@ -57,7 +57,7 @@ def sweep(
         raise ConfigError(f"`study.sampler={config.study.sampler}` has no end: give --trials N, or --timeout SECONDS")
     check_logger(config)
     config.trainer.devices = devices_per_trial
-    owned = shares(workers, devices_per_trial, visible_devices(config.trainer.accelerator), visible_cores())
+    owned = share_resources(workers, devices_per_trial, visible_devices(config.trainer.accelerator), visible_cores())
     study = Study.begin(folder, config)
     if len(study.metrics) > 1:
         log.info("two metrics, %s: the Pareto front is looked for, and no trial is pruned", " and ".join(study.metrics))
@@ -75,7 +75,7 @@ class _Crew:
         self.errors: list[BaseException] = []
         self.running: dict[int, Trial] = {}
 
-    def work(self, owned: list[Share]) -> None:
+    def work(self, owned: list[Resources]) -> None:
         self.stop.install()
         try:
             threads = [threading.Thread(target=self._worker, args=(share,)) for share in owned]
@@ -106,7 +106,7 @@ class _Crew:
     def _stopping(self) -> bool:
         return self.stop.signal is not None or self.problem.is_set()
 
-    def _worker(self, share: Share) -> None:
+    def _worker(self, share: Resources) -> None:
         try:
             while not self._stopping() and (self.deadline is None or time.monotonic() < self.deadline):
                 trial = self.study.claim(self.limit)
@@ -119,7 +119,7 @@ class _Crew:
             self.errors.append(error)
             self.problem.set()
 
-    def _train(self, trial: Trial, share: Share) -> None:
+    def _train(self, trial: Trial, share: Resources) -> None:
         begin = time.perf_counter()
         outcome = self._outcome(trial, share)
         values = self.study.end(trial, outcome)
@@ -135,7 +135,7 @@ class _Crew:
         if outcome.state == "unwritable":
             raise UnwritableError(f"{outcome.message}; the trial stays open, and the same command goes on with it")
 
-    def _outcome(self, trial: Trial, share: Share) -> ProcessResult:
+    def _outcome(self, trial: Trial, share: Resources) -> ProcessResult:
         if (trial.run / "summary.json").exists():  # trained, but not written down
             return ProcessResult("finished")
         for attempt in range(1, ATTEMPTS + 1):

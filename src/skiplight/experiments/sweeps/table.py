@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import of_run
+from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.multirun import OUTCOME
-from skiplight.experiments.sweeps.metrics import Direction, available, figures, incomparable, maximised
+from skiplight.experiments.sweeps.metrics import Direction, available, incomparable, maximised, read_metrics
 from skiplight.experiments.sweeps.study import FILE, Study
 from skiplight.files import replacing, writing
 from skiplight.training.run_folder import RunFolder
@@ -156,7 +156,7 @@ def _measured(run: RunFolder) -> tuple[dict[str, float], float | None]:
     """What a run has measured until now, and its seconds of training."""
     if run.summary.exists():
         summary = json.loads(run.summary.read_text(encoding="utf-8"))
-        return figures(summary), summary["seconds"]["train"]
+        return read_metrics(summary), summary["seconds"]["train"]
     found: dict[str, float] = {}
     seconds = None
     for line in run.metrics.read_text(encoding="utf-8").splitlines() if run.metrics.exists() else []:
@@ -171,7 +171,7 @@ def _measured(run: RunFolder) -> tuple[dict[str, float], float | None]:
 
 def _flat(config: Config) -> dict[str, Any]:
     flat: dict[str, Any] = {}
-    for name, value in of_run(config).items():
+    for name, value in run_options(config).items():
         flat |= {f"{name}.{key}": v for key, v in value.items()} if isinstance(value, dict) else {name: value}
     return flat
 

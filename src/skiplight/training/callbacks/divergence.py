@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Objective, Tables
-from skiplight.sampling.batches import Block, Windows
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 
@@ -48,7 +48,7 @@ class Blank:
     mean: float
     deviation: float
 
-    def bound(self, windows: float) -> float:
+    def loss_bound(self, windows: float) -> float:
         """Return what the mean over so many windows does not exceed by chance.
 
         Many windows of a text in a row are about the same things, so that more than `WINDOWS` do not make the mean
@@ -79,10 +79,10 @@ class DivergenceCheck(lightning.Callback):
         if not self.blanks:  # else they are those of a checkpoint: the bias has learned meanwhile
             self.blanks = _measure(pl_module, self.sampler)
 
-    def bound(self, pairs: int) -> float:
+    def loss_bound(self, pairs: int) -> float:
         """Return the loss per pair above which a mean over so many pairs is worse than that of no knowledge."""
         windows = pairs / (self.sampler.window + 1)  # the mean number of pairs of a window; they share their target
-        return max(blank.bound(windows) for blank in self.blanks)
+        return max(blank.loss_bound(windows) for blank in self.blanks)
 
     def judge(self, module: SkipGramModule, loss: float, pairs: int, *, step: int, last: bool) -> None:
         """Judge the mean loss of a line; every rank is given the same.
@@ -97,7 +97,7 @@ class DivergenceCheck(lightning.Callback):
         Raises:
             DivergedError: the tables are worse than tables that know nothing, and stay so.
         """
-        bound = self.bound(pairs)
+        bound = self.loss_bound(pairs)
         if not loss > bound:
             self._above = 0
             return
@@ -158,7 +158,7 @@ def _pieces(sampler: WindowSampler, number: int, size: int) -> list[Windows]:
             target=torch.from_numpy(targets[piece]),
             negatives=torch.from_numpy(negatives[piece]),
             mask=torch.ones((size, sampler.negatives), dtype=torch.bool),
-            block=Block.of([]),
+            block=TokenBlock.of([]),
         )
         for piece in range(number)
     ]

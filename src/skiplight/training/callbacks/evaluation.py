@@ -38,7 +38,7 @@ class Evaluation(lightning.Callback):
         data: has the vocabulary and the held-out text.
         tracking: writes the scores down, and does not count the time.
         every: tokens between two evaluations; None for the end only.
-        similarity, analogy, hits: sets, built in or files.
+        similarity, analogy, hit_rate: sets, built in or files.
         words: whose neighbours are shown.
         restrict_vocabulary: analogies are answered among so many most frequent words.
         pairs: held-out pairs at most; 0 for none.
@@ -58,14 +58,14 @@ class Evaluation(lightning.Callback):
         every: int | None,
         similarity: list[str],
         analogy: list[str],
-        hits: list[str],
+        hit_rate: list[str],
         words: list[str],
         restrict_vocabulary: int,
         pairs: int,
     ) -> None:
         self.data, self.tracking, self.every, self.words, self.pairs = data, tracking, every, words, pairs
         self.sets = functools.partial(
-            evaluate, similarity=similarity, analogy=analogy, hits=hits, restrict_vocabulary=restrict_vocabulary
+            evaluate, similarity=similarity, analogy=analogy, hit_rate=hit_rate, restrict_vocabulary=restrict_vocabulary
         )
         self.results: dict[str, dict[str, Any]] = {}
         self.neighbors: dict[str, list[tuple[str, float]]] = {}

@@ -19,7 +19,7 @@ from skiplight.training.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 
-class RollCall(lightning.Callback):
+class RankConsistencyCheck(lightning.Callback):
     """Compares what the ranks begin with: options, text, tables and the place in the run.
 
     Args:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skiplight.experiments.sweeps.figures import draw, importances
+from skiplight.experiments.sweeps.plots import draw, importances
 from skiplight.experiments.sweeps.table import Row, Table
 
 EXPONENTS, NEGATIVES = {"noise.exponent": [0.0, 0.5, 1.0]}, {"noise.negatives": [5, 15]}
