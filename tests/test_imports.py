@@ -16,6 +16,7 @@ PACKAGE = Path(skiplight.__file__).parent
 ROOMS = (
     "errors",
     "files",
+    "cores",
     "compiled",
     "config",
     "corpus",

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -37,6 +41,32 @@ def test_the_wheel_has_all_of_conf(installed: Path) -> None:
     ours = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     packaged = installed / "skiplight" / "conf"
     assert {path.relative_to(packaged) for path in packaged.rglob("*.yaml")} == ours
+
+
+def test_the_wheel_says_that_it_is_typed(installed: Path) -> None:
+    assert (installed / "skiplight" / "py.typed").exists()
+
+
+def test_every_import_is_declared() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    declared = {re.split(r"[<>=!~;\[ ]", need)[0].lower().replace("_", "-") for need in project["dependencies"]}
+    imported = set()
+    for path in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
+            imported |= {name.partition(".")[0] for name in names}
+    # Triton comes with builds of torch for GPUs.
+    others = imported - set(sys.stdlib_module_names) - {"skiplight", "triton"}
+    found = importlib.metadata.packages_distributions()
+    missing = {name for name in others if not declared & {d.lower().replace("_", "-") for d in found[name]}}
+    assert not missing
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, skiplight, skiplight.cli; print([name for name in ('torch', 'numpy') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_the_wheel_trains_in_an_empty_folder(installed: Path, tmp_path: Path) -> None:

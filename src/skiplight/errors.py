@@ -1,5 +1,10 @@
 """The errors that a user can cause, each with a message that names the option, the value and the remedy."""
 
+from __future__ import annotations
+
+import os
+import shlex
+
 
 class SkiplightError(Exception):
     """Base of all errors that are the input's fault, not the code's; the command line prints no traceback."""
@@ -47,3 +52,12 @@ class Stopped(SkiplightError):
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+def command(verb: str, folder: str | os.PathLike[str]) -> str:
+    """Return the command to give next, as it can be pasted into a shell whatever the folder is called.
+
+    >>> print(command("resume", "runs/it's mine"))
+    skiplight resume 'runs/it'"'"'s mine'
+    """
+    return f"skiplight {verb} {shlex.quote(os.fspath(folder))}"

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 from gensim.models import KeyedVectors
-from tests.support.runs import command
 
 from skiplight.cli.verbs import VERBS, main
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import command
 
 WORDS = ["the", "king", "queen", "man", "woman", "tiger", "cat"]
 

@@ -10,9 +10,11 @@ import yaml
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
-from skiplight.config.schema import EXPERIMENT_GROUPS, Config, StudyConfig
+from skiplight.config.schema import EXPERIMENT_GROUPS, OBJECTIVES, Config, StudyConfig
 from skiplight.config.validate import describe_options, iterate_options, load, save, validate
 from skiplight.errors import ConfigError
+from skiplight.objectives import OBJECTIVES as REGISTERED
+from skiplight.training.build import noise_exclude
 
 
 def presets() -> list[str]:
@@ -108,3 +110,15 @@ def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError):
         load(tmp_path / "config.yaml")
+
+
+@pytest.mark.parametrize("name", OBJECTIVES)
+def test_an_objective_is_the_same_experiment_by_its_group_and_by_its_name(name: str) -> None:
+    assert compose([f"objective={name}"]) == compose([f"objective.name={name}"])
+
+
+def test_the_noise_leaves_out_what_the_objective_is_exact_without() -> None:
+    expected = {"nce": "none", "sampled_softmax": "none"}
+    for name in OBJECTIVES:
+        assert noise_exclude(compose([f"objective={name}"]), REGISTERED[name]) == expected.get(name, "target")
+    assert noise_exclude(compose(["objective=nce", "noise.exclude=target"]), REGISTERED["nce"]) == "target"

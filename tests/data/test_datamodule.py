@@ -10,8 +10,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.sampling.test_windows import examples
-from tests.support.texts import prepared, write_texts
 
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenStore
@@ -22,6 +20,8 @@ from skiplight.evaluation.heldout import heldout_pairs
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import permutation
 from skiplight.sampling.windows import WindowSampler
+from tests.sampling.test_windows import examples
+from tests.support.texts import prepared, write_texts
 
 
 @pytest.fixture(scope="module")

@@ -79,5 +79,8 @@ def test_what_no_engine_can_do_says_why() -> None:
         choose("auto", dataclasses.replace(PLAIN, strategy="DDPStrategy"))
     with pytest.raises(ConfigError, match=r"dense: another `optim\.name` can"):
         choose("auto", Request(FullSoftmax, torch.optim.SparseAdam))
+    with pytest.raises(ConfigError, match=r"`engine=autograd` cannot do gradient clipping .*: no engine can") as error:
+        choose("autograd", dataclasses.replace(PLAIN, clipping=True))
+    assert "`engine=autograd`, which can" not in str(error.value)
     with pytest.raises(ConfigError, match="gradient clipping with SGD"):
         choose("auto", dataclasses.replace(PLAIN, clipping=True))

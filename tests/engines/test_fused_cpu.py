@@ -13,7 +13,6 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.support.reference import one_window_a_step
 
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.engines.in_flight import in_flight_gradients, step_scale
@@ -21,6 +20,7 @@ from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
+from tests.support.reference import one_window_a_step
 
 COUNTS = np.array([500, 200, 100, 50, 20, 10, 5, 2])
 SPECIALISATIONS = [(20, 5, "window"), (37, 12, "window"), (20, 5, "pair")]

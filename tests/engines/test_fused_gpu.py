@@ -8,7 +8,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from tests.support.reference import one_window_a_step
 from torch.utils.data import DataLoader
 
 from skiplight.engines import fused_gpu, in_flight
@@ -18,6 +17,7 @@ from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
+from tests.support.reference import one_window_a_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 # Tensor cores round factors to 10 bits of mantissa; the interpreter does not.

@@ -11,8 +11,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.runs import train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.engines.autograd import AutogradEngine
@@ -22,6 +20,8 @@ from skiplight.objectives.base import Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.stability import expected_gradients, share_left_out
+from tests.support.runs import train_arguments
+from tests.support.texts import write_texts
 
 COUNTS = (1e5 / np.arange(1, 301)).astype(np.int64)
 

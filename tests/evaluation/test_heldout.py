@@ -10,8 +10,6 @@ import lightning
 import numpy as np
 import pytest
 import torch
-from tests.support.program import Case, parts
-from tests.support.texts import write_texts
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
@@ -23,6 +21,9 @@ from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.tracking import Tracking
+from tests.support.program import Case, parts
+from tests.support.reference import log_prob_of
+from tests.support.texts import write_texts
 
 COUNTS = np.array([40, 30, 20, 10])
 
@@ -87,7 +88,7 @@ def test_it_is_the_mean_of_log_prob_for_every_objective(name: str, scale: float)
     for table in (tables.input, tables.output):
         torch.nn.init.normal_(table.weight, std=math.sqrt(scale))
     pairs = heldout_pairs([TokenBlock.of([[0, 1, 2, 3, 0, 0, 1]])], sampler(), 10**6)
-    log_prob = objective.log_prob(tables, pairs.inputs)[torch.arange(len(pairs.inputs)), pairs.outputs].double()
+    log_prob = log_prob_of(objective, tables, pairs.inputs)[torch.arange(len(pairs.inputs)), pairs.outputs].double()
     expected = -(log_prob * pairs.weights).sum() / pairs.weights.sum()
     assert heldout(objective, tables, pairs).loss == pytest.approx(float(expected.detach()), rel=1e-5)
 

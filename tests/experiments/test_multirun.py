@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.support.runs import apart, command, skiplight, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
+from tests.support.runs import apart, command, skiplight, train_arguments
+from tests.support.texts import write_texts
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
+from tests.support.reference import log_prob_of
 
 NOISE = np.array([0.4, 0.3, 0.2, 0.1])
 TRUTH = torch.tensor([0.1, 0.5, 0.15, 0.25], dtype=torch.float64)
@@ -66,7 +67,7 @@ def test_each_is_stationary_where_it_claims_whatever_k(k: int) -> None:
         elsewhere = expected_gradient(objective.double(), optimum + torch.tensor([0.5, 0, 0, 0]), k)
         assert elsewhere.abs().max() > 1e-3
         # What log_prob says of the optimum is the truth.
-        log_prob = objective.double().log_prob(tables_of(optimum), torch.tensor([0]))
+        log_prob = log_prob_of(objective.double(), tables_of(optimum), torch.tensor([0]))
         torch.testing.assert_close(log_prob[0].exp(), TRUTH, atol=1e-6, rtol=0)
 
 
@@ -82,7 +83,7 @@ def test_without_the_correction_negative_sampling_looks_worse_than_the_unigram_m
     def loss(log_prob: np.ndarray) -> float:
         return -float((conditional * log_prob).sum())
 
-    corrected = NegativeSampling(noise).double().log_prob(tables_of(scores), torch.tensor([0]))[0]
+    corrected = log_prob_of(NegativeSampling(noise).double(), tables_of(scores), torch.tensor([0]))[0]
     uncorrected = torch.log_softmax(scores, 0)
     assert loss(corrected.detach().numpy()) == pytest.approx(loss(np.log(conditional)), abs=1e-6)
     assert loss(corrected.detach().numpy()) < loss(np.log(unigram)) < loss(uncorrected.numpy())

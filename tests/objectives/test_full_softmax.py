@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from tests.objectives.test_objectives import some_case, some_tables
 
 from skiplight.objectives.base import Tables
 from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.sampling.batches import Windows
+from tests.objectives.test_objectives import some_case, some_tables
 
 
 def by_the_formula(tables: Tables, windows: Windows) -> torch.Tensor:

@@ -9,10 +9,11 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.objectives.test_objectives import COUNTS, some_case, some_tables
 
 from skiplight.objectives.hierarchical_softmax import HierarchicalSoftmax
 from skiplight.objectives.huffman import HuffmanTree
+from tests.objectives.test_objectives import COUNTS, some_case, some_tables
+from tests.support.reference import log_prob_of
 
 
 @given(st.lists(st.integers(1, 10_000), min_size=2, max_size=60))
@@ -54,7 +55,7 @@ def test_the_loss_is_that_of_the_words_probabilities() -> None:
     objective, windows = some_case("hierarchical_softmax", "window")
     for bias in (False, True):
         tables = some_tables(objective, bias)
-        log_prob = objective.log_prob(tables, windows.inputs.long())
+        log_prob = log_prob_of(objective, tables, windows.inputs.long())
         targets = windows.target[windows.window_of_pair()].long()
         expected = -log_prob[torch.arange(windows.pairs), targets].sum()
         assert float(objective.loss(tables, windows).sum.detach()) == pytest.approx(float(expected.detach()), rel=1e-5)

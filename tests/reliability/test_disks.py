@@ -8,13 +8,13 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.support.disks import enlarge, read_only, small_disk
-from tests.support.runs import left, newest_step, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.training.checkpoints import checkpoints, verify
+from tests.support.disks import enlarge, read_only, small_disk
+from tests.support.runs import left, newest_step, train_arguments
+from tests.support.texts import write_texts
 
 STEPS = ["checkpoint.every=1e-6", "checkpoint.keep=1000", "trainer.max_epochs=8", "data.heldout=0.1"]
 """A checkpoint at every step, which all stay."""

@@ -13,8 +13,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.support.runs import Running, kill_when, left, newest_step, skiplight, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.config.schema import OBJECTIVES
 from skiplight.errors import DivergedError
@@ -25,6 +23,8 @@ from skiplight.sampling.windows import WindowSampler
 from skiplight.training.checkpoints import checkpoints, verify
 from skiplight.training.module import SkipGramModule
 from skiplight.training.stability import learning_rate_warning
+from tests.support.runs import Running, kill_when, left, newest_step, skiplight, train_arguments
+from tests.support.texts import write_texts
 
 CASES = [
     ("negative_sampling", "fused", True),

@@ -14,12 +14,12 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
-from tests.support.runs import train_arguments
 
 import skiplight
 from skiplight.cli import main
 from skiplight.corpus import TokenStore, open_source, prepare
 from skiplight.errors import DataError
+from tests.support.runs import train_arguments
 
 FORBIDDEN = {
     "eval",

@@ -15,14 +15,14 @@ from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.wait import WebDriverWait
-from tests.support.browser import chromium, complaints, prefer, resize, visit
-from tests.support.runs import SMALL, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight import compare
 from skiplight.cli import main
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.browser import chromium, complaints, prefer, resize, visit
+from tests.support.runs import SMALL, train_arguments
+from tests.support.texts import write_texts
 
 SECONDS = 2.0
 """So long may a page take to open."""

@@ -11,8 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tests.support.runs import metrics, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.config.schema import Config
@@ -20,6 +18,8 @@ from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.report.run import one_of_many, show_finished_run
 from skiplight.training.run_folder import RunFolder
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import metrics, train_arguments
+from tests.support.texts import write_texts
 
 SUMMARY: dict[str, Any] = {"tokens": 10, "evaluation": {}}
 

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.support.runs import own_environment, train_command
-
 from skiplight.distributed.shared_memory import PREFIX, folders
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import own_environment, train_command
 
 TWO = ["trainer.devices=2", "trainer.accelerator=cpu", "data.heldout=0.1", "engine=fused"]
 

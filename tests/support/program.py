@@ -16,7 +16,6 @@ from typing import NamedTuple
 
 import lightning
 import torch
-from tests.support.texts import prepared
 
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
@@ -30,6 +29,7 @@ from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
+from tests.support.texts import prepared
 
 BLOCK_TOKENS = 700
 

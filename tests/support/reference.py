@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from skiplight.engines.autograd import AutogradEngine
-from skiplight.objectives.base import Tables
+from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import Windows
 
@@ -43,3 +43,8 @@ def one_window_a_step(
                     table.copy_(old + (table - old) * scale[:, None])
         loss, pairs = loss + float(result.loss_sum), pairs + int(result.pairs)
     return loss, pairs
+
+
+def log_prob_of(objective: Objective, tables: Tables, inputs: Tensor) -> Tensor:
+    """Return log p(o | i) of every output word o, [n, V], for n input words, int64 [n]."""
+    return torch.log_softmax(objective.logits(tables, inputs), dim=-1)

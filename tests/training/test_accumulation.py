@@ -10,10 +10,6 @@ import lightning
 import pytest
 import torch
 from lightning.pytorch.callbacks import GradientAccumulationScheduler
-from tests.distributed.test_strategies import merged, step_on
-from tests.support.program import Case, parts
-from tests.support.runs import metrics
-from tests.support.texts import write_texts
 
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
@@ -23,6 +19,10 @@ from skiplight.training.callbacks.tracking import Tracking
 from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
 from skiplight.training.module import SkipGramModule
 from skiplight.training.signals import StopRequest
+from tests.distributed.test_strategies import merged, step_on
+from tests.support.program import Case, parts
+from tests.support.runs import metrics
+from tests.support.texts import write_texts
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning", "ignore:.*LeafSpec.*")
 

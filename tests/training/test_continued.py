@@ -6,12 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.runs import train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import train_arguments
+from tests.support.texts import write_texts
 
 BARELY = ["optim.lr=1e-9", "trainer.max_tokens=2000"]
 """So little training that the vectors stay where they start."""

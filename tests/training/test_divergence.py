@@ -12,8 +12,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.support.runs import metrics, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.errors import DivergedError
@@ -23,6 +21,8 @@ from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.divergence import FAR, LINES, STEPS, DivergenceCheck, _measure
 from skiplight.training.checkpoints import FolderCheckpointIO, checkpoints
 from skiplight.training.module import SkipGramModule
+from tests.support.runs import metrics, train_arguments
+from tests.support.texts import write_texts
 
 COUNTS = np.array([400, 200, 100, 50, 30, 20, 10])
 

@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+
+from skiplight.cli import main
 from tests.support.runs import (
     kill_when,
     metrics,
@@ -25,8 +27,6 @@ from tests.support.runs import (
     train_arguments,
 )
 from tests.support.texts import write_texts
-
-from skiplight.cli import main
 
 SHORT = ["trainer.max_tokens=30000", "evaluation.every=10000", "evaluation.similarity=[wordsim353]", "data.heldout=0.2"]
 

@@ -11,11 +11,11 @@ import pytest
 import torch
 import yaml
 from safetensors.torch import load_file
-from tests.support.runs import kill_when, metrics, newest_step, skiplight, train_arguments
-from tests.support.texts import write_texts
 
 from skiplight.cli import main
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import kill_when, metrics, newest_step, skiplight, train_arguments
+from tests.support.texts import write_texts
 
 EPOCHS = "trainer.max_epochs=3"
 OFTEN = ["checkpoint.every=0.02", "checkpoint.keep=2"]

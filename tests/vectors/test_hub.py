@@ -13,10 +13,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.support.runs import command
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import command
 
 
 class Hub(BaseHTTPRequestHandler):

@@ -16,7 +16,7 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--trials", type=int, help="how many trials the study is to have (all points of a grid)")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after so long")
     parser.add_argument("--workers", type=int, default=1, help="trials at once, each with its share of the cores (1)")
-    parser.add_argument("--devices-per-trial", type=int, default=1, help="GPUs that each worker owns (1)")
+    parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
     given = parser.parse_intermixed_args(arguments)
     from skiplight.config.compose import compose
     from skiplight.experiments.sweeps.space import split

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from hydra import compose as hydra_compose
@@ -66,3 +67,9 @@ def check_overrides(overrides: Sequence[str]) -> None:
             raise ConfigError(f"`{override}` is no choice any more: give `{name}=synthetic_sessions`")
         if name not in groups and not name.startswith("hydra"):
             check_names([name])
+
+
+def quote_value(text: str) -> str:
+    """Return a text as it stands for itself in an override, whatever characters it has."""
+    # A backslash is itself, but for those before a quote.
+    return "'" + re.sub(r"(\\+)(?='|$)", r"\1\1", text).replace("'", r"\'") + "'"

@@ -88,9 +88,9 @@ class NoiseConfig:
     negatives: int = option(5, "noise words for each window or pair (K)", low=1, high=4096)
     shared: str = option("window", "whether the pairs of a window share their negatives", choices=["window", "pair"])
     exclude: str = option(
-        "target",
-        "what a negative may not be (window: not with nce, sampled_softmax)",
-        choices=["none", "target", "window"],
+        "auto",
+        "what a negative may not be (window: not with nce, sampled_softmax); auto: none with those two, else target",
+        choices=["auto", "none", "target", "window"],
     )
 
 

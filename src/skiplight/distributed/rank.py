@@ -15,6 +15,7 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
+from skiplight.cores import usable_cores
 from skiplight.errors import ConfigError
 
 log = logging.getLogger(__name__)
@@ -86,8 +87,7 @@ class RankInfo:
 
     def threads(self) -> int:
         """How many cores of this machine are this rank's share."""
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return max(1, cores // self.local_world)
+        return max(1, len(usable_cores()) // self.local_world)
 
 
 def _started_several(kind: type[ClusterEnvironment]) -> bool:

@@ -37,7 +37,11 @@ def choose(name: str, request: Request) -> type[Engine]:
             "no engine can do what is asked: "
             + "; ".join(f"{engine} cannot do {what}" for engine, what in refused.items())
         )
-    able = [f"`engine={engine.name}`" for engine in ENGINES if not engine.unsupported(request)]
+    able = [
+        f"`engine={engine.name}`"
+        for engine in ENGINES
+        if engine.name != name and engine.device in (None, request.device) and not engine.unsupported(request)
+    ]
     raise ConfigError(
         f"`engine={name}` cannot do {refused.get(name, f'the device {request.device}')}: "
         + (f"choose {' or '.join(able)}, which can" if able else "no engine can")

@@ -12,7 +12,6 @@ from __future__ import annotations
 import functools
 import itertools
 import logging
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import ClassVar
 import numpy as np
 import torch
 
+from skiplight.cores import usable_cores
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.engines.in_flight import StepScales
@@ -59,7 +59,7 @@ class FusedCpuEngine(FusedEngine):
         threads: int | None = None,
         workers: int | None = None,
     ) -> None:
-        self.threads = threads or len(os.sched_getaffinity(0))
+        self.threads = threads or len(usable_cores())
         self.workers = workers or self.threads
         if self.workers < self.threads:
             raise ValueError(f"{self.threads} threads are not among {self.workers} workers")

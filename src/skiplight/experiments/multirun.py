@@ -23,9 +23,9 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
-from skiplight.config.compose import check_overrides, compose, register
+from skiplight.config.compose import check_overrides, compose, quote_value, register
 from skiplight.config.validate import from_mapping, run_options
-from skiplight.errors import ConfigError, RunError, Stopped
+from skiplight.errors import ConfigError, RunError, Stopped, command
 from skiplight.experiments.processes import ProcessResult, run_apart
 from skiplight.experiments.worker import train_folder
 from skiplight.files import replacing
@@ -55,11 +55,11 @@ def multirun(arguments: Sequence[str]) -> int:
     check_logger(config)
     values = [_check(override, plain) for override in swept]
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
-    group = [] if config.logger.group else [f"logger.group={_quoted(folder.name)}"]
+    group = [] if config.logger.group else [f"logger.group={quote_value(folder.name)}"]
 
     register()
     before = sys.argv
-    places = [f"run_dir={_quoted(str(folder))}", f"hydra.sweep.dir={_quoted(str(folder))}"]
+    places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
     sys.argv = ["skiplight", "--multirun", *plain, *(o.input_line or "" for o in swept), *group, *places]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
@@ -68,7 +68,7 @@ def multirun(arguments: Sequence[str]) -> int:
 
     count = math.prod(len(found) for found in values)
     left = [n for n in range(count) if not RunFolder(folder / str(n)).summary.exists()]
-    print(f"{count - len(left)} of {count} trials are finished; sum up with: skiplight report {folder}")
+    print(f"{count - len(left)} of {count} trials are finished; sum up with: {command('report', folder)}")
     if left:
         numbers = ", ".join(map(str, left))
         raise RunError(f"not finished: {numbers}; the same command with run_dir={folder} goes on")
@@ -85,10 +85,6 @@ def _check(override: Override, plain: Sequence[str]) -> list[str]:
     for value in values:
         compose([*plain, f"{override.get_key_element()}={value}"])
     return values
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 def train_trial(composed: DictConfig) -> dict[str, Any]:

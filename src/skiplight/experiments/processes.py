@@ -16,6 +16,8 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Literal
 
+from skiplight.errors import command
+
 IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.evaluation.suite", "optuna", "wandb"]
 """What the server imports before it forks. None of it may have begun to compute, or to use a GPU."""
 
@@ -75,7 +77,7 @@ def run_apart(
     if outcome is not None:
         return outcome
     if told or stopping():
-        return ProcessResult("stopped", f"stopped before its first step; go on with: skiplight resume {run}")
+        return ProcessResult("stopped", f"stopped before its first step; go on with: {command('resume', run)}")
     code = process.exitcode or 0
     if code >= 0:
         return ProcessResult("failed", f"the process ended with code {code}; see {run / 'output.log'}")

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skiplight.errors import PrunedError, SkiplightError, Stopped, UnwritableError
+from skiplight.errors import PrunedError, SkiplightError, Stopped, UnwritableError, command
 from skiplight.experiments.processes import CODES, ProcessResult
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def train_folder(run: Path) -> ProcessResult:
     except UnwritableError as error:
         return ProcessResult("unwritable", str(error))
     except KeyboardInterrupt:
-        return ProcessResult("stopped", f"stopped; go on with: skiplight resume {run}")
+        return ProcessResult("stopped", f"stopped; go on with: {command('resume', run)}")
     except SkiplightError as error:
         return ProcessResult("failed", str(error))
     except BaseException as error:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from skiplight.sampling.batches import Windows
+from skiplight.sampling.windows import Exclude
 
 Bias = Literal["none", "unigram", "learned"]
 
@@ -93,6 +94,8 @@ class Objective(nn.Module, abc.ABC):
     """Whether windows must come with negatives."""
     default_bias: ClassVar[Bias] = "none"
     """The output bias that makes a comparison with the other objectives fair."""
+    default_exclude: ClassVar[Exclude] = "target"
+    """What a negative may not be, where the user does not say."""
     dense: ClassVar[bool] = False
     """Whether every step moves every output vector, so that their gradient is dense whatever the tables ask for."""
 
@@ -115,10 +118,6 @@ class Objective(nn.Module, abc.ABC):
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         """Scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""
         return at_least_float32(tables.scores(inputs))
-
-    def log_prob(self, tables: Tables, inputs: Tensor) -> Tensor:
-        """log p(o | i) of every output word o, float32 [n, V], for n input words, int64 [n]: `logits` normalised."""
-        return torch.log_softmax(self.logits(tables, inputs), dim=-1)
 
     def _constant(self, name: str, values: np.ndarray) -> None:
         """Keeps an array as a buffer, in float32 where it is of real numbers, out of the checkpoints."""

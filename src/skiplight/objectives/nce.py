@@ -24,6 +24,7 @@ from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, 
 from skiplight.objectives.negative_sampling import logistic_loss
 from skiplight.objectives.scores import contrast, contrast_gradients
 from skiplight.sampling.batches import Windows
+from skiplight.sampling.windows import Exclude
 
 
 class NCE(Objective):
@@ -35,6 +36,7 @@ class NCE(Objective):
 
     needs_noise: ClassVar[bool] = True
     default_bias: ClassVar[Bias] = "learned"
+    default_exclude: ClassVar[Exclude] = "none"
 
     log_noise: Tensor
 

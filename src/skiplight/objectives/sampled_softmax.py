@@ -28,6 +28,7 @@ from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, 
 from skiplight.objectives.dispatch import kernels_take, product_type
 from skiplight.objectives.scores import candidates, contrast, contrast_gradients
 from skiplight.sampling.batches import Windows
+from skiplight.sampling.windows import Exclude
 
 LARGEST = 2**13
 """Numbers of the context vectors of a window, up to which a GPU's kernels keep them and their gradient in registers."""
@@ -53,6 +54,7 @@ class SampledSoftmax(Objective):
 
     needs_noise: ClassVar[bool] = True
     default_bias: ClassVar[Bias] = "learned"
+    default_exclude: ClassVar[Exclude] = "none"
 
     log_proposal: Tensor
     log_others: Tensor

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,7 @@ def show_finished_run(
         log_pictures(logger, data, run.report, summary["tokens"])
     except Exception as error:  # a picture is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
-        log.warning("the page is left out, `skiplight report %s` tries again; %s", run.path, reason)
+        log.warning("the page is left out, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason)
 
 
 def one_of_many(folder: Path) -> bool:

@@ -60,12 +60,6 @@ class NoiseDistribution:
     def __len__(self) -> int:
         return len(self.probabilities)
 
-    def drawn_probabilities(self) -> np.ndarray:
-        """What the integer tables give exactly, float64 [V]: equal to `probabilities` but for roundings of 2^-32."""
-        own = self.threshold.astype(np.float64) / 2.0**32
-        drawn = own + np.bincount(self.alias, weights=1.0 - own, minlength=len(self))
-        return drawn / len(self)
-
 
 def _alias_table(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Vose's construction: columns below the mean are filled up from words above it."""

@@ -84,6 +84,9 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
     _check_objective(config, objective_class)
     if config.model.bias == "auto" and bias != "none":
         log.info("model.bias=%s: as %s is given one", bias, config.objective.name)
+    if config.noise.exclude == "auto" and objective_class.needs_noise and objective_class.default_exclude != "target":
+        exclude = objective_class.default_exclude
+        log.info("noise.exclude=%s: what the corrections of %s are exact for", exclude, config.objective.name)
     engine = choose(
         config.engine.name,
         Request(
@@ -210,10 +213,15 @@ def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type
         exponent=config.noise.exponent,
         negatives=config.noise.negatives if objective.needs_noise else 0,
         shared=config.noise.shared,  # type: ignore[arg-type]
-        exclude=config.noise.exclude,  # type: ignore[arg-type]
+        exclude=noise_exclude(config, objective),  # type: ignore[arg-type]
         noise=NoiseDistribution.log_uniform(len(counts)) if config.objective.proposal == "log_uniform" else None,
         input=config.sampling.input,  # type: ignore[arg-type]
     )
+
+
+def noise_exclude(config: Config, objective: type[Objective]) -> str:
+    """Return what a negative may not be: `noise.exclude`, or for `auto` what the objective is exact with."""
+    return objective.default_exclude if config.noise.exclude == "auto" else config.noise.exclude
 
 
 def heldout_unigram(config: Config, text: TokenStore | TokenStream) -> HeldoutResult:

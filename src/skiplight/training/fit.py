@@ -25,7 +25,7 @@ from skiplight.config.validate import run_options
 from skiplight.distributed.launcher import GRACE, RankLauncher
 from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.strategy import RankStrategy, lost_connection
-from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped
+from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped, command
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.training.build import TrainingComponents, build_training, device_type
 from skiplight.training.callbacks.divergence import DivergenceCheck
@@ -246,7 +246,7 @@ class _Training:
             with _with_other_ranks(self.strategy):
                 trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
-            raise Stopped(f"stopped; go on with: skiplight resume {self.folder.path}", self.stop.signal)
+            raise Stopped(f"stopped; go on with: {command('resume', self.folder.path)}", self.stop.signal)
 
     def _summary(self, device: str) -> dict[str, Any]:
         """What summary.json holds, but for the total of seconds."""
@@ -311,7 +311,9 @@ def _with_other_ranks(strategy: RankStrategy | None) -> Iterator[None]:
         if dead is None and not lost_connection(error):
             raise
         what = dead or "the connection to another rank is lost"
-        raise RankError(f"{what}; when the cause is found, go on with: skiplight resume {strategy.run}") from error
+        raise RankError(
+            f"{what}; when the cause is found, go on with: {command('resume', strategy.run or 'RUN')}"
+        ) from error
     else:
         if launcher:
             launcher.end(patience=60)

@@ -189,9 +189,14 @@ class SkipGramModule(lightning.LightningModule):
             self.pairs += result.pairs
         last, _ = self._waiting[-1]
         self._waiting.clear()
+        if self._datamodule is not None:
+            self._datamodule.consumed(last)
+
+    @property
+    def _datamodule(self) -> Any:
+        """The data module that keeps its place in the text, None where the blocks come from another loader."""
         datamodule = getattr(self.trainer, "datamodule", None)
-        if datamodule is not None:
-            datamodule.consumed(last)
+        return datamodule if hasattr(datamodule, "consumed") else None
 
     def on_train_batch_end(self, *args: Any, **kwargs: Any) -> None:
         if self.loss_sum.device.type == "cpu":
@@ -214,7 +219,8 @@ class SkipGramModule(lightning.LightningModule):
                 self.trainer.accumulate_grad_batches,
             )
             self._waiting.clear()
-        self.trainer.datamodule.end_epoch()  # type: ignore[attr-defined]
+        if self._datamodule is not None:
+            self._datamodule.end_epoch()
 
     def check_finite(self) -> None:
         """Asked at every step on the CPU; elsewhere, where it would wait for the device, before anything is saved.

@@ -21,7 +21,7 @@ from typing import Any
 
 from skiplight.config import validate
 from skiplight.config.schema import Config
-from skiplight.errors import ConfigError, PrunedError, RunError, Stopped, UnwritableError
+from skiplight.errors import ConfigError, PrunedError, RunError, Stopped, UnwritableError, command
 from skiplight.files import locked, remove, replacing, writing
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class RunFolder:
         """
         if self.path.exists():
             raise RunError(
-                f"`run_dir={self.path}` exists already: choose another, or go on with `skiplight resume {self.path}`"
+                f"`run_dir={self.path}` exists already: choose another, or go on with `{command('resume', self.path)}`"
             )
 
     def create(self, config: Config) -> None:
@@ -222,9 +222,11 @@ class RunFolder:
             summary = json.loads(self.summary.read_text(encoding="utf-8"))
             version = int(summary["format"])
         except FileNotFoundError:
-            raise RunError(f"{self.path} is not finished: go on with `skiplight resume {self.path}`") from None
+            raise RunError(f"{self.path} is not finished: go on with `{command('resume', self.path)}`") from None
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
-            raise RunError(f"{self.summary} is damaged: delete it, `skiplight resume {self.path}` writes it") from None
+            raise RunError(
+                f"{self.summary} is damaged: delete it, `{command('resume', self.path)}` writes it"
+            ) from None
         if version > SUMMARY_FORMAT:
             raise RunError(f"{self.summary} is of format {version}, newer than this skiplight reads: upgrade it")
         return summary

@@ -8,13 +8,15 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.support.runs import SMALL, kill_when, metrics, skiplight
-from tests.support.texts import write_texts
 
 from skiplight import compare
 from skiplight.cli import main
+from skiplight.config.compose import compose
 from skiplight.errors import ConfigError, RunError
+from skiplight.experiments.comparison import _grouped
 from skiplight.experiments.comparison.plan import Plan
+from tests.support.runs import SMALL, kill_when, metrics, skiplight
+from tests.support.texts import write_texts
 
 VIEWS = (
     "compare.views={same: {title: under one engine, fixed: ['engine=autograd'], "
@@ -190,6 +192,12 @@ def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(tex
 def test_what_cannot_be_compared_is_said_before_anything_is_trained(option: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Plan(["data=vital", option], tokens=1000)
+
+
+def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
+    for name in ("it's mine", 'so "called"', "back\\slash", "it\\'s", "end\\", "a, [b]"):
+        [group] = _grouped(None, tmp_path / name)
+        assert compose([group]).logger.group == name
 
 
 def test_the_options_of_runs_do_not_hold_those_of_the_comparison(compared: Path) -> None:

@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 from optuna.trial import FrozenTrial
-from tests.support.runs import SMALL, Running, skiplight
-from tests.support.texts import write_texts
 
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
 from skiplight.experiments.sweeps.study import Study
+from tests.support.runs import SMALL, Running, skiplight
+from tests.support.texts import write_texts
 
 STUDY = [
     "noise.exponent=interval(-1,1)",
@@ -174,6 +174,10 @@ def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts
         (["noise.exponent=range(1,1)", "--trials", "2"], "the list is empty"),
         (["noise.exponent=0,1", "--trials", "2"], "they have heldout/perplexity"),
         (["study.metric=heldout/loss", "--trials", "2"], "`study.space` is empty"),
+        (
+            ["noise.exponent=0,1", "--trials", "2", "trainer.devices=2", "--devices-per-trial", "4"],
+            "`trainer.devices=2` and --devices-per-trial 4 contradict each other",
+        ),
     ],
 )
 def test_bad_input_begins_no_study(

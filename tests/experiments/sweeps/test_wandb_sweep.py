@@ -6,14 +6,14 @@ import json
 from pathlib import Path
 
 import yaml
-from tests.support.runs import skiplight, train_arguments
-from tests.support.texts import write_texts
 from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
 from skiplight.config.validate import check_names
 from skiplight.experiments.sweeps.metrics import available
+from tests.support.runs import skiplight, train_arguments
+from tests.support.texts import write_texts
 
 
 def agents_arguments(values: dict[str, object]) -> list[str]:

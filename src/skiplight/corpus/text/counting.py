@@ -11,7 +11,6 @@ each time.
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,8 @@ from typing import TypeVar
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from skiplight.cores import usable_cores
 
 log = logging.getLogger(__name__)
 
@@ -32,8 +33,7 @@ _R = TypeVar("_R")
 
 def default_threads() -> int:
     """The cores this process may use, at most 8: more than that are never kept busy by one reader."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(cores, MAX_THREADS)
+    return min(len(usable_cores()), MAX_THREADS)
 
 
 def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:

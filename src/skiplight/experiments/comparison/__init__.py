@@ -17,7 +17,7 @@ import math
 from collections.abc import Sequence
 from pathlib import Path
 
-from skiplight.config.compose import compose
+from skiplight.config.compose import compose, quote_value
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError
 from skiplight.experiments.comparison.findings import findings, write_trials
@@ -50,7 +50,7 @@ def compare(overrides: Sequence[str], folder: Path) -> list[TrialResult]:
         )
     check_logger(config)
     text = prepare_text(config)
-    plan = Plan([*_grouped(overrides, config.logger.group, folder), *overrides], total_tokens(config, text))
+    plan = Plan([*_grouped(config.logger.group, folder), *overrides], total_tokens(config, text))
     _open(folder, plan)
     outcomes = ComparisonRuns(folder).all(plan)
     unigram = heldout_unigram(plan.config, text).perplexity
@@ -68,9 +68,9 @@ def compare(overrides: Sequence[str], folder: Path) -> list[TrialResult]:
     return outcomes
 
 
-def _grouped(overrides: Sequence[str], group: str | None, folder: Path) -> list[str]:
+def _grouped(group: str | None, folder: Path) -> list[str]:
     """Runs of a comparison are one group in W&B, called like its folder."""
-    return [] if group else [f"logger.group='{folder.name}'"]
+    return [] if group else [f"logger.group={quote_value(folder.name)}"]
 
 
 def _open(folder: Path, plan: Plan) -> None:

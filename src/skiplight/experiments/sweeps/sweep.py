@@ -11,10 +11,11 @@ import time
 from pathlib import Path
 
 from skiplight.config.schema import Config
+from skiplight.cores import usable_cores
 from skiplight.errors import ConfigError, Stopped, UnwritableError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.processes import ProcessResult, run_apart
-from skiplight.experiments.resources import Resources, share_resources, visible_cores, visible_devices
+from skiplight.experiments.resources import Resources, share_resources, visible_devices
 from skiplight.experiments.sweeps.study import Study, Trial
 from skiplight.experiments.worker import train_folder
 from skiplight.training.loggers import check_logger
@@ -34,7 +35,7 @@ def sweep(
     trials: int | None = None,
     timeout: float | None = None,
     workers: int = 1,
-    devices_per_trial: int = 1,
+    devices_per_trial: int | None = None,
 ) -> Study:
     """Begins a study or goes on with it, until it has its trials.
 
@@ -44,20 +45,26 @@ def sweep(
         trials: how many the study is to have, with those that it has; by default all points of a grid.
         timeout: seconds after which no other trial is begun.
         workers: how many trials are trained at once, here.
-        devices_per_trial: GPUs for each.
+        devices_per_trial: GPUs for each; default: `trainer.devices`.
 
     Raises:
         ConfigError: an option is wrong, or the study began with others.
         UnwritableError: the disk is full or read-only; trials that are not complete stay open.
         Stopped: a signal asked to stop; the trials have saved their states.
     """
+    asked = config.trainer.devices
+    devices_per_trial = asked if devices_per_trial is None else devices_per_trial
     if workers < 1 or devices_per_trial < 1 or (trials is not None and trials < 1):
         raise ConfigError("--workers, --devices-per-trial and --trials must be at least 1")
     if trials is None and timeout is None and config.study.sampler != "grid":
         raise ConfigError(f"`study.sampler={config.study.sampler}` has no end: give --trials N, or --timeout SECONDS")
     check_logger(config)
+    if asked not in (1, devices_per_trial):
+        raise ConfigError(
+            f"`trainer.devices={asked}` and --devices-per-trial {devices_per_trial} contradict each other: give either"
+        )
     config.trainer.devices = devices_per_trial
-    owned = share_resources(workers, devices_per_trial, visible_devices(config.trainer.accelerator), visible_cores())
+    owned = share_resources(workers, devices_per_trial, visible_devices(config.trainer.accelerator), usable_cores())
     study = Study.begin(folder, config)
     if len(study.metrics) > 1:
         log.info("two metrics, %s: the Pareto front is looked for, and no trial is pruned", " and ".join(study.metrics))

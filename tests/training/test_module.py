@@ -1,0 +1,32 @@
+"""`SkipGramModule` under a Trainer and a loader of one's own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning
+import pytest
+import torch
+from torch.utils.data import DataLoader
+
+from skiplight.data.blocks import Cursor
+from tests.support.program import Case, parts
+from tests.support.texts import write_texts
+
+
+@pytest.mark.parametrize("engine", ["autograd", "fused"])
+def test_a_plain_loader_trains_for_several_epochs(tmp_path: Path, engine: str) -> None:
+    write_texts(tmp_path / "texts", files=1, documents=20)
+    module, data = parts(tmp_path, Case(engine=engine, epochs=2))
+    blocks = list(data.blocks(Cursor(), 0, 1, 0, 1))
+    batches = blocks if engine == "fused" else [data.windows(block) for block in blocks]
+    trainer = lightning.Trainer(
+        accelerator="cpu", devices=1, max_epochs=2, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False,
+    )  # fmt: skip
+    before = module.tables.input.weight.detach().clone()
+    trainer.fit(module, DataLoader(batches, batch_size=None))
+    assert trainer.current_epoch == 2
+    assert trainer.global_step == 2 * len(batches)
+    assert module.tokens == 2 * sum(len(block.ids) for block in blocks)
+    assert not torch.equal(module.tables.input.weight, before)
