@@ -236,7 +236,7 @@ class CompareConfig:
 
 @dataclasses.dataclass
 class Config:
-    """All options: of a run, and in the groups named in `ABOVE_RUNS` of what makes several."""
+    """All options: of a run, and in the groups named in `EXPERIMENT_GROUPS` of what makes several."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)

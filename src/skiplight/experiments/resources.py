@@ -36,8 +36,8 @@ def share_resources(workers: int, per_trial: int, devices: Sequence[str], cores:
     Raises:
         ConfigError: there are fewer devices than are needed.
 
-    >>> shares(2, 2, ["0", "1", "2", "3"], range(4))  # doctest: +NORMALIZE_WHITESPACE
-    [Share(cores=(0, 1), devices=('0', '1')), Share(cores=(2, 3), devices=('2', '3'))]
+    >>> share_resources(2, 2, ["0", "1", "2", "3"], range(4))  # doctest: +NORMALIZE_WHITESPACE
+    [Resources(cores=(0, 1), devices=('0', '1')), Resources(cores=(2, 3), devices=('2', '3'))]
     """
     if devices and workers * per_trial > len(devices):
         raise ConfigError(

@@ -30,11 +30,11 @@ class NegativeSampling(Objective):
     Args:
         noise: the probabilities P_n of the noise distribution, float64 [V], which `logits` needs.
 
-    >>> from skiplight.sampling.batches import Block
+    >>> from skiplight.sampling.batches import TokenBlock
     >>> from skiplight.sampling.windows import WindowSampler
     >>> sampler = WindowSampler(np.array([4, 3, 2]), window=2, subsample=0, negatives=5)
     >>> objective = NegativeSampling(sampler.noise.probabilities)
-    >>> loss = objective.loss(Tables(vocabulary=3, dim=8), sampler(Block.of([[0, 1, 2, 0]])))
+    >>> loss = objective.loss(Tables(vocabulary=3, dim=8), sampler(TokenBlock.of([[0, 1, 2, 0]])))
     >>> round(loss.sum.item() / loss.pairs, 4)  # outputs begin at zero: (1 + 5) · log 2
     4.1589
     """

@@ -51,7 +51,7 @@ def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
 def count_head_words(words: int) -> int:
     """How many of so many words are not called rare: 1,000, or in a small vocabulary the power of ten within a quarter.
 
-    >>> head(70_000), head(4000), head(3999), head(3)
+    >>> count_head_words(70_000), count_head_words(4000), count_head_words(3999), count_head_words(3)
     (1000, 1000, 100, 1)
     """
     return 10 ** min(3, max(0, math.floor(math.log10(max(words, 1) / 4)))) if words >= 4 else 1

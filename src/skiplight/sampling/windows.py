@@ -45,14 +45,14 @@ class WindowSampler:
             a window have targets of their own, a draw of the target is masked at once.
         noise: what negatives are drawn from instead of count^α.
         input: which side of a window is the input word: "context" as in word2vec, where each context word predicts the
-            centre, or "centre", where the centre predicts each (`Windows.turned`).
+            centre, or "centre", where the centre predicts each (`Windows.center_as_input`).
 
     Attributes:
         keep: uint32 [V], the keep thresholds (`draws.py`).
         frequency: float64 [V], the share of each word among the tokens that subsampling leaves.
 
     >>> sampler = WindowSampler(np.array([3, 2, 1]), window=1, subsample=0, negatives=2, exclude="target")
-    >>> windows = sampler(Block.of([[0, 1, 2]]))
+    >>> windows = sampler(TokenBlock.of([[0, 1, 2]]))
     >>> windows.target.tolist(), windows.inputs.tolist(), windows.offsets.tolist()
     ([0, 1, 2], [1, 0, 2, 1], [0, 1, 3, 4])
     >>> windows.negatives.shape, bool((windows.negatives == windows.target[:, None]).any())

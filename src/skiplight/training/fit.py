@@ -45,7 +45,7 @@ from skiplight.vectors.word_vectors import WordVectors
 log = logging.getLogger(__name__)
 
 Show = Callable[[RunFolder, Config, dict[str, Any], WordVectors, Logger | None], None]
-"""Shows a run that has just ended, while its logger is still open: `skiplight.report.run.present` makes its page."""
+"""Shows a run that has just ended, while its logger is still open: `report.run.show_finished_run` makes its page."""
 
 
 def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | None = None) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """From documents to ids, batch by batch: the one way that building a store and streaming share.
 
-`number` normalises and numbers the words of each batch with the batch's own dictionary, in a thread pool, and
+`number_tokens` normalises and numbers the words of each batch with the batch's own dictionary, in a thread pool, and
 cuts the documents into runs. `Indexer` turns such batches into ids of a vocabulary, without the words that
 are not in it.
 """
