@@ -89,12 +89,14 @@ def compare(overrides: Sequence[str], run_dir: str | Path) -> list[TrialResult]:
     return results
 
 
-def sweep(overrides: Sequence[str], run_dir: str | Path, **options: Any) -> None:
-    """Search options by a study, write down what it found, and make its page; goes on with what is there.
+def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options: Any) -> Path:
+    """Search options by a study, write down what it found, make its page, and return its folder.
+
+    A study that is there already is gone on with.
 
     Args:
         overrides: of Hydra; those with several values, as `noise.exponent=interval(-1,1)`, are searched.
-        run_dir: folder of the study.
+        run_dir: folder of the study; default: as `run_dir` says, else runs/<time>-<data>.
         options: of `skiplight.experiments.sweeps.sweep.sweep`: trials, timeout, workers, devices_per_trial.
 
     Raises:
@@ -104,12 +106,15 @@ def sweep(overrides: Sequence[str], run_dir: str | Path, **options: Any) -> None
     from skiplight.experiments.sweeps.space import split
     from skiplight.experiments.sweeps.sweep import sweep as search
     from skiplight.report.study import report_study
+    from skiplight.training.run_folder import default_run_dir
 
     fixed, space = split(overrides)
     config = compose(fixed)
     config.study.space = {**(config.study.space or {}), **space}
-    search(config, Path(run_dir), **options)
-    report_study(Path(run_dir))
+    folder = Path(run_dir or config.run_dir or default_run_dir(config))
+    search(config, folder, **options)
+    report_study(folder)
+    return folder
 
 
 def load_run(run_dir: str | Path) -> tuple[Config, dict[str, Any]]:

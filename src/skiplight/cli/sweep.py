@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
 
 def sweep(arguments: list[str]) -> int:
@@ -18,23 +17,13 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--workers", type=int, default=1, help="trials at once, each with its share of the cores (1)")
     parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
     given = parser.parse_intermixed_args(arguments)
-    from skiplight.config.compose import compose
-    from skiplight.experiments.sweeps.space import split
-    from skiplight.experiments.sweeps.sweep import sweep as search
-    from skiplight.report.study import report_study
-    from skiplight.training.run_folder import default_run_dir
+    from skiplight import sweep as search
 
-    overrides, space = split(given.override)
-    config = compose(overrides)
-    config.study.space = {**(config.study.space or {}), **space}
-    folder = Path(config.run_dir) if config.run_dir else default_run_dir(config)
     search(
-        config,
-        folder,
+        given.override,
         trials=given.trials,
         timeout=given.timeout,
         workers=given.workers,
         devices_per_trial=given.devices_per_trial,
     )
-    report_study(folder)
     return 0

@@ -17,32 +17,22 @@ from __future__ import annotations
 import math
 from typing import ClassVar
 
-import numpy as np
-from torch import Tensor
-
-from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
+from skiplight.objectives.base import Bias, Loss, Tables, empty_loss
 from skiplight.objectives.negative_sampling import logistic_loss
-from skiplight.objectives.scores import contrast, contrast_gradients
+from skiplight.objectives.scores import ContrastiveObjective, contrast
 from skiplight.sampling.batches import Windows
 from skiplight.sampling.windows import Exclude
 
 
-class NCE(Objective):
+class NCE(ContrastiveObjective):
     """Noise-contrastive estimation.
 
     Args:
         noise: the probabilities P_n that negatives are drawn with, float64 [V].
     """
 
-    needs_noise: ClassVar[bool] = True
     default_bias: ClassVar[Bias] = "learned"
     default_exclude: ClassVar[Exclude] = "none"
-
-    log_noise: Tensor
-
-    def __init__(self, noise: np.ndarray) -> None:
-        super().__init__()
-        self._constant("log_noise", np.log(noise))
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
@@ -50,6 +40,3 @@ class NCE(Objective):
         words, scores, counted = contrast(tables, windows)
         expected = self.log_noise[words] + math.log(windows.negatives.shape[1])
         return Loss(logistic_loss(scores - expected[:, :, None], counted), windows.pairs)
-
-    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
-        return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])

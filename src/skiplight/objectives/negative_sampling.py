@@ -12,19 +12,16 @@ the noise, the correction is approximate.
 
 from __future__ import annotations
 
-from typing import ClassVar
-
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from skiplight.objectives.base import Gradients, Loss, Objective, Tables, empty_loss
-from skiplight.objectives.scores import contrast, contrast_gradients
+from skiplight.objectives.base import Loss, Tables, empty_loss
+from skiplight.objectives.scores import ContrastiveObjective, contrast
 from skiplight.sampling.batches import Windows
 
 
-class NegativeSampling(Objective):
+class NegativeSampling(ContrastiveObjective):
     """Mikolov's negative sampling.
 
     Args:
@@ -32,6 +29,7 @@ class NegativeSampling(Objective):
 
     >>> from skiplight.sampling.batches import TokenBlock
     >>> from skiplight.sampling.windows import WindowSampler
+    >>> import numpy as np
     >>> sampler = WindowSampler(np.array([4, 3, 2]), window=2, subsample=0, negatives=5)
     >>> objective = NegativeSampling(sampler.noise.probabilities)
     >>> loss = objective.loss(Tables(vocabulary=3, dim=8), sampler(TokenBlock.of([[0, 1, 2, 0]])))
@@ -39,22 +37,11 @@ class NegativeSampling(Objective):
     4.1589
     """
 
-    needs_noise: ClassVar[bool] = True
-
-    log_noise: Tensor
-
-    def __init__(self, noise: np.ndarray) -> None:
-        super().__init__()
-        self._constant("log_noise", np.log(noise))
-
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
             return empty_loss(tables)
         _, scores, counted = contrast(tables, windows)
         return Loss(logistic_loss(scores, counted), windows.pairs)
-
-    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
-        return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
 
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         return super().logits(tables, inputs).add_(self.log_noise)

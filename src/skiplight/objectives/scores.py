@@ -6,12 +6,13 @@ read once a window and not once a pair. Where each pair has rows of its own, it 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from skiplight.objectives.base import Gradients, Tables, at_least_float32
+from skiplight.objectives.base import Gradients, Objective, Tables, at_least_float32
 from skiplight.sampling.batches import Windows
 
 
@@ -93,3 +94,22 @@ def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradi
     outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
     outputs += torch.bincount(windows.negatives.flatten(), weights=windows.mask.flatten().float(), minlength=rows)
     return Gradients(inputs, outputs)
+
+
+class ContrastiveObjective(Objective):
+    """What objectives have in common that tell each pair's target from its negatives by one logistic loss for each.
+
+    Args:
+        noise: the probabilities P_n that negatives are drawn with, float64 [V].
+    """
+
+    needs_noise: ClassVar[bool] = True
+
+    log_noise: Tensor
+
+    def __init__(self, noise: np.ndarray) -> None:
+        super().__init__()
+        self._constant("log_noise", np.log(noise))
+
+    def gradients(self, tables: Tables, windows: Windows) -> Gradients:
+        return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
