@@ -32,6 +32,10 @@ def __getattr__(name: str) -> Any:
     return getattr(importlib.import_module(_ELSEWHERE[name]), name)
 
 
+def __dir__() -> list[str]:
+    return __all__
+
+
 def train(config: Config | Sequence[str], run_dir: str | Path | None = None, **options: Any) -> dict[str, Any]:
     """Train a new run, make its page, and return what its summary.json holds.
 
