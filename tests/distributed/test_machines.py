@@ -8,8 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.distributed.test_strategies import free_port
-from tests.support.launches import TWO, leftovers, on_two, ranks_of, start, tables, wait_for
+from tests.support.launches import TWO, free_port, leftovers, on_two, ranks_of, start, tables, wait_for
 from tests.support.runs import apart, command, metrics, newest_step, train_command
 from tests.support.texts import write_texts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections import Counter
@@ -17,16 +16,11 @@ from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.engines.base import StepResult
 from skiplight.sampling.batches import TokenBlock
 from skiplight.training.module import SkipGramModule
+from tests.support.launches import free_port
 from tests.support.program import CASES, MACHINES, Case, parts
 from tests.support.texts import write_texts
 
 ROOT = Path(__file__).parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return min(found.getsockname()[1], 65_000)
 
 
 def run_program(module: str, *arguments: str, nodes: int = 1) -> None:
@@ -43,20 +37,22 @@ def run_program(module: str, *arguments: str, nodes: int = 1) -> None:
     ]  # fmt: skip
     try:
         for process in processes:
-            _, said = process.communicate(timeout=300)
+            _, said = process.communicate(timeout=200)
             assert process.returncode == 0, said[-3000:]
     finally:
         for process in processes:
             process.kill()
 
 
-@pytest.fixture(scope="module", params=[2, 3])
+@pytest.fixture(scope="module", params=[pytest.param(2, marks=pytest.mark.slow), 3])
 def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A folder in which so many ranks have trained every case."""
     folder = tmp_path_factory.mktemp(f"ranks-{request.param}")
     write_texts(folder / "texts", files=1, documents=30, words=400)
     parts(folder, CASES["sgd"])  # the store is there before the ranks are
-    run_program("tests.support.program", str(folder), str(request.param), str(free_port()))
+    run_program(
+        "tests.support.program", str(folder), str(request.param), str(free_port(ports=max(len(CASES), len(MACHINES))))
+    )
     return folder, request.param
 
 
@@ -67,7 +63,14 @@ def ran_on_machines(request: pytest.FixtureRequest, tmp_path_factory: pytest.Tem
     folder = tmp_path_factory.mktemp(f"machines-{world}")
     write_texts(folder / "texts", files=1, documents=30, words=400)
     parts(folder, MACHINES["machines"])
-    run_program("tests.support.program", str(folder), str(world), str(free_port()), str(nodes), nodes=nodes)
+    run_program(
+        "tests.support.program",
+        str(folder),
+        str(world),
+        str(free_port(ports=max(len(CASES), len(MACHINES)))),
+        str(nodes),
+        nodes=nodes,
+    )
     return folder, world
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import secrets
+import socket
 import subprocess
 import time
 from collections.abc import Callable
@@ -51,3 +54,16 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
 
 def leftovers(run: Path) -> list[Path]:
     return [path for place in folders() for path in place.glob(f"{PREFIX}{run.name}-*")]
+
+
+def free_port(ports: int = 1) -> int:
+    """Return a port of this machine that nothing listens on, nor on the `ports` - 1 behind it.
+
+    Not one of those that the system gives to connections: until it is used, a connection of another test may get it.
+    """
+    while True:
+        first = 20_000 + secrets.randbelow(12_000 - ports)
+        with contextlib.ExitStack() as bound, contextlib.suppress(OSError):
+            for port in range(first, first + ports):
+                bound.enter_context(socket.socket()).bind(("", port))
+            return first
