@@ -11,10 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from skiplight.config.compose import compose
     from skiplight.config.schema import Config
+    from skiplight.data.datamodule import SkipGramDataModule
     from skiplight.experiments.comparison.runs import TrialResult
+    from skiplight.training.module import SkipGramModule
+    from skiplight.vectors.word_vectors import WordVectors
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Config",
+    "SkipGramDataModule",
+    "SkipGramModule",
+    "WordVectors",
+    "compare",
+    "compose",
+    "load_run",
+    "resume",
+    "sweep",
+    "train",
+]
 
 _ELSEWHERE = {
     "Config": "skiplight.config.schema",
@@ -23,7 +40,6 @@ _ELSEWHERE = {
     "WordVectors": "skiplight.vectors.word_vectors",
     "compose": "skiplight.config.compose",
 }
-__all__ = [*sorted(_ELSEWHERE), "compare", "load_run", "resume", "sweep", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -122,3 +122,12 @@ def test_the_noise_leaves_out_what_the_objective_is_exact_without() -> None:
     for name in OBJECTIVES:
         assert noise_exclude(compose([f"objective={name}"]), REGISTERED[name]) == expected.get(name, "target")
     assert noise_exclude(compose(["objective=nce", "noise.exclude=target"]), REGISTERED["nce"]) == "target"
+
+
+def test_an_option_of_an_earlier_version_in_a_runs_config_names_the_file(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    save(Config(), path)
+    path.write_text(path.read_text().replace("init_from:", "start:"))
+    with pytest.raises(ConfigError) as error:
+        load(path)
+    assert str(error.value) == f"{path}: `model.start` is no option any more: give `model.init_from`"

@@ -170,7 +170,10 @@ def load(path: Path) -> Config:
     if not isinstance(mapping, dict):
         raise ConfigError(f"{path} is not a run's config: it holds no mapping of options")
     _check_plain(mapping, os.fspath(path))
-    return from_mapping(mapping)
+    try:
+        return from_mapping(mapping)
+    except ConfigError as error:  # an earlier version's option, or an edited one: the file is where to mend it
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def _check_events(text: str, path: Path) -> None:

@@ -286,7 +286,13 @@ class SkipGramModule(lightning.LightningModule):
 
     def _count_steps_anew(self, checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
         """Tells Lightning how many steps into the epoch so many blocks are for another number of ranks."""
-        datamodule = trainer.datamodule  # type: ignore[attr-defined]
+        datamodule = self._datamodule
+        if datamodule is None:
+            log.warning(
+                "the checkpoint is of another number of ranks, and the loader keeps no place in the text: the epoch"
+                " goes on after as many steps as Lightning counted; give the Trainer a SkipGramDataModule to go on exactly"
+            )
+            return
         _, index, *_ = checkpoint[type(datamodule).__qualname__]["cursor"]
         current = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         ended = index == 0 and current["processed"] > 0
