@@ -290,7 +290,7 @@ class SkipGramModule(lightning.LightningModule):
         if datamodule is None:
             log.warning(
                 "the checkpoint is of another number of ranks, and the loader keeps no place in the text: the epoch"
-                " goes on after as many steps as Lightning counted; give the Trainer a SkipGramDataModule to go on exactly"
+                " goes on after as many steps as Lightning counted; train with a SkipGramDataModule to go on exactly"
             )
             return
         _, index, *_ = checkpoint[type(datamodule).__qualname__]["cursor"]
