@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from skiplight.config.compose import compose
     from skiplight.config.schema import Config
     from skiplight.data.datamodule import SkipGramDataModule
-    from skiplight.experiments.comparison.runs import TrialResult
+    from skiplight.experiments.trials import TrialTable
     from skiplight.training.module import SkipGramModule
     from skiplight.vectors.word_vectors import WordVectors
 
@@ -91,26 +91,33 @@ def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
     return fit.resume(Path(run_dir), show=show_finished_run, **options)
 
 
-def compare(overrides: Sequence[str], run_dir: str | Path) -> list[TrialResult]:
-    """Train what `compare.*` says, write down what came out, and make its page; goes on with what is there.
+def compare(overrides: Sequence[str], run_dir: str | Path | None = None, **options: Any) -> TrialTable:
+    """Train what `compare.*` says, write down what came out, make its page, and return its runs.
+
+    A comparison that is there already is gone on with.
 
     Args:
         overrides: of Hydra, for all runs.
-        run_dir: folder of the comparison.
+        run_dir: folder of the comparison; default: as `run_dir` says, else runs/<time>-<data>.
+        options: of `skiplight.experiments.comparison.compare.compare`: workers, devices_per_trial.
 
     Raises:
-        ConfigError, RunError: see `skiplight.experiments.comparison.compare`.
+        ConfigError, RunError: an option is wrong, or the folder is something else.
     """
-    from skiplight.experiments.comparison import compare as carry_out
+    from skiplight.config.compose import compose
+    from skiplight.experiments.comparison.compare import compare as compare_runs
     from skiplight.report.comparison import write_comparison_page
+    from skiplight.training.run_folder import default_run_dir
 
-    results = carry_out(overrides, Path(run_dir))
-    write_comparison_page(Path(run_dir))
-    return results
+    config = compose(overrides)
+    folder = Path(run_dir or config.run_dir or default_run_dir(config))
+    table = compare_runs(overrides, folder, **options)
+    write_comparison_page(folder)
+    return table
 
 
-def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options: Any) -> Path:
-    """Search options by a study, write down what it found, make its page, and return its folder.
+def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options: Any) -> TrialTable:
+    """Search options by a study, write down what it found, make its page, and return its trials.
 
     A study that is there already is gone on with.
 
@@ -133,8 +140,7 @@ def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options
     config.study.space = {**(config.study.space or {}), **space}
     folder = Path(run_dir or config.run_dir or default_run_dir(config))
     search(config, folder, **options)
-    report_study(folder)
-    return folder
+    return report_study(folder)
 
 
 def load_run(run_dir: str | Path) -> tuple[Config, dict[str, Any]]:

@@ -38,7 +38,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
     assert [config["optim"]["lr"] for config in configs] == [0.01, 1e38, 0.02]
     assert {config["logger"]["group"] for config in configs} == {parent.name}
     assert [(parent / str(number) / "summary.json").exists() for number in range(3)] == [True, False, True]
-    assert "is too high" in json.loads((parent / "1" / "outcome.json").read_text())["message"]
+    assert "is too high" in json.loads((parent / "1" / "result.json").read_text())["message"]
     for number in range(3):
         (run,) = (parent / str(number) / "wandb").glob("offline-run-*")
         assert run.name.endswith(json.loads((parent / str(number) / "environment.json").read_text())["id"])
@@ -50,6 +50,25 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
         assert "trial 1: failed" in said.stdout
         assert len((parent / "trials.csv").read_text().splitlines()) == 4
         assert [page.parent for page in parent.rglob("report.html")] == [parent]  # no trial has waited for its own
+
+
+def test_workers_train_several_at_once_and_the_same_command_goes_on(folder: Path, texts: Path) -> None:
+    parent = folder / "workers"
+    options = train_arguments(texts, folder, parent, "trainer.max_epochs=1", "-m", "seed=0,1", "--workers", "2")
+    done = skiplight(options)
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 trials are finished" in done.stdout
+    (parent / "1" / "summary.json").unlink()
+    done = skiplight(options)
+    assert done.returncode == 0, done.stderr
+    assert "trial 0 is finished already" in done.stderr
+    assert "trial 1  seed=1: " in done.stderr
+    done = skiplight([option.replace("seed=0,1", "seed=0,2") for option in options])
+    assert done.returncode == 2
+    assert "is a run of other options: choose another `run_dir`" in done.stderr
+    done = skiplight([*options, "hydra/launcher=basic"])
+    assert done.returncode == 2
+    assert "are for the executor" in done.stderr
 
 
 @pytest.mark.parametrize(

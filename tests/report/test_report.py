@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import logging
 import math
@@ -15,8 +16,8 @@ import torch
 from skiplight.cli import main
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.report.run import one_of_many, show_finished_run
-from skiplight.training.run_folder import RunFolder
+from skiplight.report.run import show_finished_run
+from skiplight.training.run_folder import PartOf, RunFolder
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.runs import metrics, train_arguments
 from tests.support.texts import write_texts
@@ -92,12 +93,11 @@ def test_a_page_that_cannot_be_written_is_told_and_no_error(tmp_path: Path, capl
     assert shown(run.path)["map"]["words"] == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("mark", ["study.yaml", "multirun.yaml", "../comparison.json"])
-def test_runs_of_which_there_are_many_make_no_page_of_their_own(tmp_path: Path, mark: str) -> None:
+def test_runs_of_which_there_are_many_make_no_page_of_their_own(tmp_path: Path) -> None:
     run, vectors = finished(tmp_path / "runs")
-    assert not one_of_many(run.path)
-    (run.path.parent / mark).touch()
-    assert one_of_many(run.path)
+    part = PartOf("study", "0" * 16, "..", 0)
+    run.trial.write_text(json.dumps(dataclasses.asdict(part)))
+    assert run.part_of == part
     show_finished_run(run, Config(), SUMMARY, vectors, None)
     assert not run.report.exists()
 
@@ -134,7 +134,7 @@ def test_a_metric_is_for_studies_only(tmp_path: Path, capsys: pytest.CaptureFixt
 def test_a_damaged_comparison_is_told_apart_from_an_unfinished_one(
     tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
-    (tmp_path / "comparison.json").write_text("{}")
+    (tmp_path / "comparison.yaml").write_text("{format: 2, id: a, compare: {views: null}}")
     assert main(["report", str(tmp_path)]) == 2
     assert "trials.csv is missing" in capsys.readouterr().err
     (tmp_path / "trials.csv").write_text("number,run\n0,x\n")

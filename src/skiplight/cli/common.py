@@ -34,6 +34,13 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--verify", action="store_true", help="compare all files with their checksums first")
 
 
+def add_workers(parser: argparse.ArgumentParser) -> None:
+    """Add the options of the verbs that train many runs."""
+    parser.add_argument("override", nargs="*", help="options as for `skiplight train`")
+    parser.add_argument("--workers", type=int, default=1, help="runs at once, each with its share of the cores (1)")
+    parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
+
+
 def load_vectors(options: argparse.Namespace) -> WordVectors:
     """Return the vectors of the run that a verb was given."""
     from skiplight.vectors.word_vectors import WordVectors

@@ -14,10 +14,11 @@ def report(arguments: list[str]) -> int:
     parser.add_argument("folder", type=Path, help="folder of a run, a comparison, a study or a multirun")
     parser.add_argument("--metric", help="study: figure to judge by; default: its own, or the first evaluation")
     given = parser.parse_args(arguments)
-    from skiplight.experiments.comparison.runs import FILE
+    from skiplight.experiments.folder import ExperimentFolder
     from skiplight.training.run_folder import RunFolder
 
-    run, comparison = RunFolder(given.folder).config_file.exists(), (given.folder / FILE).exists()
+    run, experiment = RunFolder(given.folder).config_file.exists(), ExperimentFolder.find(given.folder)
+    comparison = experiment is not None and experiment.kind == "comparison"
     if given.metric and (run or comparison):
         raise ConfigError(f"--metric {given.metric} is for a study or a multirun, and {given.folder} is neither")
     if run:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import argparse
 from pathlib import Path
 
-from skiplight.cli.common import print_options, print_summary, quiet_lightning
+from skiplight.cli.common import add_workers, print_options, print_summary, quiet_lightning
 
 
 def train(arguments: list[str]) -> int:
@@ -13,9 +14,7 @@ def train(arguments: list[str]) -> int:
         print_options()
         return 0
     if {"-m", "--multirun"} & set(arguments):
-        from skiplight.experiments.multirun import multirun
-
-        return multirun([argument for argument in arguments if argument not in ("-m", "--multirun")])
+        return _train_many(arguments)
     from skiplight.config.compose import compose
     from skiplight.training.run_folder import default_run_dir
 
@@ -25,4 +24,16 @@ def train(arguments: list[str]) -> int:
 
     quiet_lightning()
     print_summary(train_run(config, run_dir, verify="--verify" in arguments), run_dir)
+    return 0
+
+
+def _train_many(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser("skiplight train", description="Train every combination of options.")
+    parser.add_argument("-m", "--multirun", action="store_true")
+    add_workers(parser)
+    parser.set_defaults(workers=None)
+    given = parser.parse_intermixed_args(arguments)
+    from skiplight.experiments.multirun import multirun
+
+    multirun(given.override, workers=given.workers, devices_per_trial=given.devices_per_trial)
     return 0

@@ -1,18 +1,17 @@
-"""Hydra's multirun, `skiplight train -m model.dim=100,200`: every trial in a process and a folder of its own.
+"""Hydra's multirun, `skiplight train -m model.dim=100,200`: every combination is a run in RUN_DIR/<number>.
 
-The launcher may be any of Hydra's: it runs `train_trial` for each combination, here, in other processes or in jobs of
-Slurm, and that starts the training apart (skiplight.experiments.worker). So no two trials share a W&B run, one that
-dies takes no other with it, and the same command with the same run_dir goes on with those that are not finished.
+By default the executor trains them, `--workers N` at once. With `hydra/launcher=...` any of Hydra's launchers calls
+`train_trial` for each, here, in other processes or in jobs of Slurm, and that hands its one trial to the executor. The
+same command with the same run_dir goes on with the trials that are not finished.
 """
 
 from __future__ import annotations
 
-import json
+import itertools
 import logging
-import math
 import multiprocessing
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,23 +23,92 @@ from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import check_overrides, compose, quote_value, register
+from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping, run_options
-from skiplight.errors import ConfigError, RunError, Stopped, command
-from skiplight.experiments.processes import ProcessResult, run_apart
-from skiplight.experiments.worker import train_folder
-from skiplight.files import replacing
+from skiplight.errors import ConfigError, RunError, command
+from skiplight.experiments import heartbeat
+from skiplight.experiments.executor import execute
+from skiplight.experiments.folder import ExperimentFolder, flat_options, is_free
+from skiplight.experiments.processes import ProcessResult
+from skiplight.experiments.queue import Trial
+from skiplight.experiments.resources import Resources, claim_resources
 from skiplight.training.loggers import check_logger
 from skiplight.training.run_folder import RunFolder, default_run_dir
-from skiplight.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
-OUTCOME = "outcome.json"
-"""In the folder of a trial: how its last training ended."""
+
+class Multirun:
+    """The runs of a multirun, a queue of trials.
+
+    Args:
+        folder: where they lie.
+        configs: the options of each run, by number.
+        details: what each tries, for messages.
+
+    Raises:
+        ConfigError: the folder has a run of one of these numbers with other options.
+    """
+
+    def __init__(self, folder: Path, configs: Mapping[int, Config], details: Mapping[int, str]) -> None:
+        self.folder, self.configs, self.details = folder, configs, details
+        self.experiment = ExperimentFolder(folder, "multirun")
+        self.ended: dict[int, ProcessResult] = {}
+        for number, config in configs.items():
+            run = self.run(number)
+            if run.path.exists() and _lasting(run.config()) != _lasting(config):
+                raise ConfigError(f"{run.path} is a run of other options: choose another `run_dir`")
+            if run.summary.exists():
+                log.info("trial %d is finished already: %s", number, run.path)
+                self.ended[number] = ProcessResult("finished")
+
+    def run(self, number: int) -> RunFolder:
+        """Return the folder of a run."""
+        return RunFolder(self.folder / str(number))
+
+    def claim(self) -> Trial | None:
+        """Claim the next run that is neither finished nor trained by another process.
+
+        Raises:
+            UnwritableError: the folder cannot be written to.
+        """
+        with self.experiment.locked():
+            for number in self.configs.keys() - self.ended.keys():
+                run = self.run(number)
+                if not run.path.exists():
+                    self.experiment.create_run(run.path, self.configs[number], number)
+                elif (holder := heartbeat.holder(run.path)) is not None:
+                    log.info("trial %d is being trained by %s", number, holder)
+                    self.ended[number] = ProcessResult("stopped", f"it is being trained by {holder}")
+                    continue
+                heartbeat.claim_run(run.path)
+                self.ended[number] = ProcessResult("stopped", "it is being trained")
+                return Trial(number, run.path, f"trial {number}", self.details[number])
+        return None
+
+    def is_waiting(self) -> bool:
+        """Return False: the runs are known from the beginning, and each is tried once."""
+        return False
+
+    def finish(self, trial: Trial, result: ProcessResult) -> str:
+        """Keep how a run ended, until the same command is given again."""
+        heartbeat.release_run(trial.run)
+        self.ended[trial.number] = result
+        return f"{result.state}: {result.message}" if result.message else str(trial.run)
 
 
-def multirun(arguments: Sequence[str]) -> int:
-    """Trains every combination of the swept overrides; 0, as all are finished.
+def _lasting(config: Config) -> dict[str, Any]:
+    """The options that must be the same where a run goes on."""
+    return {name: value for name, value in flat_options(run_options(config)).items() if not is_free(name)}
+
+
+def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_per_trial: int | None = None) -> None:
+    """Train every combination of the swept overrides.
+
+    Args:
+        arguments: overrides, of which those with several values are swept; `hydra/launcher=` chooses one of Hydra's.
+        workers: how many runs are trained at once, here (1).
+        devices_per_trial: GPUs for each; default: `trainer.devices`.
 
     Raises:
         RunError: a trial is not finished; all others are.
@@ -53,42 +121,55 @@ def multirun(arguments: Sequence[str]) -> int:
     plain = [o.input_line or "" for o in overrides if not o.is_sweep_override() and o.key_or_group != "run_dir"]
     config = compose([text for text in arguments if text in plain or text.startswith("run_dir=")])
     check_logger(config)
-    values = [_check(override, plain) for override in swept]
+    combinations = list(itertools.product(*(_values(override, plain) for override in swept)))
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
-    group = [] if config.logger.group else [f"logger.group={quote_value(folder.name)}"]
-
-    register()
-    before = sys.argv
-    places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
-    sys.argv = ["skiplight", "--multirun", *plain, *(o.input_line or "" for o in swept), *group, *places]
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
-    finally:
-        sys.argv = before
-
-    count = math.prod(len(found) for found in values)
+    experiment = ExperimentFolder(folder, "multirun")
+    if any(text.startswith(("hydra/", "hydra.")) for text in plain):
+        if workers is not None or devices_per_trial is not None:
+            raise ConfigError("--workers and --devices-per-trial are for the executor: leave them or `hydra/...=` out")
+        experiment.begin()
+        _launch([*plain, *(o.input_line or "" for o in swept)], folder)
+    else:
+        owned = claim_resources(config.trainer, workers or 1, devices_per_trial)
+        shared = [f"trainer.devices={config.trainer.devices}", *plain]
+        configs = {number: compose([*shared, *values]) for number, values in enumerate(combinations)}
+        experiment.begin()
+        details = {number: "  ".join(values) for number, values in enumerate(combinations)}
+        execute(Multirun(folder, configs, details), owned)
+    count = len(combinations)
     left = [n for n in range(count) if not RunFolder(folder / str(n)).summary.exists()]
     print(f"{count - len(left)} of {count} trials are finished; sum up with: {command('report', folder)}")
     if left:
         numbers = ", ".join(map(str, left))
         raise RunError(f"not finished: {numbers}; the same command with run_dir={folder} goes on")
-    return 0
 
 
-def _check(override: Override, plain: Sequence[str]) -> list[str]:
-    """The values of a swept option or group, each tried."""
+def _values(override: Override, plain: Sequence[str]) -> list[str]:
+    """The overrides that a swept one stands for, each tried."""
     if isinstance(override.value(), IntervalSweep):
         raise ConfigError(f"`{override.input_line}`: an interval is searched by `skiplight sweep`; give values here")
-    values = list(override.sweep_string_iterator())
+    values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
     if not values:
         raise ConfigError(f"`{override.input_line}` is an empty range")
     for value in values:
-        compose([*plain, f"{override.get_key_element()}={value}"])
+        compose([*plain, value])
     return values
 
 
+def _launch(overrides: list[str], folder: Path) -> None:
+    """Have Hydra's launcher call `train_trial` for each combination."""
+    register()
+    before = sys.argv
+    places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
+    sys.argv = ["skiplight", "--multirun", *overrides, *places]
+    try:
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
+    finally:
+        sys.argv = before
+
+
 def train_trial(composed: DictConfig) -> dict[str, Any]:
-    """Trains one trial; called by the launcher. How it ended, which is kept in its folder too.
+    """Train one trial; called by Hydra's launcher. Return how it ended, which is kept in its folder too.
 
     Raises:
         ConfigError: the folder has a run of other options.
@@ -96,36 +177,11 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
     """
     config = from_mapping(composed)
     assert config.run_dir is not None
-    number = HydraConfig.get().job.num
-    run = RunFolder(Path(config.run_dir) / str(number))
-    config.run_dir = str(run.path)
-    if not run.path.exists():
-        run.create(config)
-    elif run_options(run.config()) != run_options(config):
-        raise ConfigError(f"{run.path} is a run of other options: choose another `run_dir`")
-    elif run.summary.exists():
-        log.info("trial %d is finished already: %s", number, run.path)
-        return {"number": number, "state": "finished", "message": ""}
+    job = HydraConfig.get().job
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
         # A process of joblib's has its own way to start others, which a process that is started so does not know.
         multiprocessing.set_start_method("forkserver", force=True)
-    stop = StopRequest()
-    stop.install()
-    try:
-        outcome = run_apart(run.path, train_folder, stopping=lambda: stop.signal is not None)
-    finally:
-        stop.remove()
-    _tell(run, number, outcome)
-    if stop.signal is not None:
-        raise Stopped(outcome.message, stop.signal)
-    return {"number": number, "state": outcome.state, "message": outcome.message}
-
-
-def _tell(run: RunFolder, number: int, outcome: ProcessResult) -> None:
-    log.info("trial %d: %s", number, f"{outcome.state}: {outcome.message}" if outcome.message else run.path)
-    try:
-        with replacing(run.path / OUTCOME) as temporary:
-            about = {"state": outcome.state, "message": outcome.message}
-            temporary.write_text(json.dumps(about), encoding="utf-8")
-    except OSError as error:
-        log.warning("%s cannot be written: %s", run.path / OUTCOME, error.strerror)
+    trials = Multirun(Path(config.run_dir), {job.num: config}, {job.num: f"of {config.run_dir}"})
+    execute(trials, [Resources()])
+    result = trials.ended[job.num]
+    return {"number": job.num, "state": result.state, "message": result.message}

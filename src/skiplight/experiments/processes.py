@@ -23,8 +23,8 @@ IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.
 
 POLL_SECONDS = 0.2
 
-State = Literal["finished", "pruned", "stopped", "failed", "unwritable", "killed"]
-CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "stopped": 143}
+State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed"]
+CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What each worker of a study owns of a machine: its devices, and its share of the cores."""
+"""What each worker of an executor owns of a machine: its devices, and its share of the cores."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from skiplight.config.schema import TrainerConfig
+from skiplight.cores import usable_cores
 from skiplight.errors import ConfigError
 
 
@@ -22,6 +24,29 @@ class Resources:
     def environment(self) -> dict[str, str]:
         """What its trials must find in their environment."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
+
+
+def claim_resources(trainer: TrainerConfig, workers: int, devices_per_trial: int | None) -> list[Resources]:
+    """Return what each worker of this process may use, and set `trainer.devices` to what a trial has.
+
+    Args:
+        trainer: the options of the trials.
+        workers: how many trials are trained at once.
+        devices_per_trial: GPUs for each; default: `trainer.devices`.
+
+    Raises:
+        ConfigError: a number is below 1 or contradicts `trainer.devices`, or there are fewer devices than are needed.
+    """
+    asked = trainer.devices
+    devices_per_trial = asked if devices_per_trial is None else devices_per_trial
+    if workers < 1 or devices_per_trial < 1:
+        raise ConfigError(f"--workers {workers} and --devices-per-trial {devices_per_trial} must be at least 1")
+    if asked not in (1, devices_per_trial):
+        raise ConfigError(
+            f"`trainer.devices={asked}` and --devices-per-trial {devices_per_trial} contradict each other: give either"
+        )
+    trainer.devices = devices_per_trial
+    return share_resources(workers, devices_per_trial, visible_devices(trainer.accelerator), usable_cores())
 
 
 def share_resources(workers: int, per_trial: int, devices: Sequence[str], cores: Sequence[int]) -> list[Resources]:

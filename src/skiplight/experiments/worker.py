@@ -16,8 +16,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skiplight.errors import PrunedError, SkiplightError, Stopped, UnwritableError, command
+from skiplight.errors import DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
 from skiplight.experiments.processes import CODES, ProcessResult
+from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     from lightning import Callback
@@ -65,6 +66,8 @@ def train_folder(run: Path) -> ProcessResult:
         return ProcessResult("unwritable", str(error))
     except KeyboardInterrupt:
         return ProcessResult("stopped", f"stopped; go on with: {command('resume', run)}")
+    except DivergedError as error:
+        return ProcessResult("diverged", str(error))
     except SkiplightError as error:
         return ProcessResult("failed", str(error))
     except BaseException as error:
@@ -79,7 +82,8 @@ def train_folder(run: Path) -> ProcessResult:
 
 def _watching(run: Path) -> Callable[[Evaluation], Callback] | None:
     """What makes the callback that prunes, where the run is a trial of a study."""
-    if not (run.parent / "study.yaml").exists():
+    part = RunFolder(run).part_of
+    if part is None or part.kind != "study":
         return None
     from skiplight.experiments.sweeps.pruning import watching
 

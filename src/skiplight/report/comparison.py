@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import json
 from collections.abc import Sequence
@@ -12,9 +11,12 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from skiplight.errors import RunError
+from skiplight.experiments.comparison.compare import FINDINGS, LEVELS
 from skiplight.experiments.comparison.curves import MEASURES, curves, metrics
 from skiplight.experiments.comparison.plan import ONE_VIEW
-from skiplight.experiments.comparison.runs import FILE, FINDINGS, LEVELS, TRIALS, TrialResult, read_outcomes
+from skiplight.experiments.comparison.queue import TrialResult, read_results, trial_table
+from skiplight.experiments.folder import ExperimentFolder
+from skiplight.experiments.metrics import PLAIN
 from skiplight.report.html import render, write
 from skiplight.training.run_folder import RunFolder
 
@@ -27,8 +29,8 @@ def write_comparison_page(folder: Path) -> Path:
         UnwritableError: the folder cannot be written to.
     """
     try:
-        outcomes = read_outcomes(folder)
-        about = json.loads((folder / FILE).read_text(encoding="utf-8"))["compare"]
+        outcomes = read_results(folder)
+        about = ExperimentFolder(folder, "comparison").read()["compare"]
         levels = json.loads((folder / LEVELS).read_text(encoding="utf-8"))
         findings = (folder / FINDINGS).read_text(encoding="utf-8")
         name = folder.resolve().name
@@ -79,8 +81,10 @@ def _view(name: str, view: dict[str, Any], outcomes: Sequence[TrialResult], leve
 
 def _trials(folder: Path, outcomes: Sequence[TrialResult]) -> list[dict[str, Any]]:
     """The rows of trials.csv, each with a link to its run."""
-    with (folder / TRIALS).open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
+    frame = trial_table(folder, outcomes).frame
+    # Of the run's own seconds and speeds those of training are enough here; trials.csv has all.
+    frame = frame.drop(columns=[name for name in frame if name in PLAIN[1:] or name.startswith("seconds/")])
+    rows = json.loads(frame.to_json(orient="records", double_precision=15))
     for row, outcome in zip(rows, outcomes, strict=True):
         report = RunFolder(outcome.folder).report
         row["run"] = (report if report.exists() else outcome.folder).relative_to(folder).as_posix()

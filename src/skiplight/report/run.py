@@ -25,9 +25,6 @@ from skiplight.vectors.word_vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
-STUDY, MULTIRUN, COMPARISON = "study.yaml", "multirun.yaml", "comparison.json"
-"""What tells that a folder has many runs: the studies', Hydra's, the comparisons'."""
-
 
 def write_run_page(folder: Path) -> Path:
     """Makes the page of a finished run from its folder, with t-SNE, which takes some seconds.
@@ -52,7 +49,7 @@ def show_finished_run(
     Without t-SNE, since a short training should not be followed by a longer wait; and not for the runs of a study, a
     multirun or a comparison, which may be hundreds: `skiplight report RUN` makes theirs.
     """
-    if one_of_many(run.path):
+    if run.part_of is not None:
         return
     try:
         data = run_data(run, config, summary, vectors, tsne=False)
@@ -61,12 +58,6 @@ def show_finished_run(
     except Exception as error:  # a picture is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
         log.warning("the page is left out, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason)
-
-
-def one_of_many(folder: Path) -> bool:
-    """Whether a run belongs to a study, a multirun or a comparison."""
-    parent = folder.resolve().parent
-    return any(mark.exists() for mark in (parent / STUDY, parent / MULTIRUN, parent.parent / COMPARISON))
 
 
 def title(run: RunFolder) -> str:
@@ -89,7 +80,7 @@ def run_data(
         "environment": environment,
         "settings": settings(config),
         "words": config.evaluation.words,
-        "metrics": lines(run.metrics),
+        "metrics": run.read_metrics(),
         "similarity": {name: found for name, found in similarity.items() if found},
         "frequencies": frequencies(vectors.vocabulary, config),
         "map": words(vectors, tsne=tsne),
@@ -111,14 +102,3 @@ def pairs(vectors: WordVectors, source: str) -> list[list[Any]] | None:
         judged.disagreement().tolist(), strict=True,
     )  # fmt: skip
     return [[named[a], named[b], people, round(cosine, 4), round(d, 4)] for a, b, people, cosine, d in columns]
-
-
-def lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that can be read; one that a killed process left is not."""
-    found = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):
-            about = json.loads(line)
-            if isinstance(about, dict):
-                found.append(about)
-    return found

@@ -5,17 +5,17 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skiplight.experiments.sweeps.metrics import PLAIN, incomparable, maximised
+from skiplight.experiments.metrics import PLAIN, incomparable, maximised
 from skiplight.experiments.sweeps.plots import front_numbers, importances, varying
 from skiplight.experiments.sweeps.summary import summarise
-from skiplight.experiments.sweeps.table import Mean, Table
+from skiplight.experiments.trials import Mean, TrialTable
 from skiplight.report.html import render, write
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
 
 
-def report_study(folder: Path, metric: str | None = None) -> None:
-    """Write what a study or a multirun found and its page, and print the table.
+def report_study(folder: Path, metric: str | None = None) -> TrialTable:
+    """Write what a study or a multirun found and its page, print the table, and return it.
 
     Raises:
         RunError: there are no trials in the folder.
@@ -23,9 +23,10 @@ def report_study(folder: Path, metric: str | None = None) -> None:
     """
     table, best = summarise(folder, metric)
     print(f"page: {write_study_page(table, best)}")
+    return table
 
 
-def write_study_page(table: Table, best: Path | None) -> Path:
+def write_study_page(table: TrialTable, best: Path | None) -> Path:
     """Makes report.html in the folder of the trials.
 
     Args:
@@ -40,10 +41,10 @@ def write_study_page(table: Table, best: Path | None) -> Path:
     return path
 
 
-def study_data(table: Table, best: Path | None) -> dict[str, Any]:
+def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
     """What the page of a study shows."""
     means = table.means()
-    several = len(table.metrics) > 1 and table.complete
+    several = len(table.targets) > 1 and table.complete
     return {
         "kind": "study",
         "name": table.folder.resolve().name,
@@ -53,18 +54,18 @@ def study_data(table: Table, best: Path | None) -> dict[str, Any]:
                 "state": row.state,
                 "seed": row.seed,
                 "params": {name: _plain(value) for name, value in row.params.items()},
-                "figures": row.figures,
+                "metrics": row.metrics,
                 "seconds": row.seconds,
                 "error": row.error,
-                "link": _link(table.folder, row.number),
+                "link": _link(table.folder, row.run),
             }
             for row in table.rows
         ],
-        "swept": [name for name in table.swept if name != "seed"],
+        "swept": table.varied,
         "varying": varying(table) if table.complete else [],
-        "metrics": table.metrics,
+        "targets": table.targets,
         "directions": table.directions,
-        "figures": {name: maximised(name) for name in _figures(table)},
+        "metrics": {name: maximised(name) for name in _menu(table)},
         "incomparable": incomparable(table.swept),
         "importance": importances(table),
         "front": front_numbers(table) if several else [],
@@ -72,14 +73,13 @@ def study_data(table: Table, best: Path | None) -> dict[str, Any]:
     }
 
 
-def _figures(table: Table) -> list[str]:
-    """The figures to choose from, those that the trials are judged by first, seconds and speeds last."""
-    names = dict.fromkeys([*table.metrics, *(name for row in table.rows for name in row.figures)])
-    later = {name for name in names if name in PLAIN or name.startswith("seconds/")} - set(table.metrics)
-    return [*(name for name in names if name not in later), *(name for name in names if name in later)]
+def _menu(table: TrialTable) -> list[str]:
+    """The metrics to choose from, the targets first, seconds and speeds last."""
+    later = {name for name in table.metrics if name in PLAIN or name.startswith("seconds/")} - set(table.targets)
+    return sorted(table.metrics, key=lambda name: name in later)
 
 
-def _best(table: Table, mean: Mean, file: Path | None) -> dict[str, Any]:
+def _best(table: TrialTable, mean: Mean, file: Path | None) -> dict[str, Any]:
     place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
     return {
         "params": {name: format_value(value) for name, value in mean.params.items()},
@@ -95,9 +95,9 @@ def _plain(value: Any) -> Any:
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else format_value(value)
 
 
-def _link(folder: Path, number: int) -> str:
+def _link(folder: Path, name: str) -> str:
     """The trial's page, if it was made, else its folder: relative, so that a moved study keeps its links."""
-    run = RunFolder(folder / str(number))
+    run = RunFolder(folder / name)
     if run.report.exists():
-        return f"{number}/{run.report.name}"
-    return f"{number}/" if run.path.exists() else ""
+        return f"{name}/{run.report.name}"
+    return f"{name}/" if run.path.exists() else ""

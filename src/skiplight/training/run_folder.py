@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import importlib.metadata
 import json
 import logging
@@ -46,6 +47,23 @@ PACKAGES = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class PartOf:
+    """What a run belongs to.
+
+    Attributes:
+        kind: study, comparison or multirun.
+        experiment: its id.
+        folder: the way to its folder from the run's.
+        number: of the run in it.
+    """
+
+    kind: str
+    experiment: str
+    folder: str
+    number: int
+
+
 class RunFolder:
     """The paths of a run.
 
@@ -63,6 +81,7 @@ class RunFolder:
         self.vectors = self.path / "vectors"
         self.errors = self.path / "errors"
         self.report = self.path / "report.html"
+        self.trial = self.path / "trial.json"
 
     def refuse_existing(self) -> None:
         """Runs are never overwritten.
@@ -75,8 +94,12 @@ class RunFolder:
                 f"`run_dir={self.path}` exists already: choose another, or go on with `{command('resume', self.path)}`"
             )
 
-    def create(self, config: Config) -> None:
-        """Makes the folder with the resolved config; `describe` says later what the run runs on.
+    def create(self, config: Config, part_of: PartOf | None = None) -> None:
+        """Make the folder with the resolved config; `describe` says later what the run runs on.
+
+        Args:
+            config: all options.
+            part_of: the experiment that the run belongs to; by default it is a run of its own.
 
         Raises:
             RunError: it exists, or cannot be written to.
@@ -88,6 +111,9 @@ class RunFolder:
                 validate.save(config, folder / self.config_file.name)
                 about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
                 (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
+                if part_of is not None:
+                    text = json.dumps(dataclasses.asdict(part_of), indent=2)
+                    (folder / self.trial.name).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UnwritableError(
                 f"`run_dir={self.path}` cannot be made: {error.strerror}; choose another folder"
@@ -121,6 +147,20 @@ class RunFolder:
         if not self.config_file.exists():
             raise RunError(f"{self.path} is not a run: it has no config.yaml")
         return validate.load(self.config_file)
+
+    @property
+    def part_of(self) -> PartOf | None:
+        """The experiment that the run belongs to, by its trial.json; None for a run of its own.
+
+        Raises:
+            RunError: trial.json is damaged.
+        """
+        try:
+            return PartOf(**json.loads(self.trial.read_text(encoding="utf-8")))
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, TypeError) as error:
+            raise RunError(f"{self.trial} is damaged ({error}): delete it, and the run is one of its own") from None
 
     @property
     def id(self) -> str:
@@ -211,6 +251,18 @@ class RunFolder:
         with writing(self.summary), replacing(self.summary, parents=False) as temporary:
             text = json.dumps({"format": SUMMARY_FORMAT, **summary}, indent=2)
             temporary.write_text(text + "\n", encoding="utf-8")
+
+    def read_metrics(self) -> list[dict[str, Any]]:
+        """Return the lines of metrics.jsonl; a last line that a killed process left in the middle is left out."""
+        try:
+            text = self.metrics.read_text(encoding="utf-8", errors="replace")
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in text.splitlines():
+            with contextlib.suppress(ValueError):
+                found.append(json.loads(line))
+        return [about for about in found if isinstance(about, dict)]
 
     def read_summary(self) -> dict[str, Any]:
         """What summary.json holds.

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from skiplight import compare
 from skiplight.cli import main
-from skiplight.config.compose import compose
+from skiplight.config.compose import compose, quote_value
 from skiplight.errors import ConfigError, RunError
-from skiplight.experiments.comparison import _grouped
 from skiplight.experiments.comparison.plan import Plan
-from tests.support.runs import SMALL, kill_when, metrics, skiplight
+from tests.support.runs import SMALL, Running, kill_when, metrics, skiplight
 from tests.support.texts import write_texts
 
 VIEWS = (
@@ -74,7 +73,7 @@ def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: 
         ("full", "optim.lr=0.05"),
         ("full", "optim.lr=0.1"),
     ]
-    found = min(searched, key=lambda row: float(row["perplexity"]))
+    found = min(searched, key=lambda row: float(row["heldout/perplexity"]))
     best, runs = found["chosen"], [row for row in rows if row["kind"] == "run"]
     first = next(row for row in runs if row["variant"] == "full")
     assert first["run"] == found["run"]  # which `compare.search=1` trained whole
@@ -85,7 +84,7 @@ def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: 
     for row in runs:
         lines = [line for line in metrics(compared / row["run"]) if "heldout/perplexity" in line]
         assert len(lines) == 4
-        assert lines[-1]["heldout/perplexity"] == pytest.approx(float(row["perplexity"]))
+        assert lines[-1]["heldout/perplexity"] == pytest.approx(float(row["heldout/perplexity"]))
         assert not (compared / row["run"] / "checkpoints").exists()
         tokens[row["seed"]].add(tuple((line["tokens"], line["pairs"]) for line in lines))
     # Evaluated at the same places, after the same windows, whatever the objective.
@@ -97,7 +96,10 @@ def test_the_findings_are_those_of_the_runs(compared: Path) -> None:
     assert "under one engine" in text
     assert (compared / "same.png").read_bytes().startswith(b"\x89PNG")
     runs = [row for row in trials(compared) if row["kind"] == "run"]
-    mean = {v: sum(float(row["perplexity"]) for row in runs if row["variant"] == v) / 2 for v in ("ns", "full", "nce")}
+    mean = {
+        v: sum(float(row["heldout/perplexity"]) for row in runs if row["variant"] == v) / 2
+        for v in ("ns", "full", "nce")
+    }
     best = min(mean, key=mean.__getitem__)
     assert f"held-out perplexity: {best} ends best at {mean[best]:,.1f}" in text
     assert "full: the best learning rate" in text  # of two, it is always an edge
@@ -108,7 +110,7 @@ def test_a_finished_comparison_is_not_repeated_and_another_is_refused(texts: Pat
     before = {path: path.stat().st_mtime_ns for path in compared.glob("runs/*/summary.json")}
     compare(same, compared)
     assert {path: path.stat().st_mtime_ns for path in compared.glob("runs/*/summary.json")} == before
-    with pytest.raises(RunError, match="other options"):
+    with pytest.raises(ConfigError, match=r"the comparison in .* began with `model.dim=\d+`, not with 8"):
         compare([*same, "model.dim=8"], compared)
     with pytest.raises(RunError, match="no comparison"):
         compare(same, compared.parent)
@@ -122,10 +124,25 @@ def test_a_killed_comparison_goes_on_and_ends_as_the_undisturbed_one(
     kill_when(again, lambda: len(list(folder.glob("runs/*/summary.json"))) >= 3)
     done = skiplight(again)
     assert done.returncode == 0, done.stderr
-    timing = {"number", "seconds"}
-    wanted = [{k: v for k, v in row.items() if k not in timing} for row in trials(compared)]
-    assert [{k: v for k, v in row.items() if k not in timing} for row in trials(folder)] == wanted
+    timing = ("number", "seconds", "words_", "pairs_", "effective_")
+    wanted = [{k: v for k, v in row.items() if not k.startswith(timing)} for row in trials(compared)]
+    assert [{k: v for k, v in row.items() if not k.startswith(timing)} for row in trials(folder)] == wanted
     assert "ends best" in done.stdout
+
+
+def test_two_commands_with_two_workers_each_share_a_comparison(texts: Path, compared: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "comparison"
+    shared = ["compare", *arguments(texts, compared.parent), f"run_dir={folder}", "--workers", "2"]
+    both = [Running(shared), Running(shared)]
+    ended = [process.wait() for process in both]
+    assert [done.returncode for done in ended] == [0, 0], ended
+    begun = [line for done in ended for line in done.stderr.splitlines() if line.startswith("comparison: view")]
+    runs = list((folder / "runs").iterdir())
+    assert len(begun) == len(runs) == len(set(begun))  # each was trained once, by either
+    assert not list(folder.rglob("heartbeat.json"))
+    # Of one thread each, since two workers share two cores; the undisturbed one may have had more.
+    table = [(row["variant"], row["kind"], row["seed"], row["state"], row["chosen"]) for row in trials(folder)]
+    assert table == [(r["variant"], r["kind"], r["seed"], r["state"], r["chosen"]) for r in trials(compared)]
 
 
 def test_a_run_that_ended_for_another_reason_is_gone_on_with(texts: Path, tmp_path: Path) -> None:
@@ -165,7 +182,7 @@ def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(tex
     compare([*options, "compare.search=0.01", "compare.seeds=2"], tmp_path / "comparison")
     rows = trials(tmp_path / "comparison")
     short, whole = rows[:2], rows[2:]
-    assert float(short[0]["perplexity"]) < float(short[1]["perplexity"])
+    assert float(short[0]["heldout/perplexity"]) < float(short[1]["heldout/perplexity"])
     bold, meek = "objective=full_softmax optim.name=adam optim.lr=10", "noise.exponent=-2 optim.lr=1e-6"
     assert [(row["kind"], row["chosen"], row["seed"], row["state"]) for row in whole] == [
         ("search", bold, "0", "failed"),
@@ -196,11 +213,10 @@ def test_what_cannot_be_compared_is_said_before_anything_is_trained(option: str,
 
 def test_a_folder_may_have_any_name(tmp_path: Path) -> None:
     for name in ("it's mine", 'so "called"', "back\\slash", "it\\'s", "end\\", "a, [b]"):
-        [group] = _grouped(None, tmp_path / name)
-        assert compose([group]).logger.group == name
+        assert compose([f"run_dir={quote_value(str(tmp_path / name))}"]).run_dir == str(tmp_path / name)
 
 
 def test_the_options_of_runs_do_not_hold_those_of_the_comparison(compared: Path) -> None:
     saved = (next(compared.glob("runs/*")) / "config.yaml").read_text()
     assert "compare:" not in saved
-    assert json.loads((compared / "comparison.json").read_text())["compare"]["seeds"] == 2
+    assert yaml.safe_load((compared / "comparison.yaml").read_text())["compare"]["seeds"] == 2

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.experiments.sweeps.plots import draw, importances
-from skiplight.experiments.sweeps.table import Row, Table
+from skiplight.experiments.trials import TrialRow, TrialTable
 
 EXPONENTS, NEGATIVES = {"noise.exponent": [0.0, 0.5, 1.0]}, {"noise.negatives": [5, 15]}
 
@@ -28,10 +28,10 @@ def test_what_is_drawn_of_the_options(tmp_path: Path, options: dict[str, list], 
     rows = []
     for number, values in enumerate(itertools.product(*options.values(), [0, 1])):
         params = dict(zip([*options, "seed"], values, strict=True))
-        figures = {"evaluation/wordsim353": 0.5 - (params["noise.exponent"] - 0.7) ** 2, "heldout/perplexity": 1000.0}
-        rows.append(Row(number, "complete", params["seed"], params, figures, 1.0, ""))
-    table = Table(tmp_path, rows, [*options, "seed"], ["evaluation/wordsim353"], ["maximize"])
-    made = draw(table, tmp_path / "figures")
+        metrics = {"evaluation/wordsim353": 0.5 - (params["noise.exponent"] - 0.7) ** 2, "heldout/perplexity": 1000.0}
+        rows.append(TrialRow(number, "complete", params["seed"], params, metrics, 1.0, str(number)))
+    table = TrialTable(tmp_path, rows, [*options, "seed"], ["evaluation/wordsim353"], ["maximize"])
+    made = draw(table, tmp_path / "plots")
     assert set(made) == expected
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.values())
     assert bool(importances(table)) == ("Importance" in expected)

@@ -10,8 +10,8 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from skiplight.config.compose import compose
 from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
+from skiplight.experiments.metrics import study_targets
 from skiplight.experiments.resources import share_resources
-from skiplight.experiments.sweeps.metrics import judged_by
 from skiplight.experiments.sweeps.space import apply_parameters, distributions, grid, split
 
 
@@ -104,7 +104,7 @@ def test_params_go_to_their_places() -> None:
 )
 def test_what_a_study_cannot_be_judged_by(options: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        judged_by(compose(options))
+        study_targets(compose(options))
     assert message in str(error.value)
 
 

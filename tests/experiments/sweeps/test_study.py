@@ -18,12 +18,13 @@ from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.sweeps.journal import cut_torn_line
 from skiplight.experiments.sweeps.pruning import prunes
 from skiplight.experiments.sweeps.study import JOURNAL, Study
+from skiplight.training.run_folder import RunFolder
 
 SPACE = "study.space={noise.exponent: {low: -1, high: 1}, noise.negatives: [5, 15]}"
 
 
-def begin(folder: Path, *options: str) -> Study:
-    return Study.begin(folder, compose([SPACE, *options]))
+def begin(folder: Path, *options: str, limit: int | None = None) -> Study:
+    return Study.begin(folder, compose([SPACE, *options]), limit)
 
 
 def take_by_a_process_that_ends(run: Path) -> None:
@@ -39,20 +40,20 @@ def test_a_dead_trial_is_gone_on_with_and_the_next_are_those_of_an_undisturbed_s
 ) -> None:
     found = {}
     for name in ("undisturbed", "killed"):
-        study = begin(tmp_path / name, f"study.sampler={sampler}")
+        study = begin(tmp_path / name, f"study.sampler={sampler}", limit=14)
         for number in range(14):
-            trial = study.claim(14)
+            trial = study.claim()
             assert trial is not None
             assert trial.number == number
             if name == "killed" and number % 3 == 0:
                 take_by_a_process_that_ends(trial.run)
                 with (study.folder / JOURNAL).open("a") as file:
                     file.write('{"op_code": 5, "worker')
-                study = begin(tmp_path / name, f"study.sampler={sampler}")
-                assert study.claim(14) == trial
+                study = begin(tmp_path / name, f"study.sampler={sampler}", limit=14)
+                assert study.claim() == trial
             value = -((trial.params["noise.exponent"] - 0.3) ** 2)
             study.storage.set_trial_state_values(study.trials[number]._trial_id, TrialState.COMPLETE, [value])
-        assert study.claim(14) is None
+        assert study.claim() is None
         found[name] = [(trial.params, trial.values) for trial in study.trials]
     assert found["killed"] == found["undisturbed"]
     assert len({json.dumps(params) for params, _ in found["killed"]}) == 14
@@ -126,7 +127,7 @@ def test_folders_that_are_no_place_for_a_study(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a study: it has no study.yaml"):
         Study.load(tmp_path)
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(RunError, match="give the study a folder of its own"):
+    with pytest.raises(RunError, match="exists already and is no study: give it a folder of its own"):
         begin(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UnwritableError, match="cannot be written: Not a directory"):
@@ -176,8 +177,9 @@ def test_a_trial_whose_set_could_not_be_evaluated_has_failed(tmp_path: Path) -> 
         "evaluation": {"wordsim353": {"error": "no pair is in the vocabulary"}},
         "seconds": dict.fromkeys(("train", "evaluate", "total"), 1),
     } | dict.fromkeys(("loss", "words_per_second", "effective_words_per_second", "pairs_per_second"), 1)
-    (trial.run / "summary.json").write_text(json.dumps(summary))
-    assert study.end(trial, ProcessResult("finished")) is None
+    RunFolder(trial.run).write_summary(summary)
+    said = study.finish(trial, ProcessResult("finished"))
+    assert said == "failed: the run has no evaluation/wordsim353: no pair is in the vocabulary"
     (found,) = study.trials
     assert found.state == TrialState.FAIL
     assert "no evaluation/wordsim353: no pair is in the vocabulary" in found.user_attrs["error"]

@@ -15,7 +15,10 @@ from optuna.trial import FrozenTrial
 
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
+from skiplight.experiments.folder import experiment_of
+from skiplight.experiments.sweeps.pruning import watching
 from skiplight.experiments.sweeps.study import Study
+from skiplight.training.run_folder import RunFolder
 from tests.support.runs import SMALL, Running, skiplight
 from tests.support.texts import write_texts
 
@@ -80,7 +83,7 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
     assert {**run_options(composed), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0} == {
         **run_options(saved), "noise": 0, "logger": 0, "checkpoint": 0, "run_dir": 0,
     }  # fmt: skip
-    assert (undisturbed / "figures" / "options.png").stat().st_size > 1000
+    assert (undisturbed / "plots" / "options.png").stat().st_size > 1000
 
 
 def kill_in(trial: Path, arguments: list[str], within: float, chance: random.Random) -> None:
@@ -113,6 +116,33 @@ def check_killed(folder: Path, texts: Path, undisturbed: Path, name: str, kills:
 
 def test_killed_once_a_study_equals_the_undisturbed_one(folder: Path, texts: Path, undisturbed: Path) -> None:
     check_killed(folder, texts, undisturbed, "killed", 1)
+
+
+def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of_its_own(
+    folder: Path, texts: Path
+) -> None:
+    options = [option for option in STUDY if not option.startswith("trainer.max_epochs")]
+    old, new = folder / "old", folder / "new" / "place"
+    done = skiplight(sweep_command(texts, folder, old, *options, "trainer.max_epochs=1", "--trials", "1"))
+    assert done.returncode == 0, done.stderr
+    new.parent.mkdir()
+    old.rename(new)
+    done = skiplight(sweep_command(texts, folder, new, *options, "trainer.max_epochs=1", "--trials", "2"))
+    assert done.returncode == 0, done.stderr
+    assert folders(new) == [0, 1]
+    assert not old.exists()
+    for run in (new / "0", new / "1"):
+        found = experiment_of(RunFolder(run))
+        assert found is not None
+        assert (found[0].path.resolve(), found[1]) == (new, int(run.name))
+    # Another study's folder is not that of a trial which was put there.
+    other = folder / "other"
+    other.mkdir()
+    (new / "1").rename(other / "1")
+    (other / "study.yaml").write_text((new / "study.yaml").read_text().replace("id: ", "id: another"))
+    assert experiment_of(RunFolder(other / "1")) is None
+    assert watching(other / "1") is None
+    assert watching(new / "0") is not None
 
 
 @pytest.mark.slow

@@ -11,7 +11,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
 from skiplight.config.validate import check_names
-from skiplight.experiments.sweeps.metrics import available
+from skiplight.experiments.metrics import available
 from tests.support.runs import skiplight, train_arguments
 from tests.support.texts import write_texts
 

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
 
-from skiplight.experiments.comparison.runs import TrialResult
+from skiplight.experiments.comparison.queue import TrialResult
+from skiplight.training.run_folder import RunFolder
 
 MEASURES = {
     "heldout/perplexity": "held-out perplexity",
@@ -43,7 +42,7 @@ def curves(outcomes: Sequence[TrialResult], metric: str) -> dict[str, Curve]:
     runs: dict[str, list[list[dict]]] = {}
     for outcome in outcomes:
         if outcome.summary is not None and not outcome.search:
-            points = [line for line in _lines(outcome.folder / "metrics.jsonl") if metric in line]
+            points = [line for line in RunFolder(outcome.folder).read_metrics() if metric in line]
             if points:
                 runs.setdefault(outcome.run.variant, []).append(points)
     return {variant: _curve(of_seeds, metric) for variant, of_seeds in runs.items()}
@@ -55,7 +54,7 @@ def metrics(outcomes: Sequence[TrialResult]) -> list[str]:
         name
         for outcome in outcomes
         if outcome.summary is not None and not outcome.search
-        for line in _lines(outcome.folder / "metrics.jsonl")
+        for line in RunFolder(outcome.folder).read_metrics()
         for name in line
         if name == "heldout/perplexity" or name.startswith("evaluation/")
     }
@@ -80,7 +79,3 @@ def _curve(of_seeds: list[list[dict]], metric: str) -> Curve:
         deviation=[statistics.stdev(p[metric] for p in c) if len(c) > 1 else 0.0 for c in columns],
         final=[points[-1][metric] for points in of_seeds],
     )
-
-
-def _lines(path: Path) -> list[dict]:
-    return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]

@@ -1,47 +1,17 @@
-"""What the numbers of a comparison say: a row for each run, a table for each view, and sentences with uncertainty."""
+"""What the numbers of a comparison say: a table for each view, and sentences with uncertainty."""
 
 from __future__ import annotations
 
-import csv
 import math
 import statistics
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
 from skiplight.experiments.comparison.curves import MEASURES, Curve, curves, metrics
 from skiplight.experiments.comparison.plan import Plan, View
-from skiplight.experiments.comparison.runs import TRIALS, TrialResult
-from skiplight.files import replacing
+from skiplight.experiments.comparison.queue import TrialResult
+from skiplight.experiments.trials import markdown_table
 
 PERPLEXITY = "heldout/perplexity"
-
-
-def write_trials(outcomes: Sequence[TrialResult], folder: Path) -> None:
-    """trials.csv: what was trained, and what came of it."""
-    sets = list(dict.fromkeys(name for o in outcomes if o.summary for name in o.summary["evaluation"]))
-    head = ["number", "state", "view", "variant", "kind", "seed", "chosen", "engine", "tokens", "loss", "perplexity"]
-    head += [*(name for name in sets if name != "heldout"), "seconds", "run"]
-    with replacing(folder / TRIALS) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, head, restval="")
-        table.writeheader()
-        for number, outcome in enumerate(outcomes):
-            run, summary = outcome.run, outcome.summary
-            row: dict[str, Any] = {
-                "number": number,
-                "state": "failed" if summary is None else "complete",
-                "view": run.view,
-                "variant": run.variant,
-                "kind": "search" if outcome.search else "run",
-                "seed": run.seed,
-                "chosen": " ".join(run.chosen),
-                "run": outcome.folder.relative_to(folder).as_posix(),
-            }
-            if summary is not None:
-                row |= {name: summary[name] for name in ("engine", "tokens", "loss")}
-                row |= {"perplexity": outcome.perplexity, "seconds": summary["seconds"]["train"]}
-                row |= {n: r["score"] for n, r in summary["evaluation"].items() if n in head and "score" in r}
-            table.writerow(row)
 
 
 def findings(plan: Plan, outcomes: Sequence[TrialResult], unigram: float) -> str:
@@ -84,7 +54,7 @@ def _table(outcomes: Sequence[TrialResult]) -> str:
     shown = metrics(outcomes)
     by_metric = {metric: curves(outcomes, metric) for metric in shown}
     head = ["", "engine", "chosen", *(MEASURES.get(metric, metric) for metric in shown), "seconds", "words/s"]
-    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    rows: list[list[str]] = []
     finished: dict[str, list[TrialResult]] = {}
     for outcome in outcomes:
         if not outcome.search:
@@ -92,15 +62,15 @@ def _table(outcomes: Sequence[TrialResult]) -> str:
     for variant, runs in finished.items():
         summaries = [run.summary for run in runs if run.summary is not None]
         if not summaries:
-            lines.append(f"| {variant} | failed: {runs[0].error} |" + " |" * (len(head) - 2))
+            rows.append([variant, f"failed: {runs[0].error}", *[""] * (len(head) - 2)])
             continue
         chosen = " ".join(f"`{one}`" for one in runs[0].run.chosen)
         row = [variant, summaries[0]["engine"], chosen]
         row += [_spread(by_metric[m][variant].final, m) if variant in by_metric[m] else "" for m in shown]
         row.append(f"{statistics.fmean(s['seconds']['train'] for s in summaries):.1f}")
         row.append(f"{statistics.fmean(s['words_per_second'] for s in summaries):,.0f}")
-        lines.append(f"| {' | '.join(row)} |")
-    return "\n".join(lines)
+        rows.append(row)
+    return markdown_table(head, rows)
 
 
 def _spread(values: Sequence[float], metric: str) -> str:

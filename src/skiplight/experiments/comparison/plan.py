@@ -17,6 +17,7 @@ from skiplight.config.compose import compose
 from skiplight.config.schema import OBJECTIVES, CompareConfig, Config
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError
+from skiplight.experiments.folder import flat_options, is_free
 
 OBJECTIVE_VARIANTS = {name.replace("_", " "): [f"objective={name}"] for name in OBJECTIVES}
 ONE_VIEW = {"same": {"title": "the same engine and optimiser", "fixed": ["engine=autograd"]}}
@@ -58,8 +59,9 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """The variant and a digest of all options: equal for equal runs."""
-        digest = hashlib.sha256(json.dumps(run_options(self.config), sort_keys=True).encode()).hexdigest()
+        """The variant and a digest of the options that decide its results: equal for equal runs."""
+        flat = {name: value for name, value in flat_options(run_options(self.config)).items() if not is_free(name)}
+        digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.variant)
         return f"{plain}-{digest[:10]}"
 
@@ -81,6 +83,7 @@ class Plan:
         self.config = compose(overrides)
         self.compare: CompareConfig = self.config.compare
         self.tokens = tokens
+        self._composed: dict[tuple[str, ...], PlannedRun] = {}
         self.variants = _variants(OBJECTIVE_VARIANTS if self.compare.variants is None else self.compare.variants)
         views = ONE_VIEW if self.compare.views is None else self.compare.views
         self.views = [_view(name, view, self.variants) for name, view in _mapping("views", views).items()]
@@ -105,11 +108,15 @@ class Plan:
     def _planned(self, view: View, variant: str, chosen: Sequence[str], number: int, more: Sequence[str]) -> PlannedRun:
         seed = self.config.seed + number
         overrides = [*self.overrides, *view.fixed, *self.variants[variant], *chosen, *more, f"seed={seed}"]
-        try:
-            config = compose(_last_of_each(overrides))
-        except ConfigError as error:
-            raise ConfigError(f"`compare.variants` {variant!r} in view {view.name!r}: {error}") from None
-        return PlannedRun(view.name, variant, tuple(chosen), seed, dataclasses.replace(config, run_dir=None))
+        key = view.name, variant, *overrides
+        if key not in self._composed:
+            try:
+                config = compose(_last_of_each(overrides))
+            except ConfigError as error:
+                raise ConfigError(f"`compare.variants` {variant!r} in view {view.name!r}: {error}") from None
+            config = dataclasses.replace(config, run_dir=None)
+            self._composed[key] = PlannedRun(view.name, variant, tuple(chosen), seed, config)
+        return self._composed[key]
 
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:

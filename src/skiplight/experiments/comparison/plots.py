@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skiplight.experiments.comparison.curves import MEASURES, curves, metrics
-from skiplight.experiments.comparison.runs import TrialResult
+from skiplight.experiments.comparison.queue import TrialResult
 
 
 def draw(outcomes: Sequence[TrialResult], title: str, path: Path, levels: dict[str, tuple[float, str]]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skiplight.experiments.sweeps.table import Table
+from skiplight.experiments.trials import TrialTable
 
 if TYPE_CHECKING:
     import optuna
@@ -23,10 +23,10 @@ POINTS = 20
 """An option with more distinct values than this has no line of means, and no heatmap."""
 
 
-def draw(table: Table, folder: Path) -> dict[str, Path]:
+def draw(table: TrialTable, folder: Path) -> dict[str, Path]:
     """Draws what there is to draw of the complete trials; title and file of each figure."""
     folder.mkdir(exist_ok=True)
-    drawings: list[tuple[str, str, Callable[[Table], Figure | None]]] = [
+    drawings: list[tuple[str, str, Callable[[TrialTable], Figure | None]]] = [
         ("Exponent and negatives", "heatmap.png", _heatmap),
         ("Each option", "options.png", _options),
         ("Parallel coordinates", "parallel.png", _parallel),
@@ -43,7 +43,7 @@ def draw(table: Table, folder: Path) -> dict[str, Path]:
     return made
 
 
-def as_study(table: Table) -> optuna.Study:
+def as_study(table: TrialTable) -> optuna.Study:
     """The complete trials as a study of Optuna's, in memory, with the options that vary among them."""
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
@@ -64,20 +64,20 @@ def as_study(table: Table) -> optuna.Study:
             optuna.trial.create_trial(
                 params={name: row.params[name] for name in spaces},
                 distributions=spaces,
-                values=[row.figures[metric] for metric in table.metrics],
+                values=[row.metrics[metric] for metric in table.targets],
                 user_attrs={"number": row.number},
             )
         )
     return study
 
 
-def varying(table: Table) -> list[str]:
+def varying(table: TrialTable) -> list[str]:
     """The swept options that have several values among the complete trials, the seed last."""
     names = sorted(table.swept, key=lambda name: name == "seed")
     return [name for name in names if len({repr(row.params[name]) for row in table.complete}) > 1]
 
 
-def importances(table: Table) -> dict[str, float]:
+def importances(table: TrialTable) -> dict[str, float]:
     """The share of each option in how far trials are above the others (PED-ANOVA), of 1; empty where trials are few."""
     from optuna.importance import get_param_importances
 
@@ -99,14 +99,14 @@ def _new(columns: int, rows: int = 1, width: float = 4.2, height: float = 3.4) -
     return figure, list(figure.subplots(rows, columns, squeeze=False).flat)
 
 
-def _heatmap(table: Table) -> Figure | None:
+def _heatmap(table: TrialTable) -> Figure | None:
     """The first metric by noise.exponent and noise.negatives, a panel for each dimension."""
     import numpy as np
 
     down, across, panel = "noise.exponent", "noise.negatives", "model.dim"
     if not {down, across} <= set(varying(table)):
         return None
-    metric = table.metrics[0]
+    metric = table.targets[0]
     exponents, negatives = (sorted({row.params[name] for row in table.complete}) for name in (down, across))
     if max(len(exponents), len(negatives)) > POINTS:
         return None
@@ -118,7 +118,7 @@ def _heatmap(table: Table) -> Figure | None:
     for index in np.ndindex(*cells.shape):
         wanted = (dims[index[0]], exponents[index[1]], negatives[index[2]])
         found = [
-            row.figures[metric]
+            row.metrics[metric]
             for row in table.complete
             if (row.params.get(panel), row.params[down], row.params[across]) == wanted
         ]
@@ -140,7 +140,7 @@ def _heatmap(table: Table) -> Figure | None:
     return figure
 
 
-def _options(table: Table) -> Figure | None:
+def _options(table: TrialTable) -> Figure | None:
     """What was measured by each option: a dot a trial, and where values repeat, means with deviations."""
     names = [name for name in varying(table) if name != "seed"]
     if not names:
@@ -154,7 +154,7 @@ def _options(table: Table) -> Figure | None:
         values = [row.params[name] for row in table.complete]
         numeric = _numeric(values)
         x = values if numeric else [str(value) for value in values]
-        y = [row.figures[metric] for row in table.complete]
+        y = [row.metrics[metric] for row in table.complete]
         ax.plot(x, y, "o", alpha=0.45, markersize=4)
         distinct = sorted(set(x)) if numeric else list(dict.fromkeys(x))
         if len(distinct) <= POINTS and len(distinct) < len(x):
@@ -166,29 +166,29 @@ def _options(table: Table) -> Figure | None:
     return figure
 
 
-def _shown(table: Table, options: int) -> list[str]:
+def _shown(table: TrialTable, options: int) -> list[str]:
     """The metrics that the options are drawn against: few options against all that every trial has."""
     if options > 2:
-        return table.metrics[:1]
-    shared = set.intersection(*(set(row.figures) for row in table.complete))
+        return table.targets[:1]
+    shared = set.intersection(*(set(row.metrics) for row in table.complete))
     others = sorted(name for name in shared if name.startswith("evaluation/") or name == "heldout/perplexity")
-    return list(dict.fromkeys([*table.metrics, *others]))
+    return list(dict.fromkeys([*table.targets, *others]))
 
 
-def _parallel(table: Table) -> Figure | None:
+def _parallel(table: TrialTable) -> Figure | None:
     """A line a trial through its options to the first metric, coloured by it."""
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    names, metric = [name for name in varying(table) if name != "seed"], table.metrics[0]
+    names, metric = [name for name in varying(table) if name != "seed"], table.targets[0]
     if len(names) < 2 or len(table.complete) < 2:
         return None
     figure, (ax,) = _new(1, 1, 1.8 * (len(names) + 1) + 1, 3.8)
     columns = []
     for at, name in enumerate([*names, metric]):
-        values = [row.figures[metric] if name == metric else row.params[name] for row in table.complete]
+        values = [row.metrics[metric] if name == metric else row.params[name] for row in table.complete]
         if _numeric(values):
             low, high = min(values), max(values)
             columns.append([(value - low) / ((high - low) or 1) for value in values])
@@ -203,7 +203,7 @@ def _parallel(table: Table) -> Figure | None:
             box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.5}
             ax.annotate(text, (at, y), (4, 0), textcoords="offset points", fontsize=8, va="center", bbox=box, zorder=3)
     norm = Normalize(min(columns[-1]), max(columns[-1]))
-    scores = [row.figures[metric] for row in table.complete]
+    scores = [row.metrics[metric] for row in table.complete]
     for line, share in sorted(zip(np.transpose(columns), columns[-1], strict=True), key=lambda pair: pair[1]):
         ax.plot(range(len(names) + 1), line, color=colormaps["viridis"](norm(share)), alpha=0.8, linewidth=1.3)
     ax.set_xticks(range(len(names) + 1), [*names, metric])
@@ -215,7 +215,7 @@ def _parallel(table: Table) -> Figure | None:
     return figure
 
 
-def _importance(table: Table) -> Figure | None:
+def _importance(table: TrialTable) -> Figure | None:
     found = importances(table)
     if not found:
         return None
@@ -224,37 +224,37 @@ def _importance(table: Table) -> Figure | None:
     bars = ax.barh(names, [found[name] for name in names])
     ax.bar_label(bars, fmt="%.2f", padding=3)
     ax.set_xlim(0, 1.2 * max(found.values()) or 1)
-    ax.set_xlabel(f"importance for {table.metrics[0]}")
+    ax.set_xlabel(f"importance for {table.targets[0]}")
     return figure
 
 
-def _pareto(table: Table) -> Figure | None:
-    if len(table.metrics) < 2:
+def _pareto(table: TrialTable) -> Figure | None:
+    if len(table.targets) < 2:
         return None
     figure, (ax,) = _new(1, 1, 5, 3.8)
-    first, second = table.metrics
-    front = sorted(front_numbers(table), key=lambda number: _row(table, number).figures[second])
+    first, second = table.targets
+    front = sorted(front_numbers(table), key=lambda number: _row(table, number).metrics[second])
     ax.plot(*_points(table, [row.number for row in table.complete]), "o", alpha=0.4, label="trials")
     ax.plot(*_points(table, front), "o-", label="Pareto front")
     for number in front:
-        figures = _row(table, number).figures
-        ax.annotate(str(number), (figures[second], figures[first]), (4, 4), textcoords="offset points", fontsize=8)
+        found = _row(table, number).metrics
+        ax.annotate(str(number), (found[second], found[first]), (4, 4), textcoords="offset points", fontsize=8)
     ax.set_xlabel(second)
     ax.set_ylabel(first)
     ax.legend()
     return figure
 
 
-def _points(table: Table, numbers: list[int]) -> tuple[list[float], list[float]]:
+def _points(table: TrialTable, numbers: list[int]) -> tuple[list[float], list[float]]:
     rows = [_row(table, number) for number in numbers]
-    first, second = table.metrics
-    return [row.figures[second] for row in rows], [row.figures[first] for row in rows]
+    first, second = table.targets
+    return [row.metrics[second] for row in rows], [row.metrics[first] for row in rows]
 
 
-def _row(table: Table, number: int) -> Any:
+def _row(table: TrialTable, number: int) -> Any:
     return next(row for row in table.complete if row.number == number)
 
 
-def front_numbers(table: Table) -> list[int]:
+def front_numbers(table: TrialTable) -> list[int]:
     """The trials that no other beats in one metric without being worse in the other."""
     return [trial.user_attrs["number"] for trial in as_study(table).best_trials]

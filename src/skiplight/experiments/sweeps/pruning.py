@@ -15,9 +15,11 @@ import lightning
 
 from skiplight.config.schema import Config
 from skiplight.errors import PrunedError
-from skiplight.experiments.sweeps.study import FILE, Study
+from skiplight.experiments.folder import experiment_of
+from skiplight.experiments.sweeps.study import Study
 from skiplight.training.callbacks.evaluation import Evaluation, scores
 from skiplight.training.module import SkipGramModule
+from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
     import optuna
@@ -28,12 +30,14 @@ REDUCTION = 3
 
 def watching(run: Path) -> Callable[[Evaluation], lightning.Callback] | None:
     """What makes the callback for a run that is a trial of a study with a pruner; None for other runs."""
-    if not run.name.isdecimal() or not (run.parent / FILE).exists():
+    found = experiment_of(RunFolder(run))
+    if found is None or found[0].kind != "study":
         return None
-    study = Study.load(run.parent)
+    experiment, number = found
+    study = Study.load(experiment.path)
     if study.config.study.pruner == "none":
         return None
-    return lambda evaluation: Pruning(evaluation, study, int(run.name))
+    return lambda evaluation: Pruning(evaluation, study, number)
 
 
 class Pruning(lightning.Callback):
@@ -64,14 +68,14 @@ class Pruning(lightning.Callback):
     def _judge(self, tokens: int) -> None:
         self._seen = tokens
         every = self.evaluation.every
-        value = scores(self.evaluation.results).get(self.study.metrics[0])
+        value = scores(self.evaluation.results).get(self.study.targets[0])
         if every is None or value is None:  # the set could not be evaluated, of which the evaluation warns
             return
         step = tokens // every * every
         own = self.study.trials[self.number]
         self.study.storage.set_trial_intermediate_value(own._trial_id, step, value)
         if prunes(self.study, self.number, step):
-            raise PrunedError(f"pruned after {tokens:,} tokens, with {self.study.metrics[0]} {value:.4g}")
+            raise PrunedError(f"pruned after {tokens:,} tokens, with {self.study.targets[0]} {value:.4g}")
 
 
 def prunes(study: Study, number: int, step: int) -> bool:

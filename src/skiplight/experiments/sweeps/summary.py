@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,10 @@ import yaml
 from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
 from skiplight.errors import UnwritableError
-from skiplight.experiments.sweeps.metrics import incomparable
+from skiplight.experiments.collect import collect_trials
+from skiplight.experiments.metrics import incomparable
 from skiplight.experiments.sweeps.plots import draw, front_numbers, importances
-from skiplight.experiments.sweeps.table import Mean, Table, collect, write_csv
+from skiplight.experiments.trials import Mean, TrialTable, markdown_table
 from skiplight.files import replacing
 from skiplight.training.run_folder import RunFolder
 
@@ -27,8 +28,8 @@ SHOWN = 15
 """So many configurations are shown on the screen; the files have all."""
 
 
-def summarise(folder: Path, metric: str | None = None) -> tuple[Table, Path | None]:
-    """Write trials.csv, report.md, figures/ and experiment/best.yaml into the folder, and print the table.
+def summarise(folder: Path, metric: str | None = None) -> tuple[TrialTable, Path | None]:
+    """Write trials.csv, report.md, plots/ and experiment/best.yaml into the folder, and print the table.
 
     Returns: the table and the file of the best options, None where no trial has finished.
 
@@ -36,14 +37,14 @@ def summarise(folder: Path, metric: str | None = None) -> tuple[Table, Path | No
         RunError: there are no trials in it.
         UnwritableError: it cannot be written to.
     """
-    table = collect(folder, metric)
+    table = collect_trials(folder, metric)
     means = table.means()
     try:
-        write_csv(table)
-        figures = draw(table, folder / "figures")
+        table.write_csv()
+        plots = draw(table, folder / "plots")
         best = _write_best(table, means[0]) if means else None
         with replacing(folder / "report.md") as temporary:
-            temporary.write_text("\n\n".join(_parts(table, means, figures, best)) + "\n", encoding="utf-8")
+            temporary.write_text("\n\n".join(_parts(table, means, plots, best)) + "\n", encoding="utf-8")
     except OSError as error:
         raise UnwritableError(f"{folder} cannot be written: {error.strerror}; make it writable") from None
     _show(table, means)
@@ -51,7 +52,7 @@ def summarise(folder: Path, metric: str | None = None) -> tuple[Table, Path | No
     return table, best
 
 
-def _parts(table: Table, means: list[Mean], figures: dict[str, Path], best: Path | None) -> Iterable[str]:
+def _parts(table: TrialTable, means: list[Mean], plots: dict[str, Path], best: Path | None) -> Iterable[str]:
     states: dict[str, int] = {}
     for row in table.rows:
         states[row.state] = states.get(row.state, 0) + 1
@@ -62,51 +63,48 @@ def _parts(table: Table, means: list[Mean], figures: dict[str, Path], best: Path
         yield (
             f"Perplexities are left out: over different {', '.join(incomparable(table.swept))} they cannot be compared."
         )
-    if len(table.metrics) > 1:
+    if len(table.targets) > 1:
         front = front_numbers(table) if table.complete else []
         yield f"Pareto front: trials {', '.join(map(str, front))}. With two metrics no trial is pruned."
     if best is not None:
         shown = ", ".join(f"`{name}={_text(value)}`" for name, value in means[0].params.items())
-        yield f"## Best\n\n{shown}: {table.metrics[0]} {_with_deviation(means[0], table.metrics[0])}"
+        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_deviation(means[0], table.targets[0])}"
         place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
         yield f"Train it: `skiplight train {place} experiment={best.stem}`"
     if found := importances(table):
         shares = [[name, f"{share:.2f}"] for name, share in found.items()]
-        yield "## Importance (PED-ANOVA)\n\n" + _markdown(["option", "share"], shares)
-    for title, path in figures.items():
+        yield "## Importance (PED-ANOVA)\n\n" + markdown_table(["option", "share"], shares)
+    for title, path in plots.items():
         yield f"## {title}\n\n![{title}]({path.relative_to(table.folder)})"
     if any(len(mean.rows) > 1 for mean in means):
-        yield "## Means over seeds\n\n" + _markdown(*_mean_table(table, means))
-    yield "## All trials\n\n" + _markdown(*_all(table))
+        yield "## Means over seeds\n\n" + markdown_table(*_mean_table(table, means))
+    yield "## All trials\n\n" + markdown_table(*_all(table))
     if errors := [[row.number, row.error] for row in table.rows if row.error]:
-        yield "## Failed\n\n" + _markdown(["trial", "why"], errors)
+        yield "## Failed\n\n" + markdown_table(["trial", "why"], errors)
 
 
-def _goal(table: Table) -> str:
+def _goal(table: TrialTable) -> str:
     words = {"maximize": "the most", "minimize": "the least"}
-    return " and ".join(f"{words[d]} {m}" for m, d in zip(table.metrics, table.directions, strict=True))
+    return " and ".join(f"{words[d]} {m}" for m, d in zip(table.targets, table.directions, strict=True))
 
 
-def _names(table: Table) -> list[str]:
-    """The judged metrics first, then what else an evaluation found."""
-    names = dict.fromkeys(name for row in table.rows for name in row.figures)
-    return list(
-        dict.fromkeys([*table.metrics, *(name for name in names if name.startswith(("evaluation/", "heldout/")))])
-    )
+def _names(table: TrialTable) -> list[str]:
+    """The targets, then what else an evaluation found."""
+    return [name for name in table.metrics if name in table.targets or name.startswith(("evaluation/", "heldout/"))]
 
 
-def _mean_table(table: Table, means: list[Mean]) -> tuple[list[str], list[list[Any]]]:
-    swept, names = [name for name in table.swept if name != "seed"], _names(table)
+def _mean_table(table: TrialTable, means: list[Mean]) -> tuple[list[str], list[list[Any]]]:
+    swept, names = table.varied, _names(table)
     rows = [[*(_text(m.params[n]) for n in swept), *(_with_deviation(m, n) for n in names), len(m.rows)] for m in means]
     return [*swept, *names, "seeds"], rows
 
 
-def _all(table: Table) -> tuple[list[str], list[list[Any]]]:
-    swept, names = [name for name in table.swept if name != "seed"], _names(table)
+def _all(table: TrialTable) -> tuple[list[str], list[list[Any]]]:
+    swept, names = table.varied, _names(table)
     rows = [
         [
             row.number, row.state, row.seed, *(_text(row.params.get(name)) for name in swept),
-            *(_text(row.figures.get(name)) for name in names), "" if row.seconds is None else f"{row.seconds:.1f}",
+            *(_text(row.metrics.get(name)) for name in names), "" if row.seconds is None else f"{row.seconds:.1f}",
         ]
         for row in table.rows
     ]  # fmt: skip
@@ -125,12 +123,7 @@ def _text(value: Any) -> str:
     return "" if value is None else str(value)
 
 
-def _markdown(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
-
-
-def _show(table: Table, means: list[Mean]) -> None:
+def _show(table: TrialTable, means: list[Mean]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Screen
@@ -147,13 +140,13 @@ def _show(table: Table, means: list[Mean]) -> None:
             print(f"trial {trial.number}: {trial.state}{': ' + trial.error if trial.error else ''}")
 
 
-def _write_best(table: Table, best: Mean) -> Path:
+def _write_best(table: TrialTable, best: Mean) -> Path:
     """The best configuration as experiment/best.yaml: what was searched, and what differs from the defaults."""
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
     changed = _changed(config, run_options(Config()), set(table.swept))
     path = table.folder / "experiment" / "best.yaml"
     trials = ", ".join(str(row.number) for row in best.rows)
-    head = f"# @package _global_\n# {table.metrics[0]} {_with_deviation(best, table.metrics[0])} in trial {trials}.\n"
+    head = f"# @package _global_\n# {table.targets[0]} {_with_deviation(best, table.targets[0])} in trial {trials}.\n"
     with replacing(path) as temporary:
         temporary.write_text(head + yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path

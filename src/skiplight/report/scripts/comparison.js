@@ -49,11 +49,10 @@ function show() {
     }))));
 
   section("findings", "Findings", el("div", { class: "prose" }, document.getElementById("prose").content.cloneNode(true)));
-  const numeric = new Set(["number", "seed", "tokens", "loss", "perplexity", "seconds"]);
-  const plain = ["run", "state", "view", "variant", "kind", "chosen", "engine"];
+    const plain = ["run", "state", "view", "variant", "kind", "chosen", "engine"];
   const columns = Object.keys(data.trials[0] ?? {}).filter((name) => name !== "run").map((name) => {
-    const number = numeric.has(name) || !plain.includes(name);
-    const key = (row) => (number ? (row[name] === "" ? null : +row[name]) : row[name]);
+    const number = !plain.includes(name);
+    const key = (row) => (number ? (row[name] == null ? null : +row[name]) : row[name]);
     const text = (row) => (number && key(row) !== null ? (Number.isInteger(key(row)) ? count(key(row)) : d3.format(",.4~r")(key(row))) : row[name]);
     return { title: name, number, key, kind: name === "chosen" ? "value" : null, cell: (row) => (name === "number" ? el("a", { href: row.run }, row.number) : text(row)) };
   });

@@ -1,10 +1,10 @@
 // The page of a study: heatmaps, parallel coordinates, importance, and every trial in a table that can be sorted.
 
 function show() {
-  const { trials, swept, metrics, figures, best } = data;
-  const done = trials.filter((trial) => trial.state === "complete" && metrics.every((metric) => metric in trial.figures));
+  const { trials, swept, targets, metrics, best } = data;
+  const done = trials.filter((trial) => trial.state === "complete" && targets.every((metric) => metric in trial.metrics));
   const states = d3.rollups(trials, (group) => group.length, (trial) => trial.state).map(([state, n]) => `${count(n)} ${state}`);
-  const goal = metrics.map((metric, i) => `the ${data.directions[i] === "maximize" ? "most" : "least"} ${metric}`).join(" and ");
+  const goal = targets.map((metric, i) => `the ${data.directions[i] === "maximize" ? "most" : "least"} ${metric}`).join(" and ");
   main.append(el("h1", {}, data.name), el("p", { class: "lead" }, `${count(trials.length)} trials: ${states.join(", ")}. Judged by ${goal}.`,
     data.incomparable.length ? ` Perplexities are left out: over different ${data.incomparable.join(", ")} they cannot be compared.` : ""));
   if (best) showBest(best);
@@ -12,16 +12,16 @@ function show() {
     section("trials", "Trials", trialTable(trials));
     return;
   }
-  let metric = metrics[0];
+  let metric = targets[0];
   const redraws = [];
-  const chooseMetric = () => menu("Figure to show", Object.keys(figures), metric, (value) => { metric = value; redraws.forEach((redraw) => redraw()); });
+  const chooseMetric = () => menu("Metric to show", Object.keys(metrics), metric, (value) => { metric = value; redraws.forEach((redraw) => redraw()); });
   const options = data.varying.filter((name) => name !== "seed");
   main.append(el("div", { class: "controls" }, chooseMetric()));
   if (options.length > 1) showHeatmaps(done, options, () => metric, redraws);
   if (options.length) showOptions(done, options, () => metric, redraws);
   if (options.length > 1) showParallel(done, options, () => metric, redraws);
   if (Object.keys(data.importance).length) showImportance();
-  if (metrics.length > 1) showFront(done);
+  if (targets.length > 1) showFront(done);
   section("trials", "Trials", trialTable(trials));
 }
 
@@ -29,12 +29,12 @@ const isNumeric = (values) => values.every((value) => typeof value === "number")
 const distinct = (rows, of) => { const values = [...new Set(rows.map(of))]; return isNumeric(values) ? d3.sort(values) : values.sort(d3.ascending); };
 const shortly = (value) => (typeof value === "number" ? (Math.abs(value) >= 1000 ? d3.format(",.4~r")(value) : d3.format(".3~r")(value)) : String(value ?? "–"));
 const briefly = (name) => name.replace(/^(evaluation|heldout)\//, "");
-/** Colours of figures between two, yellow for the better end. */
+/** Colours of metrics between two, yellow for the better end. */
 const ramp = (low, high, up) => { const scale = d3.scaleSequential(low === high ? [low - 1, high + 1] : up ? [low, high] : [high, low], d3.interpolateViridis); return (value) => (Number.isFinite(value) ? scale(value) : "var(--line)"); };
 
 function showBest(best) {
   const figure = (name) => [briefly(name), shortly(best.mean[name]), best.deviation[name] !== undefined ? `± ${d3.format(".2~r")(best.deviation[name])} over ${best.trials.length} seeds` : `trial ${best.trials.join(", ")}`];
-  const names = [...data.metrics, ...Object.keys(best.mean).filter((name) => /^(evaluation|heldout)\//.test(name) && !data.metrics.includes(name))];
+  const names = [...data.targets, ...Object.keys(best.mean).filter((name) => /^(evaluation|heldout)\//.test(name) && !data.targets.includes(name))];
   section("best", "Best",
     el("ul", { class: "chips" }, Object.entries(best.params).map(([name, value]) => el("li", {}, `${name}=${value}`))),
     tiles(names.map(figure)),
@@ -49,10 +49,10 @@ function showHeatmaps(done, options, metric, redraws) {
   function draw() {
     const panels = options.filter((name) => name !== down && name !== across);
     const panel = panels.find((name) => usual.includes(name)) ?? null;
-    const cells = d3.flatRollup(done, (rows) => ({ mean: d3.mean(rows, (row) => row.figures[metric()]), rows }),
+    const cells = d3.flatRollup(done, (rows) => ({ mean: d3.mean(rows, (row) => row.metrics[metric()]), rows }),
       (row) => (panel ? row.params[panel] : ""), (row) => row.params[down], (row) => row.params[across])
       .map(([of, y, x, { mean, rows }]) => ({ of, x, y, mean, rows }));
-    const fill = ramp(d3.min(cells, (cell) => cell.mean), d3.max(cells, (cell) => cell.mean), data.figures[metric()]);
+    const fill = ramp(d3.min(cells, (cell) => cell.mean), d3.max(cells, (cell) => cell.mean), data.metrics[metric()]);
     const xs = distinct(done, (row) => row.params[across]), ys = distinct(done, (row) => row.params[down]).toReversed();
     host.replaceChildren(...distinct(cells, (cell) => cell.of).map((of) => {
       const own = cells.filter((cell) => cell.of === of);
@@ -87,7 +87,7 @@ function showOptions(done, options, metric, redraws) {
   const charts = options.map((name) => {
     const figure = chart((width) => {
       const numeric = isNumeric(done.map((row) => row.params[name]));
-      const means = d3.rollups(done, (rows) => d3.mean(rows, (row) => row.figures[metric()]), (row) => row.params[name]);
+      const means = d3.rollups(done, (rows) => d3.mean(rows, (row) => row.metrics[metric()]), (row) => row.params[name]);
       const points = d3.sort(means, ([value]) => value);
       return plot(width, {
         height: 230,
@@ -95,8 +95,8 @@ function showOptions(done, options, metric, redraws) {
         y: { label: null, grid: true, nice: true, tickFormat: shortly },
         marks: [
           points.length < done.length && points.length <= 20 ? Plot.line(points, { x: ([value]) => value, y: ([, mean]) => mean, stroke: "var(--accent)", strokeWidth: 2 }) : null,
-          Plot.dot(done, { x: (row) => row.params[name], y: (row) => row.figures[metric()], fill: palette[0], fillOpacity: 0.5, r: 3 }),
-          Plot.tip(done, Plot.pointer({ x: (row) => row.params[name], y: (row) => row.figures[metric()], title: (row) => `trial ${row.number}\n${shortly(row.figures[metric()])}\n${Object.entries(row.params).map(([key, value]) => `${key} ${shortly(value)}`).join("\n")}` })),
+          Plot.dot(done, { x: (row) => row.params[name], y: (row) => row.metrics[metric()], fill: palette[0], fillOpacity: 0.5, r: 3 }),
+          Plot.tip(done, Plot.pointer({ x: (row) => row.params[name], y: (row) => row.metrics[metric()], title: (row) => `trial ${row.number}\n${shortly(row.metrics[metric()])}\n${Object.entries(row.params).map(([key, value]) => `${key} ${shortly(value)}`).join("\n")}` })),
         ],
       });
     }, `The chosen figure by ${name}, a dot a trial`);
@@ -110,7 +110,7 @@ function showOptions(done, options, metric, redraws) {
 function showParallel(done, options, metric, redraws) {
   const figure = chart((width) => {
     const dimensions = [...options, metric()];
-    const value = (row, name) => (name === metric() ? row.figures[name] : row.params[name]);
+    const value = (row, name) => (name === metric() ? row.metrics[name] : row.params[name]);
     const scales = new Map(dimensions.map((name) => {
       const values = distinct(done, (row) => value(row, name));
       const scale = isNumeric(values) ? d3.scaleLinear(values.length > 1 ? d3.extent(values) : [values[0] - 1, values[0] + 1], [0, 1]) : d3.scalePoint(values, [0, 1]);
@@ -118,8 +118,8 @@ function showParallel(done, options, metric, redraws) {
       return [name, { scale, ticks }];
     }));
     const points = done.flatMap((row) => dimensions.map((name) => ({ row, name, y: scales.get(name).scale(value(row, name)) })));
-    const fill = ramp(d3.min(done, (row) => row.figures[metric()]), d3.max(done, (row) => row.figures[metric()]), data.figures[metric()]);
-    const up = data.figures[metric()] ? 1 : -1;
+    const fill = ramp(d3.min(done, (row) => row.metrics[metric()]), d3.max(done, (row) => row.metrics[metric()]), data.metrics[metric()]);
+    const up = data.metrics[metric()] ? 1 : -1;
     return plot(width, {
       height: 340,
       marginLeft: 20,
@@ -130,11 +130,11 @@ function showParallel(done, options, metric, redraws) {
       y: { axis: null, domain: [0, 1] },
       marks: [
         Plot.ruleX(dimensions, { stroke: "var(--line)" }),
-        Plot.line(points, { x: "name", y: "y", z: (point) => point.row.number, stroke: (point) => fill(point.row.figures[metric()]), strokeWidth: 1.6, strokeOpacity: 0.85, sort: { value: (point) => up * point.row.figures[metric()] } }),
+        Plot.line(points, { x: "name", y: "y", z: (point) => point.row.number, stroke: (point) => fill(point.row.metrics[metric()]), strokeWidth: 1.6, strokeOpacity: 0.85, sort: { value: (point) => up * point.row.metrics[metric()] } }),
         Plot.text(dimensions.flatMap((name) => scales.get(name).ticks.map((tick) => ({ name, tick, y: scales.get(name).scale(tick) }))),
           { x: "name", y: "y", text: ({ tick }) => shortly(tick), dx: 5, textAnchor: "start", stroke: "var(--paper)", strokeWidth: 4, fill: "var(--ink)" }),
         Plot.line(points, Plot.pointer({ x: "name", y: "y", z: (point) => point.row.number, stroke: "var(--warm)", strokeWidth: 3 })),
-        Plot.tip(points, Plot.pointer({ x: "name", y: "y", title: ({ row }) => `trial ${row.number}: ${shortly(row.figures[metric()])}` })),
+        Plot.tip(points, Plot.pointer({ x: "name", y: "y", title: ({ row }) => `trial ${row.number}: ${shortly(row.metrics[metric()])}` })),
       ],
     });
   }, "A line for each trial through its options to the chosen figure");
@@ -145,7 +145,7 @@ function showParallel(done, options, metric, redraws) {
 function showImportance() {
   const found = Object.entries(data.importance).map(([name, share]) => ({ name, share }));
   section("importance", "Importance",
-    el("p", { class: "lead" }, `How much each option decides whether a trial is among the better by ${data.metrics[0]} (PED-ANOVA; shares of 1).`),
+    el("p", { class: "lead" }, `How much each option decides whether a trial is among the better by ${data.targets[0]} (PED-ANOVA; shares of 1).`),
     chart((width) => plot(width, {
       height: found.length * 30 + 46,
       marginLeft: Math.min(170, width * 0.4),
@@ -160,9 +160,9 @@ function showImportance() {
 }
 
 function showFront(done) {
-  const [first, second] = data.metrics;
-  const front = d3.sort(done.filter((row) => data.front.includes(row.number)), (row) => row.figures[second]);
-  const at = { x: (row) => row.figures[second], y: (row) => row.figures[first] };
+  const [first, second] = data.targets;
+  const front = d3.sort(done.filter((row) => data.front.includes(row.number)), (row) => row.metrics[second]);
+  const at = { x: (row) => row.metrics[second], y: (row) => row.metrics[first] };
   section("front", "Pareto front",
     el("p", { class: "lead" }, "The trials on the line are those that no other beats in one figure without being worse in the other."),
     chart((width) => plot(width, {
@@ -173,7 +173,7 @@ function showFront(done) {
         Plot.dot(done, { ...at, fill: palette[0], fillOpacity: 0.4 }),
         Plot.line(front, { ...at, stroke: palette[1], strokeWidth: 2, marker: "dot" }),
         Plot.text(front, { ...at, text: (row) => String(row.number), dy: -9, stroke: "var(--paper)", strokeWidth: 4, fill: "var(--ink)" }),
-        Plot.tip(done, Plot.pointer({ ...at, title: (row) => `trial ${row.number}\n${shortly(row.figures[first])}, ${shortly(row.figures[second])}` })),
+        Plot.tip(done, Plot.pointer({ ...at, title: (row) => `trial ${row.number}\n${shortly(row.metrics[first])}, ${shortly(row.metrics[second])}` })),
       ],
     }), `${first} against ${second}, with the Pareto front`));
 }
@@ -184,7 +184,7 @@ function trialTable(trials) {
     { title: "state", key: (row) => row.state, cell: (row) => (row.error ? el("span", { title: row.error }, row.state) : row.state) },
     { title: "seed", number: true, key: (row) => row.seed, cell: (row) => String(row.seed) },
     ...data.swept.map((name) => ({ title: name, number: isNumeric(trials.map((row) => row.params[name]).filter((value) => value !== undefined)), key: (row) => row.params[name], cell: (row) => shortly(row.params[name]) })),
-    ...Object.keys(data.figures).filter((name) => data.metrics.includes(name) || /^(evaluation|heldout)\//.test(name)).map((name) => ({ title: briefly(name), number: true, key: (row) => row.figures[name], cell: (row) => shortly(row.figures[name]) })),
+    ...Object.keys(data.metrics).filter((name) => data.targets.includes(name) || /^(evaluation|heldout)\//.test(name)).map((name) => ({ title: briefly(name), number: true, key: (row) => row.metrics[name], cell: (row) => shortly(row.metrics[name]) })),
     { title: "seconds", number: true, key: (row) => row.seconds, cell: (row) => (row.seconds === null ? "" : row.seconds.toFixed(1)) },
   ];
   const failed = trials.filter((row) => row.error);

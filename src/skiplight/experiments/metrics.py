@@ -1,4 +1,4 @@
-"""The figures of a finished run by name, and which of them a study can judge its trials by."""
+"""The metrics of a finished run by name, and which of them a study can judge its trials by."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ SECONDS = ("train", "evaluate", "total")
 
 
 def read_metrics(summary: dict[str, Any]) -> dict[str, float]:
-    """What summary.json says in numbers: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train..."""
+    """Return the numbers of summary.json: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train, ..."""
     found = scores(summary["evaluation"])
     found |= {name: summary[name] for name in PLAIN}
     return found | {f"seconds/{part}": summary["seconds"][part] for part in SECONDS}
 
 
 def available(config: Config) -> list[str]:
-    """The names of the figures that a run with these options has, evaluations first."""
+    """Return the names of the metrics that a run with these options has, evaluations first."""
     evaluation = config.evaluation
     sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hit_rate]
     names = [f"evaluation/{set_name(source)}" for source in sets]
@@ -32,32 +32,32 @@ def available(config: Config) -> list[str]:
 
 
 def incomparable(swept: Iterable[str]) -> list[str]:
-    """The swept options over which held-out perplexities cannot be compared: each has another text to predict."""
+    """Return the swept options which change the text to predict, so that held-out perplexities cannot be compared."""
     return [name for name in swept if name.startswith(("vocabulary.", "data.", "sampling."))]
 
 
 def maximised(metric: str) -> bool:
-    """Whether more of a figure is better."""
+    """Return whether more of a metric is better."""
     return metric.startswith("evaluation/") or metric.endswith("_per_second")
 
 
 Direction = Literal["maximize", "minimize"]
 
 
-def judged_by(config: Config) -> tuple[list[str], list[Direction]]:
-    """The names of the study's one or two metrics, and the direction of each.
+def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
+    """Return the names of the one or two metrics that a study is judged by, and the direction of each.
 
     Raises:
-        ConfigError: a run with these options has no such figure, or it cannot be pruned by.
+        ConfigError: a run with these options has no such metric, or trials cannot be pruned by it.
     """
     study = config.study
     metrics = study.metric if isinstance(study.metric, list) else [study.metric]
     if not 1 <= len(metrics) <= 2 or len(set(metrics)) < len(metrics):
-        raise ConfigError(f"`study.metric={study.metric}` must be the name of a figure, or a list of two")
+        raise ConfigError(f"`study.metric={study.metric}` must be the name of a metric, or a list of two")
     names = available(config)
     for metric in metrics:
         if metric not in names:
-            raise ConfigError(f"`study.metric={metric}` is no figure of these runs: they have {', '.join(names)}")
+            raise ConfigError(f"`study.metric={metric}` is no metric of these runs: they have {', '.join(names)}")
         if metric.startswith("heldout/") and (over := incomparable(study.space or {})):
             raise ConfigError(
                 f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: judge by a set of words"

@@ -1,0 +1,142 @@
+"""The trials of a study, a multirun or a comparison as one table: trials.csv, a DataFrame, means over seeds."""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from skiplight.experiments.metrics import Direction
+from skiplight.files import replacing, writing
+
+if TYPE_CHECKING:
+    import pandas
+
+TRIALS = "trials.csv"
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialRow:
+    """A trial.
+
+    Attributes:
+        number: its number.
+        state: complete, pruned, failed, running, or unfinished (the same command goes on with it).
+        seed: of its run.
+        params: the swept options.
+        metrics: what was measured; at the last evaluation, where it is not complete.
+        seconds: of training.
+        run: its folder, from the table's.
+        error: why it failed.
+    """
+
+    number: int
+    state: str
+    seed: int
+    params: dict[str, Any]
+    metrics: dict[str, float]
+    seconds: float | None
+    run: str
+    error: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Mean:
+    """The trials that differ in their seed only, one for each seed: the mean and deviation of each metric."""
+
+    params: dict[str, Any]
+    rows: list[TrialRow]
+    mean: dict[str, float]
+    deviation: dict[str, float]
+
+
+@dataclasses.dataclass(frozen=True)
+class TrialTable:
+    """The trials of a folder.
+
+    Attributes:
+        folder: where they lie, and trials.csv too.
+        rows: a trial each.
+        swept: the options in which they differ.
+        targets: the metrics that they are judged by.
+        directions: of each target.
+    """
+
+    folder: Path
+    rows: list[TrialRow]
+    swept: list[str]
+    targets: list[str]
+    directions: list[Direction]
+
+    @property
+    def complete(self) -> list[TrialRow]:
+        """The trials that are complete and have every target."""
+        return [row for row in self.rows if row.state == "complete" and all(t in row.metrics for t in self.targets)]
+
+    @property
+    def varied(self) -> list[str]:
+        """The swept options without the seed, which has a column of its own."""
+        return [name for name in self.swept if name != "seed"]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The metrics that some trial has, the targets first."""
+        return list(dict.fromkeys([*self.targets, *(name for row in self.rows for name in row.metrics)]))
+
+    @property
+    def frame(self) -> pandas.DataFrame:
+        """A row per trial: number, state, seed, every swept option, every metric, seconds, run."""
+        import pandas
+
+        rows = []
+        for row in self.rows:
+            values = [*map(row.params.get, self.varied), *map(row.metrics.get, self.metrics)]
+            rows.append([row.number, row.state, row.seed, *values, row.seconds, row.run])
+        columns = ["number", "state", "seed", *self.varied, *self.metrics, "seconds", "run"]
+        # Of objects, so that whole numbers stay so in a column where some are missing; then each of its own type.
+        return pandas.DataFrame(rows, columns=columns, dtype=object).infer_objects()
+
+    def write_csv(self) -> Path:
+        """Write trials.csv into the folder.
+
+        Raises:
+            UnwritableError: the folder cannot be written to.
+        """
+        path = self.folder / TRIALS
+        with writing(path), replacing(path) as temporary:
+            self.frame.to_csv(temporary, index=False)
+        return path
+
+    def means(self) -> list[Mean]:
+        """Return the complete trials, those that differ in their seed only together, the best first."""
+        groups: dict[str, dict[int, TrialRow]] = {}
+        for row in self.complete:
+            groups.setdefault(repr(_but_seed(row.params)), {}).setdefault(row.seed, row)
+        means = []
+        for group in groups.values():
+            rows = list(group.values())
+            shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
+            values = {name: [row.metrics[name] for row in rows] for name in shared}
+            deviation = {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1}
+            mean = {name: statistics.fmean(found) for name, found in values.items()}
+            means.append(Mean(_but_seed(rows[0].params), rows, mean, deviation))
+        sign = -1 if self.directions[0] == "maximize" else 1
+        return sorted(means, key=lambda mean: sign * mean.mean[self.targets[0]])
+
+
+def _but_seed(params: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in params.items() if name != "seed"}
+
+
+def markdown_table(head: Sequence[Any], rows: Sequence[Sequence[Any]]) -> str:
+    """Return a table in Markdown.
+
+    >>> print(markdown_table(["option", "share"], [["a|b", 0.5]]))
+    | option | share |
+    | --- | --- |
+    | a\\|b | 0.5 |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
