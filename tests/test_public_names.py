@@ -30,6 +30,9 @@ def test_runs_and_studies_are_made_from_overrides(tmp_path: Path) -> None:
 
     grid = ["trainer.max_epochs=1,2", "study.sampler=grid", "study.metric=heldout/perplexity"]
     study = skiplight.sweep([*data, *grid, f"run_dir={tmp_path / 'study'}"])
-    assert study == tmp_path / "study"
-    assert (study / "report.html").exists()
-    assert skiplight.load_run(study / "1")[1]["epochs"] > skiplight.load_run(study / "0")[1]["epochs"]
+    assert study.folder == tmp_path / "study"
+    assert (study.folder / "report.html").exists()
+    assert list(study.frame["trainer.max_epochs"]) == [1, 2]
+    for number, perplexity in enumerate(study.frame["heldout/perplexity"]):
+        summary = skiplight.load_run(study.folder / str(number))[1]
+        assert (summary["epochs"], summary["evaluation"]["heldout"]["perplexity"]) == (number + 1, perplexity)
