@@ -216,43 +216,34 @@ def _parallel(table: TrialTable) -> Figure | None:
 
 
 def _importance(table: TrialTable) -> Figure | None:
-    found = importances(table)
-    if not found:
+    if not importances(table):
         return None
-    figure, (ax,) = _new(1, 1, 5, 0.45 * len(found) + 1.2)
-    names = list(found)[::-1]
-    bars = ax.barh(names, [found[name] for name in names])
-    ax.bar_label(bars, fmt="%.2f", padding=3)
-    ax.set_xlim(0, 1.2 * max(found.values()) or 1)
-    ax.set_xlabel(f"importance for {table.targets[0]}")
-    return figure
+    from optuna.visualization import matplotlib as optuna_plots
+
+    first: dict[str, Any] = {"target": lambda trial: trial.values[0], "target_name": table.targets[0]}
+    return _drawn(lambda: optuna_plots.plot_param_importances(as_study(table), **first))
 
 
 def _pareto(table: TrialTable) -> Figure | None:
     if len(table.targets) < 2:
         return None
-    figure, (ax,) = _new(1, 1, 5, 3.8)
-    first, second = table.targets
-    front = sorted(front_numbers(table), key=lambda number: _row(table, number).metrics[second])
-    ax.plot(*_points(table, [row.number for row in table.complete]), "o", alpha=0.4, label="trials")
-    ax.plot(*_points(table, front), "o-", label="Pareto front")
-    for number in front:
-        found = _row(table, number).metrics
-        ax.annotate(str(number), (found[second], found[first]), (4, 4), textcoords="offset points", fontsize=8)
-    ax.set_xlabel(second)
-    ax.set_ylabel(first)
-    ax.legend()
+    from optuna.visualization import matplotlib as optuna_plots
+
+    return _drawn(lambda: optuna_plots.plot_pareto_front(as_study(table), target_names=table.targets))
+
+
+def _drawn(plot: Callable[[], Axes]) -> Figure:
+    """A plot of Optuna's, which are marked as experimental and change matplotlib's style for all that follows."""
+    import matplotlib
+    from matplotlib import pyplot
+
+    with matplotlib.rc_context(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        pyplot.switch_backend("Agg")
+        plot()
+        figure = pyplot.gcf()
+    pyplot.close(figure)
     return figure
-
-
-def _points(table: TrialTable, numbers: list[int]) -> tuple[list[float], list[float]]:
-    rows = [_row(table, number) for number in numbers]
-    first, second = table.targets
-    return [row.metrics[second] for row in rows], [row.metrics[first] for row in rows]
-
-
-def _row(table: TrialTable, number: int) -> Any:
-    return next(row for row in table.complete if row.number == number)
 
 
 def front_numbers(table: TrialTable) -> list[int]:
