@@ -91,7 +91,7 @@ class Text:
 def prepare(path: str, output: Path) -> None:
     """Writes a text's tokens and vocabulary for a machine without the packages that read it."""
     from skiplight.config.validate import from_mapping
-    from skiplight.training.build import prepare_text
+    from skiplight.training.text import prepare_text
 
     data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))

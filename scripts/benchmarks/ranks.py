@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from skiplight.config.schema import DistributedConfig
-from skiplight.distributed.reconciliation import Reconciler, Sample, bytes_per_row
+from skiplight.distributed.curvature import Sample
+from skiplight.distributed.reconciliation import Reconciler
+from skiplight.distributed.schedule import bytes_per_row
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 

@@ -3,32 +3,27 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 
 from skiplight.config.schema import Config
-from skiplight.corpus.prepare import prepare
-from skiplight.corpus.sources.registry import open_source
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.distributed.curvature import Sample
 from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.distributed.in_place import InPlaceTables
 from skiplight.distributed.rank import RankInfo
-from skiplight.distributed.reconciliation import Reconciler, Sample
+from skiplight.distributed.reconciliation import Reconciler
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
-from skiplight.errors import ConfigError, RunError
+from skiplight.errors import ConfigError
 from skiplight.evaluation.heldout import HeldoutResult, heldout_pairs, unigram
-from skiplight.files import cache_folder
 from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.full_softmax import FullSoftmax
@@ -37,14 +32,13 @@ from skiplight.objectives.sampled_softmax import SampledSoftmax
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
+from skiplight.training.initialize import check_initial_vectors, initialize_from
 from skiplight.training.module import SkipGramModule
 from skiplight.training.signals import ignore_first_signal
 from skiplight.training.stability import learning_rate_warning
-from skiplight.vectors.word_vectors import WordVectors, vectors_folder
+from skiplight.training.text import prepare_text, total_tokens
 
 log = logging.getLogger(__name__)
-
-TELL_SECONDS = 10
 
 STEPS = 200
 """A run has at least so many steps of all ranks where `data.block_tokens=auto`, so that the learning rate falls
@@ -104,7 +98,7 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
     sparse = takes_sparse(config.optim.name)
 
     if fresh and config.model.init_from is not None:
-        _check_start(config.model.init_from)  # before a long text is prepared
+        check_initial_vectors(config.model.init_from)  # before a long text is prepared
     # Nobody else computes before the text is there.
     text = prepare_text(config, None if place.rank == 0 and not config.data.streaming else threads)
     counts = text.vocabulary.counts
@@ -257,103 +251,3 @@ def device_type(accelerator: str) -> str:
     if accelerator == "cuda" and not torch.cuda.is_available():
         raise ConfigError("`trainer.accelerator=cuda`: there is no GPU here that torch can use; choose cpu or auto")
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def _check_start(run: str) -> None:
-    try:
-        vectors_folder(run)
-    except RunError as error:
-        raise ConfigError(f"`model.init_from={run}`: {error}") from None
-
-
-def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
-    """Copies the vectors of another run into the rows of the words that it knows; other words keep their fresh rows.
-
-    The noise distribution and subsampling follow the counts of `vocabulary`, not of that run: where the same word is
-    now rarer or more frequent, so are its draws as noise, and the optimum of its scores moves accordingly.
-
-    Raises:
-        ConfigError: the run's vectors are of another length, or it knows none of the words.
-        RunError: there is no such run, or it has no vectors.
-    """
-    vectors = WordVectors.load(run)
-    dim = tables.input.weight.shape[1]
-    if vectors.dim != dim:
-        raise ConfigError(
-            f"`model.init_from={run}` has vectors of {vectors.dim} numbers: give `model.dim={vectors.dim}`"
-        )
-    if not all(table.isfinite().all() for table in (vectors.input, vectors.output) if table is not None):
-        raise ConfigError(f"`model.init_from={run}` has vectors that are not finite: its training had diverged")
-    rows = torch.from_numpy(vectors.vocabulary.encode(vocabulary.array).astype(np.int64))
-    known = rows >= 0
-    if not known.any():
-        raise ConfigError(f"`model.init_from={run}` knows none of the {len(vocabulary):,} words of this text")
-    with torch.no_grad():
-        tables.input.weight[known] = vectors.input[rows[known]]
-        if vectors.output is not None and len(tables.output.weight) == len(vocabulary):
-            tables.output.weight[known] = vectors.output[rows[known]]
-    log.info(
-        "%s of %s words start from %s, the others afresh; noise and subsampling follow this vocabulary's counts",
-        f"{int(known.sum()):,}",
-        f"{len(vocabulary):,}",
-        run,
-    )
-
-
-def prepare_text(config: Config, threads: int | None = None) -> TokenStore | TokenStream:
-    """The token store or stream that `data.*` and `vocabulary.*` ask for.
-
-    Args:
-        config: all options, checked.
-        threads: that read and encode; default: as `trainer.threads` says.
-    """
-    options = config.data
-    source = open_source(
-        options.source,
-        name=options.name,
-        config=options.config,
-        split=options.split,
-        revision=options.revision,
-        path=options.path if isinstance(options.path, list) or options.path is None else str(options.path),
-        column=options.column,
-        document=options.document,
-        max_bytes=options.max_bytes,
-        cache=cache_folder(),
-    )
-    return prepare(
-        source,
-        normalise=options.normalise,
-        min_count=config.vocabulary.min_count,
-        max_size=config.vocabulary.max_size,
-        vocabulary=Path(config.vocabulary.path) if config.vocabulary.path else None,
-        grow=config.vocabulary.grow,
-        heldout=options.heldout,
-        stores=Path(options.store) if options.store else cache_folder() / "stores",
-        streaming=options.streaming,
-        threads=threads or config.trainer.threads,
-        progress=ProgressLog(),
-    )
-
-
-class ProgressLog:
-    """Says now and then how far the preparation of a long text has come."""
-
-    def __init__(self) -> None:
-        self.last = time.monotonic()
-
-    def __call__(self, stage: str, words: int) -> None:
-        if time.monotonic() - self.last >= TELL_SECONDS:
-            self.last = time.monotonic()
-            log.info("%s: %s words", {"vocabulary": "read and counted", "encode": "encoded"}[stage], f"{words:,}")
-
-
-def total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
-    """How many tokens the run consumes."""
-    if config.trainer.max_tokens is not None:
-        return config.trainer.max_tokens
-    tokens = config.data.tokens if isinstance(text, TokenStream) and config.data.tokens else text.tokens
-    if tokens is None:
-        raise ConfigError(
-            "the size of the stream is not known: give `data.tokens` (tokens of an epoch) or `trainer.max_tokens`"
-        )
-    return tokens * config.trainer.max_epochs

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import re
 import secrets
-import shutil
-import subprocess
 import time
 import traceback
 from collections.abc import Iterator
@@ -21,8 +17,9 @@ from typing import Any
 
 from skiplight.config import validate
 from skiplight.config.schema import Config
-from skiplight.errors import ConfigError, PrunedError, RunError, Stopped, UnwritableError, command
+from skiplight.errors import PrunedError, RunError, Stopped, UnwritableError, command
 from skiplight.files import locked, remove, replacing, writing
+from skiplight.training.environment import describe_environment, job_name
 
 log = logging.getLogger(__name__)
 
@@ -32,18 +29,6 @@ TELL_SECONDS = 30
 
 ORPHANS = 15
 """Seconds to wait for the loaders of a process that was killed: they hold its lock until they notice, after some 5."""
-
-PACKAGES = (
-    "skiplight",
-    "torch",
-    "lightning",
-    "numba",
-    "numpy",
-    "pyarrow",
-    "datasets",
-    "hydra-core",
-    "gensim",
-)
 
 
 class RunFolder:
@@ -99,7 +84,7 @@ class RunFolder:
         about = identity | json.loads(self.environment.read_text(encoding="utf-8"))
         if "python" not in about:
             with writing(self.environment), replacing(self.environment) as temporary:
-                temporary.write_text(json.dumps(about | environment(seed), indent=2), encoding="utf-8")
+                temporary.write_text(json.dumps(about | describe_environment(seed), indent=2), encoding="utf-8")
 
     def note(self, **facts: Any) -> None:
         """Writes more into environment.json."""
@@ -254,52 +239,11 @@ def default_run_dir(config: Config) -> Path:
         ConfigError: torchrun has not named its job.
     """
     name = _plain(config.data.name or config.data.source)
-    if (job := _job()) is not None:
+    if (job := job_name()) is not None:
         return Path("runs") / f"{_plain(job)}-{name}"
     return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
-
-
-def _job() -> str | None:
-    """What names this job of torchrun or Slurm; None outside of one, and in an interactive shell of Slurm's."""
-    variables = os.environ
-    if (elastic := variables.get("TORCHELASTIC_RUN_ID")) is not None:
-        if elastic == "none":
-            raise ConfigError("torchrun has no name for this job: give it --rdzv-id, or give `run_dir`")
-        return f"torchrun-{elastic}"
-    if "SLURM_JOB_ID" not in variables or variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
-        return None
-    if (array := variables.get("SLURM_ARRAY_JOB_ID")) is not None:
-        return f"slurm-{array}-{variables.get('SLURM_ARRAY_TASK_ID', '0')}"
-    return f"slurm-{variables['SLURM_JOB_ID']}"
 
 
 def _plain(name: str) -> str:
     """A name of letters, digits, - and _ only."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name)[:64]
-
-
-def environment(seed: int) -> dict[str, Any]:
-    """Versions, hardware, git commit of the working folder, and the seed."""
-    import torch
-
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    git = shutil.which("git")
-    commit = None
-    if git:
-        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        commit = done.stdout.strip() or None
-    return {
-        "python": platform.python_version(),
-        "packages": {package: version(package) for package in PACKAGES},
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "git_commit": commit,
-        "seed": seed,
-    }

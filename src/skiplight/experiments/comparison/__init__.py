@@ -25,8 +25,9 @@ from skiplight.experiments.comparison.plan import Plan
 from skiplight.experiments.comparison.plots import draw
 from skiplight.experiments.comparison.runs import FILE, FINDINGS, LEVELS, ComparisonRuns, TrialResult
 from skiplight.files import replacing, writing
-from skiplight.training.build import heldout_unigram, prepare_text, total_tokens
+from skiplight.training.build import heldout_unigram
 from skiplight.training.loggers import check_logger
+from skiplight.training.text import prepare_text, total_tokens
 
 log = logging.getLogger(__name__)
 
