@@ -80,7 +80,7 @@ def exchange(replicas: list[Replica], bases: list[torch.Tensor], reconciler: Rec
         summed = torch.zeros_like(base[part])
         for replica in replicas:
             summed += replica.tables[table][part] - base[part]
-        base[part] += reconciler.combined(table, summed, reconciler.travel(table, part))
+        base[part] += reconciler.combine(table, summed, reconciler.travel(table, part))
         for replica in replicas:
             replica.tables[table][part] = base[part]
     reconciler.exchanged(rows)
@@ -111,7 +111,7 @@ def emulate(
     reconciler, sent = None, 0.0
     if ranks > 1:
         reconciler = Reconciler(
-            sampler, Sample.of(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)),
+            sampler, Sample.draw(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)),
             dim=dim, replicas=ranks, step_tokens=block * ranks, bytes_per_token=settings["bytes_per_token"],
         )  # fmt: skip
     tokens, steps, loss, pairs = 0, 0, math.nan, 0

@@ -42,11 +42,11 @@ def test_tables_that_are_not_finite_leave_the_curvature_as_it_was() -> None:
 def test_a_sample_has_the_pairs_and_the_noise_of_the_text() -> None:
     sampler = WindowSampler(np.array([5, 4, 3, 2, 1]), subsample=0, negatives=3, window=2)
     windows = sampler(TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]]))
-    sample = Sample.of(sampler, [TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]])])
+    sample = Sample.draw(sampler, [TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]])])
     assert len(sample.signs) == windows.pairs + int(windows.mask[windows.window_of_pair()].sum())
     observed = sample.signs > 0
     found = Counter(zip(sample.inputs[observed].tolist(), sample.outputs[observed].tolist(), strict=True))
     targets = windows.target[windows.window_of_pair()]
     assert found == Counter(zip(windows.inputs.tolist(), targets.tolist(), strict=True))
     with pytest.raises(DataError, match="documents of one word"):
-        Sample.of(sampler, [TokenBlock.of([[1], [2]])])
+        Sample.draw(sampler, [TokenBlock.of([[1], [2]])])

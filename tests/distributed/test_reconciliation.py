@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skiplight.distributed.curvature import Curvature, Sample
-from skiplight.distributed.reconciliation import TOLERANCE, Reconciler, combined, sum_scale
+from skiplight.distributed.reconciliation import TOLERANCE, Reconciler, combine_changes, sum_scale
 from skiplight.distributed.schedule import bytes_per_row
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
@@ -56,7 +56,7 @@ def test_replicas_end_where_one_after_the_other_would_have(seed: int, n: int, re
         return optimum + torch.matrix_exp(-lr * steps * hessian) @ (begin - optimum)
 
     summed = replicas * (after(n) - begin)
-    change = combined(
+    change = combine_changes(
         summed[None], torch.tensor([lr * n], dtype=torch.float64), curvature_of(values, directions), replicas
     )
     torch.testing.assert_close(begin + change[0], after(n * replicas), rtol=1e-6, atol=1e-4)
@@ -64,7 +64,7 @@ def test_replicas_end_where_one_after_the_other_would_have(seed: int, n: int, re
 
 def test_directions_without_a_curvature_of_their_own_count_as_the_least_of_those_that_have() -> None:
     curvature = curvature_of(torch.tensor([4.0, 1.0]), torch.eye(5)[:, :2])
-    change = combined(torch.ones(1, 5), torch.tensor([0.5]), curvature, 8)
+    change = combine_changes(torch.ones(1, 5), torch.tensor([0.5]), curvature, 8)
     expected = sum_scale(torch.tensor([2.0, 0.5, 0.5, 0.5, 0.5]), 8)
     torch.testing.assert_close(change[0], expected)
 
@@ -73,13 +73,13 @@ def test_tables_of_zeros_have_no_curvature_and_their_changes_are_summed() -> Non
     curvature = Curvature(4)
     curvature.measure(torch.zeros(9, 4), torch.zeros(9))
     assert curvature.values.tolist() == [0.0] * 4
-    torch.testing.assert_close(combined(torch.ones(2, 4), torch.ones(2), curvature, 8), torch.ones(2, 4))
+    torch.testing.assert_close(combine_changes(torch.ones(2, 4), torch.ones(2), curvature, 8), torch.ones(2, 4))
 
 
 def a_reconciler(counts: np.ndarray, **given: Any) -> Reconciler:
     sampler = WindowSampler(counts, **{name: given.pop(name) for name in ("subsample", "exponent") if name in given})
     text = np.random.default_rng(0).choice(len(counts), 5000, p=counts / counts.sum()).tolist()
-    return Reconciler(sampler, Sample.of(sampler, [TokenBlock.of([text])]), **given)
+    return Reconciler(sampler, Sample.draw(sampler, [TokenBlock.of([text])]), **given)
 
 
 def test_an_exchange_after_which_the_loss_would_rise_is_made_with_caution() -> None:
@@ -99,7 +99,7 @@ def test_an_exchange_after_which_the_loss_would_rise_is_made_with_caution() -> N
     mean = loss([base + change / 32 for base, change in zip(bases, summed, strict=True)])
     after = loss(
         [
-            base + reconciler.combined(table, change, reconciler.travel(table, rows))
+            base + reconciler.combine(table, change, reconciler.travel(table, rows))
             for table, (base, change, rows) in enumerate(zip(bases, summed, reconciler.rows, strict=True))
         ]
     )

@@ -98,7 +98,7 @@ def strategy(case: Case, data: SkipGramDataModule, world: int) -> RankStrategy:
     def reconciler(replicas: int, device: torch.device) -> Reconciler:
         return Reconciler(
             data.sampler,
-            Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
+            Sample.draw(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
             dim=8,
             replicas=replicas,
             step_tokens=BLOCK_TOKENS * world,

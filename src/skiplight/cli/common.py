@@ -16,13 +16,13 @@ def query_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of a verb that asks vectors for words."""
     parser = argparse.ArgumentParser(f"skiplight {verb}", description=description)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
-    parser.add_argument("-k", type=positive, default=10, help="how many words (10)")
+    parser.add_argument("-k", type=parse_positive, default=10, help="how many words (10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_verify(parser)
     return parser
 
 
-def positive(text: str) -> int:
+def parse_positive(text: str) -> int:
     """Return the positive integer that an argument stands for."""
     if (number := int(text)) < 1:
         raise ValueError(text)

@@ -11,7 +11,7 @@ from skiplight.cli.common import add_verify, load_vectors
 def export(arguments: list[str]) -> int:
     """Write vectors for other programs: `skiplight export RUN --format word2vec-binary --output vectors.bin`."""
     from skiplight.vectors.export import FORMATS
-    from skiplight.vectors.export import export as write
+    from skiplight.vectors.export import export_vectors as write
 
     parser = argparse.ArgumentParser("skiplight export", description=export.__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")

@@ -26,7 +26,7 @@ def compose(overrides: Sequence[str]) -> Config:
         ConfigError: an override cannot be parsed, or names an option or a value that there is not.
     """
     check_overrides(overrides)
-    register()
+    register_schema()
     GlobalHydra.instance().clear()
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
@@ -39,7 +39,7 @@ def compose(overrides: Sequence[str]) -> Config:
     return from_mapping(composed)
 
 
-def register() -> None:
+def register_schema() -> None:
     """Makes the schema known to Hydra."""
     ConfigStore.instance().store(name="schema", node=Config)
 

@@ -80,7 +80,7 @@ def check_names(keys: Sequence[str]) -> None:
         raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help` lists all options)")
 
 
-def validate(config: Config) -> None:
+def check_ranges(config: Config) -> None:
     """Checks every option's range.
 
     Raises:
@@ -131,7 +131,7 @@ def from_mapping(mapping: Any) -> Config:
         if "not in" in str(error):
             check_names([key])
         raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
-    validate(config)
+    check_ranges(config)
     return config
 
 
@@ -146,12 +146,12 @@ def run_options(config: Config) -> dict[str, Any]:
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in EXPERIMENT_GROUPS}
 
 
-def save(config: Config, path: Path) -> None:
+def save_config(config: Config, path: Path) -> None:
     """Writes a config.yaml: a run's options as plain YAML, resolved, without interpolation."""
     path.write_text(yaml.safe_dump(run_options(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def load(path: Path) -> Config:
+def load_config(path: Path) -> Config:
     """Reads a config.yaml straight into the schema; nothing in it is resolved, imported or run.
 
     Raises:

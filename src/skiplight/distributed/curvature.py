@@ -51,7 +51,7 @@ class Sample(NamedTuple):
     signs: Tensor
 
     @classmethod
-    def of(cls, sampler: WindowSampler, blocks: Iterable[TokenBlock]) -> Sample:
+    def draw(cls, sampler: WindowSampler, blocks: Iterable[TokenBlock]) -> Sample:
         """Return `SAMPLE` scores as training meets them, evenly chosen from the first `SAMPLE_TOKENS` tokens of blocks.
 
         Raises:

@@ -22,7 +22,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skiplight.distributed.reconciliation import Reconciler
-from skiplight.distributed.shared_memory import mapped, shared_file, size_of
+from skiplight.distributed.shared_memory import map_tensors, shared_file, tensor_bytes
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.errors import RankError
 from skiplight.objectives.base import Tables
@@ -135,14 +135,14 @@ class InPlaceTables(RankStrategy):
             if is_first:
                 name = re.sub("[^A-Za-z0-9._-]", "-", self.run.name if self.run is not None else "run")[:64]
                 try:
-                    told = [str(named.enter_context(shared_file(name, size_of(shapes))))]
+                    told = [str(named.enter_context(shared_file(name, tensor_bytes(shapes))))]
                 except RankError as error:
                     told = [error]
             dist.broadcast_object_list(told, first, self._machine)
             if isinstance(told[0], RankError):
                 raise told[0]
             try:
-                shared = mapped(Path(told[0]), shapes)
+                shared = map_tensors(Path(told[0]), shapes)
             except RuntimeError as error:
                 raise RankError(
                     f"rank {self.global_rank} cannot share the tables of rank {first}, {error}: ranks of one machine"
@@ -267,7 +267,7 @@ class InPlaceTables(RankStrategy):
         for _ in range(len(self._pending) if count is None else count):
             exchange = self._pending.popleft()
             exchange.work.wait()
-            change = self.reconciler.combined(exchange.table, exchange.summed, exchange.travel)
+            change = self.reconciler.combine(exchange.table, exchange.summed, exchange.travel)
             table, base = (rows[exchange.table][exchange.rows] for rows in (tables, self._base))
             base.add_(change)
             if exchange.summed is exchange.added:  # the table has not moved meanwhile: the same bits on all replicas
@@ -298,14 +298,14 @@ class InPlaceTables(RankStrategy):
         moved = [table - base for table, base in zip(self._tables(), self._base, strict=True)]
         for exchange in self._pending:  # these changes are on their way to the tables
             exchange.work.wait()
-            copies[exchange.table][exchange.rows] += self.reconciler.combined(
+            copies[exchange.table][exchange.rows] += self.reconciler.combine(
                 exchange.table, exchange.summed, exchange.travel
             )
             moved[exchange.table][exchange.rows] -= exchange.added
         for number, (table, added) in enumerate(zip(copies, moved, strict=True)):
             for part in _parts(len(table), table.shape[1], 0, 1):
                 self._sum(added[part]).wait()
-                table[part] += self.reconciler.combined(number, added[part], self.reconciler.travel(number, part))
+                table[part] += self.reconciler.combine(number, added[part], self.reconciler.travel(number, part))
         return copies
 
     def on_train_end(self) -> None:

@@ -50,7 +50,7 @@ class RankInfo:
     started: bool = False
 
     @classmethod
-    def of(cls, devices: int, num_nodes: int) -> RankInfo:
+    def detect(cls, devices: int, num_nodes: int) -> RankInfo:
         """This process's place in a training on so many devices of so many machines.
 
         Raises:

@@ -68,7 +68,7 @@ def sum_scale(x: Tensor, replicas: int) -> Tensor:
     return torch.expm1(-replicas * x) / (replicas * torch.expm1(-x))
 
 
-def combined(summed: Tensor, travel: Tensor, curvature: Curvature, replicas: int) -> Tensor:
+def combine_changes(summed: Tensor, travel: Tensor, curvature: Curvature, replicas: int) -> Tensor:
     """Return the change of rows that the changes of all replicas become, S(X) · Σ δ, float32 [rows, dim].
 
     Args:
@@ -179,7 +179,7 @@ class Reconciler:
         travels = [self.travel(table, rows) for table, rows in enumerate(self.rows)]
         for self.caution in CAUTIONS:
             states = [
-                torch.where((rows < count)[:, None], base + self.combined(table, change, travel), mean)
+                torch.where((rows < count)[:, None], base + self.combine(table, change, travel), mean)
                 for table, (rows, count, base, change, travel, mean) in enumerate(
                     zip(self.rows, due, bases, summed, travels, means, strict=True)
                 )
@@ -204,7 +204,7 @@ class Reconciler:
         """
         return (self._gradients[table][rows] * (self._travelled - self._exchanged[table][rows])).float()
 
-    def combined(self, table: int, summed: Tensor, travel: Tensor) -> Tensor:
+    def combine(self, table: int, summed: Tensor, travel: Tensor) -> Tensor:
         """Return what the summed changes of rows become, float32 [rows, dim].
 
         Args:
@@ -212,7 +212,7 @@ class Reconciler:
             summed: the sum of the replicas' changes since these rows were last exchanged, float32 [rows, dim].
             travel: of these rows, as it was when they were summed.
         """
-        return combined(summed, self.caution * travel, self.curvatures[table], self.replicas)
+        return combine_changes(summed, self.caution * travel, self.curvatures[table], self.replicas)
 
     def exchanged(self, rows: tuple[int, int]) -> None:
         """Note that so many of the first rows of either table are now the same on all replicas."""

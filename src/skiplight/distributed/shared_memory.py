@@ -33,12 +33,12 @@ ALIGNMENT = 4096
 """Bytes that each tensor begins at a multiple of: a page."""
 
 
-def folders() -> list[Path]:
+def memory_folders() -> list[Path]:
     """Return where shared memory may be, the fastest first: a file system in memory, then that of temporary files."""
     return [folder for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())) if os.access(folder, os.W_OK)]
 
 
-def size_of(shapes: Sequence[Sequence[int]]) -> int:
+def tensor_bytes(shapes: Sequence[Sequence[int]]) -> int:
     """Return the bytes that float32 tensors of these shapes take in a file."""
     return sum(_padded(shape) for shape in shapes)
 
@@ -56,7 +56,7 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
     """
     remove_leftovers()
     full = []
-    for folder in folders():
+    for folder in memory_folders():
         free = shutil.disk_usage(folder).free
         if free < size:
             full.append(f"{folder} has {free / 1e6:,.0f} MB free")
@@ -90,9 +90,9 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
     )
 
 
-def mapped(path: Path, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+def map_tensors(path: Path, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
     """Return float32 tensors of these shapes, in the memory that all processes share which have mapped this file."""
-    memory = torch.from_file(str(path), shared=True, size=size_of(shapes) // 4, dtype=torch.float32)
+    memory = torch.from_file(str(path), shared=True, size=tensor_bytes(shapes) // 4, dtype=torch.float32)
     tensors, first = [], 0
     for shape in shapes:
         tensors.append(memory[first : first + math.prod(shape)].view(*shape))
@@ -102,7 +102,7 @@ def mapped(path: Path, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
 
 def remove_leftovers() -> None:
     """Remove the files of processes that were all killed before their file had lost its name."""
-    for folder in folders():
+    for folder in memory_folders():
         for path in folder.glob(f"{PREFIX}*"):
             with contextlib.suppress(OSError), path.open("rb") as file:  # it is another user's, or gone already
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -23,7 +23,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
-from skiplight.config.compose import check_overrides, compose, quote_value, register
+from skiplight.config.compose import check_overrides, compose, quote_value, register_schema
 from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import ConfigError, RunError, Stopped, command
 from skiplight.experiments.processes import ProcessResult, run_apart
@@ -57,7 +57,7 @@ def multirun(arguments: Sequence[str]) -> int:
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
     group = [] if config.logger.group else [f"logger.group={quote_value(folder.name)}"]
 
-    register()
+    register_schema()
     before = sys.argv
     places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
     sys.argv = ["skiplight", "--multirun", *plain, *(o.input_line or "" for o in swept), *group, *places]

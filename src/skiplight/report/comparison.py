@@ -15,7 +15,7 @@ from skiplight.errors import RunError
 from skiplight.experiments.comparison.curves import MEASURES, curves, metrics
 from skiplight.experiments.comparison.plan import ONE_VIEW
 from skiplight.experiments.comparison.runs import FILE, FINDINGS, LEVELS, TRIALS, TrialResult, read_outcomes
-from skiplight.report.html import render, write
+from skiplight.report.html import render_page, write_page
 from skiplight.training.run_folder import RunFolder
 
 
@@ -43,7 +43,7 @@ def write_comparison_page(folder: Path) -> Path:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} is a damaged comparison ({error}): `skiplight compare` goes on with it") from None
     path = folder / "report.html"
-    write(path, render("comparison", name, data, prose(findings)))
+    write_page(path, render_page("comparison", name, data, prose(findings)))
     return path
 
 

@@ -16,7 +16,7 @@ STEPS = 500
 """Words whose counts differ by less than 1/500 are taken together."""
 
 
-def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
+def word_frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
     """The vocabulary as levels of words that occur equally often, the most frequent first.
 
     Args:

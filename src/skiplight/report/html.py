@@ -30,7 +30,7 @@ SCRIPTS: dict[Kind, tuple[str, ...]] = {
 """By kind of page, the files of scripts/ between common.js and start.js."""
 
 
-def render(kind: Kind, title: str, data: dict[str, Any], prose: str = "") -> str:
+def render_page(kind: Kind, title: str, data: dict[str, Any], prose: str = "") -> str:
     """The text of a page.
 
     Args:
@@ -54,7 +54,7 @@ def render(kind: Kind, title: str, data: dict[str, Any], prose: str = "") -> str
     return re.sub(r"\{\{(\w+)\}\}", lambda found: slots[found[1]], _read("page.html"))
 
 
-def write(path: Path, page: str) -> None:
+def write_page(path: Path, page: str) -> None:
     """Writes a page; a name that is not UTF-8 is shown with its bytes escaped.
 
     Raises:

@@ -15,10 +15,10 @@ from skiplight.config.schema import Config
 from skiplight.errors import EvaluationError, RunError
 from skiplight.evaluation.sets import set_name
 from skiplight.evaluation.similarity import judged_pairs
-from skiplight.report.frequencies import frequencies
-from skiplight.report.html import render, write
-from skiplight.report.settings import settings
-from skiplight.report.words import words
+from skiplight.report.frequencies import word_frequencies
+from skiplight.report.html import render_page, write_page
+from skiplight.report.settings import list_settings
+from skiplight.report.words import map_words
 from skiplight.training.loggers import log_pictures
 from skiplight.training.run_folder import RunFolder
 from skiplight.vectors.word_vectors import WordVectors
@@ -40,7 +40,7 @@ def write_run_page(folder: Path) -> Path:
     config, summary, vectors = run.config(), run.read_summary(), WordVectors.load(folder)
     if not vectors.input.isfinite().all():
         raise RunError(f"{run.vectors} has vectors that are not finite: the training had diverged")
-    write(run.report, render("run", title(run), run_data(run, config, summary, vectors, tsne=True)))
+    write_page(run.report, render_page("run", page_title(run), run_data(run, config, summary, vectors, tsne=True)))
     return run.report
 
 
@@ -56,7 +56,7 @@ def show_finished_run(
         return
     try:
         data = run_data(run, config, summary, vectors, tsne=False)
-        write(run.report, render("run", data["name"], data))
+        write_page(run.report, render_page("run", data["name"], data))
         log_pictures(logger, data, run.report, summary["tokens"])
     except Exception as error:  # a picture is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
@@ -69,7 +69,7 @@ def one_of_many(folder: Path) -> bool:
     return any(mark.exists() for mark in (parent / STUDY, parent / MULTIRUN, parent.parent / COMPARISON))
 
 
-def title(run: RunFolder) -> str:
+def page_title(run: RunFolder) -> str:
     """What the page of a run is called."""
     return run.path.resolve().name
 
@@ -78,25 +78,25 @@ def run_data(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, *, tsne: bool
 ) -> dict[str, Any]:
     """What the page of a run shows; see the scripts for each part."""
-    similarity = {set_name(source): pairs(vectors, source) for source in config.evaluation.similarity}
+    similarity = {set_name(source): similarity_rows(vectors, source) for source in config.evaluation.similarity}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
         environment = json.loads(run.environment.read_text(encoding="utf-8"))
     return {
         "kind": "run",
-        "name": title(run),
+        "name": page_title(run),
         "summary": summary,
         "environment": environment,
-        "settings": settings(config),
+        "settings": list_settings(config),
         "words": config.evaluation.words,
-        "metrics": lines(run.metrics),
+        "metrics": read_metric_lines(run.metrics),
         "similarity": {name: found for name, found in similarity.items() if found},
-        "frequencies": frequencies(vectors.vocabulary, config),
-        "map": words(vectors, tsne=tsne),
+        "frequencies": word_frequencies(vectors.vocabulary, config),
+        "map": map_words(vectors, tsne=tsne),
     }
 
 
-def pairs(vectors: WordVectors, source: str) -> list[list[Any]] | None:
+def similarity_rows(vectors: WordVectors, source: str) -> list[list[Any]] | None:
     """The pairs of a similarity set: first word, second word, judgement, cosine, how much nearer than people rank it.
 
     None where the set cannot be scored, as summary.json then says.
@@ -113,7 +113,7 @@ def pairs(vectors: WordVectors, source: str) -> list[list[Any]] | None:
     return [[named[a], named[b], people, round(cosine, 4), round(d, 4)] for a, b, people, cosine, d in columns]
 
 
-def lines(path: Path) -> list[dict[str, Any]]:
+def read_metric_lines(path: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl that can be read; one that a killed process left is not."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:

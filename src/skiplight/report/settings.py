@@ -11,7 +11,7 @@ OWN = ("run_dir", "data.store")
 """Options that say where a run lies, and not what it is."""
 
 
-def settings(config: Config) -> list[dict[str, Any]]:
+def list_settings(config: Config) -> list[dict[str, Any]]:
     """Every option of a run: name, value, default, help, and `changed`."""
     values, defaults = flatten_options(config), flatten_options(Config())
     return [

@@ -9,7 +9,7 @@ from skiplight.experiments.sweeps.metrics import PLAIN, incomparable, maximised
 from skiplight.experiments.sweeps.plots import front_numbers, importances, varying
 from skiplight.experiments.sweeps.summary import summarise
 from skiplight.experiments.sweeps.table import Mean, Table
-from skiplight.report.html import render, write
+from skiplight.report.html import render_page, write_page
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
 
@@ -36,7 +36,7 @@ def write_study_page(table: Table, best: Path | None) -> Path:
         UnwritableError: the folder cannot be written to.
     """
     path = table.folder / "report.html"
-    write(path, render("study", table.folder.resolve().name, study_data(table, best)))
+    write_page(path, render_page("study", table.folder.resolve().name, study_data(table, best)))
     return path
 
 

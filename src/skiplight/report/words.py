@@ -25,7 +25,7 @@ SEED = 0
 """Of k-means and t-SNE: the same vectors make the same map."""
 
 
-def words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
+def map_words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
     """What the page's map and neighbours are made of; None where fewer than three words could be shown.
 
     Args:
@@ -35,19 +35,19 @@ def words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
     unit = torch.nn.functional.normalize(vectors.input[: min(WORDS, BYTES // vectors.dim)].cpu(), dim=1)
     if len(unit) < 3:
         return None
-    layouts = {"PCA": principal(unit)}
+    layouts = {"PCA": project_on_axes(unit)}
     if tsne:
         layouts["t-SNE"] = neighbour_embedding(unit)
     return {
         "words": vectors.vocabulary.words[: len(unit)],
         "counts": vectors.vocabulary.counts[: len(unit)].tolist(),
-        "groups": groups(unit).tolist(),
+        "groups": cluster_words(unit).tolist(),
         "layouts": {name: _placed(plane) for name, plane in layouts.items()},
-        "vectors": {"dim": vectors.dim, "int8": base64.b64encode(quantised(unit).tobytes()).decode()},
+        "vectors": {"dim": vectors.dim, "int8": base64.b64encode(quantise_vectors(unit).tobytes()).decode()},
     }
 
 
-def principal(unit: torch.Tensor) -> np.ndarray:
+def project_on_axes(unit: torch.Tensor) -> np.ndarray:
     """The words along their two principal axes, float32 [n, 2].
 
     Args:
@@ -74,7 +74,7 @@ def neighbour_embedding(unit: torch.Tensor) -> np.ndarray:
     return TSNE(perplexity=min(30.0, (len(unit) - 1) / 3), init=begin, random_state=SEED).fit_transform(unit.numpy())
 
 
-def groups(unit: torch.Tensor) -> np.ndarray:
+def cluster_words(unit: torch.Tensor) -> np.ndarray:
     """The group of each word by k-means, int [n]; the largest group is 0.
 
     Args:
@@ -89,10 +89,10 @@ def groups(unit: torch.Tensor) -> np.ndarray:
     return np.argsort(order)[found]
 
 
-def quantised(unit: torch.Tensor) -> np.ndarray:
+def quantise_vectors(unit: torch.Tensor) -> np.ndarray:
     """Vectors in a byte a number, int8 [n, d], each scaled so that its largest number is ±127: cosines need no scale.
 
-    >>> quantised(torch.tensor([[0.6, -0.8], [0.0, 0.0]])).tolist()
+    >>> quantise_vectors(torch.tensor([[0.6, -0.8], [0.0, 0.0]])).tolist()
     [[95, -127], [0, 0]]
     """
     largest = unit.abs().amax(1, keepdim=True)

@@ -169,7 +169,7 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
         def reconciler(replicas: int, device: torch.device) -> Reconciler:
             made = Reconciler(
                 sampler,
-                Sample.of(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
+                Sample.draw(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
                 dim=config.model.dim,
                 replicas=replicas,
                 step_tokens=block_tokens * place.world,

@@ -57,7 +57,7 @@ class FolderCheckpointIO(CheckpointIO):
             RunError: it is not one, is damaged, or of a newer format.
         """
         folder = Path(path)
-        verify(folder)
+        verify_checkpoint(folder)
         try:
             checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
             checkpoint["state_dict"] = load_file(folder / _TABLES)
@@ -72,7 +72,7 @@ class FolderCheckpointIO(CheckpointIO):
         remove(Path(path))
 
 
-def verify(folder: Path) -> None:
+def verify_checkpoint(folder: Path) -> None:
     """Compares a checkpoint's files with the sizes and checksums of its manifest.
 
     Raises:
@@ -101,7 +101,7 @@ def verify(folder: Path) -> None:
             raise RunError(f"{file} is damaged: {remedy}")
 
 
-def checkpoints(folder: Path) -> list[Path]:
+def list_checkpoints(folder: Path) -> list[Path]:
     """The checkpoints in a run's `checkpoints/`, the newest last."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
@@ -166,6 +166,6 @@ class Checkpointing(Checkpoint):
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
         self._saved, self._step = time.monotonic(), trainer.global_step
-        for old in checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
+        for old in list_checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
             with contextlib.suppress(OSError):  # what cannot be removed now is tried again the next time
                 remove(old)

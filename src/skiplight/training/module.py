@@ -229,7 +229,7 @@ class SkipGramModule(lightning.LightningModule):
             DivergedError: the loss is infinite or not a number.
         """
         if not math.isfinite(float(self.loss_sum)):
-            raise self.diverged(f"the loss is {float(self.loss_sum)}")
+            raise self.divergence_error(f"the loss is {float(self.loss_sum)}")
 
     def check_tables_finite(self) -> None:
         """Asked before anything is saved: a step whose loss was finite may have left tables that are not.
@@ -239,9 +239,9 @@ class SkipGramModule(lightning.LightningModule):
         """
         for table in self.tables.parameters():
             if not all(math.isfinite(float(end)) for end in table.detach().aminmax()):
-                raise self.diverged("vectors are not finite")
+                raise self.divergence_error("vectors are not finite")
 
-    def diverged(self, what: str) -> DivergedError:
+    def divergence_error(self, what: str) -> DivergedError:
         """The error of a training of which `what` is true: where it is in its text, and which options to lower."""
         ranks = ""
         if self._trainer is not None and self._trainer.world_size > 1:

@@ -70,7 +70,7 @@ class RunFolder:
         try:
             with replacing(self.path) as folder:
                 (folder / self.checkpoints.name).mkdir(parents=True)
-                validate.save(config, folder / self.config_file.name)
+                validate.save_config(config, folder / self.config_file.name)
                 about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
                 (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
         except OSError as error:
@@ -86,7 +86,7 @@ class RunFolder:
             with writing(self.environment), replacing(self.environment) as temporary:
                 temporary.write_text(json.dumps(about | describe_environment(seed), indent=2), encoding="utf-8")
 
-    def note(self, **facts: Any) -> None:
+    def add_facts(self, **facts: Any) -> None:
         """Writes more into environment.json."""
         about = json.loads(self.environment.read_text(encoding="utf-8"))
         with writing(self.environment), replacing(self.environment) as temporary:
@@ -95,7 +95,7 @@ class RunFolder:
     def rewrite(self, config: Config) -> None:
         """Replaces config.yaml, where a run goes on with other options than it began with."""
         with writing(self.config_file), replacing(self.config_file) as temporary:
-            validate.save(config, temporary)
+            validate.save_config(config, temporary)
 
     def config(self) -> Config:
         """The options of an existing run.
@@ -105,7 +105,7 @@ class RunFolder:
         """
         if not self.config_file.exists():
             raise RunError(f"{self.path} is not a run: it has no config.yaml")
-        return validate.load(self.config_file)
+        return validate.load_config(self.config_file)
 
     @property
     def id(self) -> str:

@@ -16,7 +16,7 @@ import lightning
 from skiplight.config.schema import Config
 from skiplight.errors import PrunedError
 from skiplight.experiments.sweeps.study import FILE, Study
-from skiplight.training.callbacks.evaluation import Evaluation, scores
+from skiplight.training.callbacks.evaluation import Evaluation, evaluation_metrics
 from skiplight.training.module import SkipGramModule
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ class Pruning(lightning.Callback):
     def _judge(self, tokens: int) -> None:
         self._seen = tokens
         every = self.evaluation.every
-        value = scores(self.evaluation.results).get(self.study.metrics[0])
+        value = evaluation_metrics(self.evaluation.results).get(self.study.metrics[0])
         if every is None or value is None:  # the set could not be evaluated, of which the evaluation warns
             return
         step = tokens // every * every

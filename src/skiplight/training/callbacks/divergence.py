@@ -105,7 +105,7 @@ class DivergenceCheck(lightning.Callback):
         self._above += 1
         long = self._above >= LINES and (module.engine.takes_blocks or step - self._since >= STEPS)
         if last or long or loss > FAR * bound:
-            raise module.diverged(
+            raise module.divergence_error(
                 f"the loss is {loss:,.4g} a pair, above the {bound:,.4g} of vectors that know nothing,"
             )
 

@@ -101,7 +101,7 @@ class Evaluation(lightning.Callback):
         with final_tables(trainer, module.tables) as tables:
             if trainer.is_global_zero:
                 self._evaluate(trainer, module, tables)
-        self.tracking.write(trainer, module, scores(self.results))
+        self.tracking.write(trainer, module, evaluation_metrics(self.results))
 
     def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule, tables: Tables) -> None:
         with self.tracking.paused() as pause:
@@ -133,7 +133,7 @@ class Evaluation(lightning.Callback):
         self.results, self.neighbors = found["results"], found["neighbors"]
 
 
-def scores(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+def evaluation_metrics(results: dict[str, dict[str, Any]]) -> dict[str, float]:
     """The figures of an evaluation that are followed over a run, as metrics.jsonl names them."""
     found = {f"evaluation/{name}": result["score"] for name, result in results.items() if "score" in result}
     heldout = results.get("heldout", {})

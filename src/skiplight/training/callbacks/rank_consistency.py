@@ -67,4 +67,4 @@ class RankConsistencyCheck(lightning.Callback):
         if trainer.is_global_zero:
             for _, other in heard:
                 log.info(f"rank %(rank)d of {len(heard)}: process %(process)d on %(host)s, %(device)s", other)
-            self.run.note(ranks=[about for _, about in heard])
+            self.run.add_facts(ranks=[about for _, about in heard])

@@ -81,7 +81,7 @@ class Tracking(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         if trainer.is_global_zero:
             with writing(self.path):
-                cut_back(self.path, self._lines)
+                truncate_metrics(self.path, self._lines)
         self._since = time.perf_counter()
         if trainer.world_size > 1:
             self._least_tokens = LEAST_STEPS * self._step_tokens(trainer) * trainer.world_size
@@ -178,7 +178,7 @@ class Tracking(lightning.Callback):
         self._lines, self._written = state_dict["lines"], tuple(state_dict["written"])
 
 
-def cut_back(path: Path, lines: int) -> None:
+def truncate_metrics(path: Path, lines: int) -> None:
     """Leaves the first `lines` lines of metrics.jsonl: what came after the checkpoint will be written again."""
     written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if len(written) < lines:
