@@ -61,7 +61,7 @@ def test_a_loss_above_that_of_knowing_nothing_ends_the_run(
 ) -> None:
     assert train(folder, name, *DIVERGING[name], "trainer.max_epochs=3") == 2
     said = capsys.readouterr().err
-    assert "a pair, above the" in said
+    assert "per pair, above the" in said
     assert "lower `optim.lr` or `data.block_tokens`" in said
     assert "`trainer.devices`" not in said
     assert "DivergedError" in (folder / name / "errors" / "0.txt").read_text()

@@ -19,31 +19,31 @@ from skiplight.sampling.batches import TokenBlock, Windows, first_tokens
 from skiplight.sampling.windows import WindowSampler
 
 DIRECTIONS = 16
-"""Directions with a curvature of their own; all others count as curved as the least of these."""
+"""Directions with measured curvatures; all others get the least of these curvatures."""
 
 SAMPLE = 1024
-"""Scores that curvature and loss are measured on, which makes the relative error of a curvature about 1/30."""
+"""Scores on which curvature and loss are measured; the relative error of a curvature is then about 1/30."""
 
 ITERATIONS = 3
 """Steps of subspace iteration of a measurement."""
 
 SAMPLE_TOKENS = 50_000
-"""Tokens that those scores are chosen from."""
+"""Tokens from which those scores are chosen."""
 
 FLOOR = 0.05
-"""ε, the least curvature of any direction as a share of the greatest: the error of a curvature that is measured on
-`SAMPLE` scores is about 1/30, and rows differ. 32 replicas of a text of 200 words need it; for large vocabularies it
+"""ε, the least curvature of any direction as a share of the greatest: a curvature measured on `SAMPLE` scores has an
+error of about 1/30, and rows differ. 32 replicas of a text of 200 words need it; for large vocabularies it
 costs little (16.7 M words, 16 replicas, 2 epochs: the mean of four scores is .402 with it, .405 without, .395 at .15).
 """
 
 
 class Sample(NamedTuple):
-    """Pairs of a text with their noise, on which curvature and loss are measured.
+    """Pairs of a text and their negatives, on which curvature and loss are measured.
 
     Attributes:
         inputs: int64 [pairs], rows of the input table.
         outputs: int64 [pairs], rows of the output table.
-        signs: float32 [pairs], 1 where the output word was observed, -1 where it is noise.
+        signs: float32 [pairs], 1 for an observed output word, -1 for a negative.
     """
 
     inputs: Tensor
@@ -52,10 +52,10 @@ class Sample(NamedTuple):
 
     @classmethod
     def draw(cls, sampler: WindowSampler, blocks: Iterable[TokenBlock]) -> Sample:
-        """Return `SAMPLE` scores as training meets them, evenly chosen from the first `SAMPLE_TOKENS` tokens of blocks.
+        """Return `SAMPLE` scores of training, evenly chosen from the first `SAMPLE_TOKENS` tokens of blocks.
 
         Raises:
-            DataError: not one token of the blocks has a neighbour.
+            DataError: no token of the blocks has a neighbour.
         """
         columns: list[tuple[Tensor, Tensor, Tensor]] = []
         tokens = 0
@@ -65,15 +65,15 @@ class Sample(NamedTuple):
             tokens += len(block.ids)
             if tokens >= SAMPLE_TOKENS:
                 break
-        found = [torch.cat(column) for column in zip(*columns, strict=True)]
-        if not found or not len(found[0]):
+        joined = [torch.cat(column) for column in zip(*columns, strict=True)]
+        if not joined or not len(joined[0]):
             raise DataError("not one token of the text has a neighbour: documents of one word do not train")
-        chosen = torch.linspace(0, len(found[0]) - 1, min(SAMPLE, len(found[0]))).long()
-        return cls(*(column[chosen] for column in found))
+        chosen = torch.linspace(0, len(joined[0]) - 1, min(SAMPLE, len(joined[0]))).long()
+        return cls(*(column[chosen] for column in joined))
 
     @staticmethod
     def _scores(windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-        """Return input row, output row and sign of every score of windows that counts."""
+        """Return input row, output row and sign of every counted score of windows."""
         window_of = windows.window_of_pair()
         pairs = len(window_of)
         rows = window_of if windows.shared else torch.arange(pairs, device=window_of.device)
@@ -86,13 +86,13 @@ class Sample(NamedTuple):
 
 
 class Curvature:
-    """Track the greatest eigenvalues of E[σ'(u·v)·u·uᵀ], the curvature that rows v meet, and their directions.
+    """The greatest eigenvalues of E[σ'(u·v)·u·uᵀ], the curvature of the loss in rows v, and their directions.
 
-    Each measurement is some steps of subspace iteration, which follows the directions as the tables move.
+    Each measurement runs some steps of subspace iteration from the last directions, which follows moving tables.
 
     Args:
-        dim: numbers of a row.
-        device: where the tables are.
+        dim: length of a row.
+        device: device of the tables.
 
     Attributes:
         values: float32 [k], descending.
@@ -105,7 +105,7 @@ class Curvature:
         self.directions, self.values = self._start, torch.zeros(k, device=device)
 
     def restart(self) -> None:
-        """Forget the directions that were found."""
+        """Reset the directions to their initial values."""
         self.directions = self._start
 
     @torch.no_grad()
@@ -114,10 +114,10 @@ class Curvature:
         sigmoid = torch.sigmoid(scores)
         u = u * (sigmoid * (1 - sigmoid) / len(u)).sqrt()[:, None]
         if not u.isfinite().all():
-            return  # the tables have diverged, which the training notices by its loss
+            return  # the tables have diverged, which the check of the loss reports
         basis = self.directions
         for _ in range(ITERATIONS):
-            # Where vectors are zero, as at first, the directions stay as they are.
+            # The last term keeps the directions while vectors are zero, as initially.
             basis = torch.linalg.qr(u.T @ (u @ basis) + 1e-12 * basis)[0]
         projected = u @ basis
         values, rotation = torch.linalg.eigh(projected.T @ projected)

@@ -44,21 +44,21 @@ from skiplight.engines.in_flight import gradients_per_token
 from skiplight.sampling.windows import WindowSampler
 
 FULL_SHARE = 0.1
-"""Share of the bytes that exchanges of all rows may take. Only after one of them can a checkpoint be written."""
+"""The share of all bytes for exchanges of all rows. A checkpoint can be written only after one of them."""
 
 TOLERANCE = 1.1
-"""How many times the loss of the replicas' mean an exchange may leave. A mean has less noise than any one replica,
-hence a lower loss for the moment; the rule leaves a hundredth or two more while the learning rate is high."""
+"""The largest loss after an exchange, as a multiple of the loss of the replicas' mean. A mean has less noise than any
+replica and a lower loss for the moment; the rule gives 1 or 2% more while the learning rate is high."""
 
 CAUTIONS = (1.0, 4.0, 16.0, 64.0, 256.0, 1e12)
-"""Factors of the curvature, tried in turn; by the last one, changes are averaged."""
+"""Factors of the curvature, tried in turn; the last one averages the changes."""
 
 
 def sum_scale(x: Tensor, replicas: int) -> Tensor:
-    """Return S(x), the factor for the sum of changes that each of `replicas` has made.
+    """Return S(x), the factor of the sum of the replicas' changes.
 
     Args:
-        x: lr·n·h, of any shape: each replica went 1 - exp(-x) of the way to the optimum.
+        x: lr·n·h, of any shape; each replica moved 1 - exp(-x) of the way to the optimum.
         replicas: R.
 
     >>> sum_scale(torch.tensor([1e-9, 1e9], dtype=torch.float64), 4).round(decimals=4).tolist()
@@ -69,12 +69,12 @@ def sum_scale(x: Tensor, replicas: int) -> Tensor:
 
 
 def combine_changes(summed: Tensor, travel: Tensor, curvature: Curvature, replicas: int) -> Tensor:
-    """Return the change of rows that the changes of all replicas become, S(X) · Σ δ, float32 [rows, dim].
+    """Return the combined change of rows, S(X) · Σ δ, float32 [rows, dim].
 
     Args:
         summed: Σ δ, float32 [rows, dim].
-        travel: lr·n, float32 [rows]: the learning rate summed over the gradients that one replica has made in each row.
-        curvature: that of the rows.
+        travel: lr·n, float32 [rows], the learning rate summed over the gradients of one replica in each row.
+        curvature: the curvature of the loss in the rows.
         replicas: R.
     """
     scale = sum_scale(travel[:, None] * curvature.values, replicas)
@@ -84,23 +84,22 @@ def combine_changes(summed: Tensor, travel: Tensor, curvature: Curvature, replic
 
 
 class Reconciler:
-    """Decide for both tables which rows are exchanged after a step, and what their changes become.
+    """Decide which rows of both tables are exchanged after a step, and combine their changes.
 
     Args:
         sampler: makes the windows.
         sample: pairs of the text.
-        dim: numbers of a row.
+        dim: length of a row.
         replicas: R, at least 2.
-        step_tokens: tokens of a step on all replicas together.
-        bytes_per_token: bytes that a replica sends per token of the run (those of all replicas), as a ring all-reduce
-            sends them, on average over the run.
-        device: where the tables are.
+        step_tokens: tokens of a step over all replicas.
+        bytes_per_token: mean bytes that a replica sends by ring all-reduce per token of the run (over all replicas).
+        device: device of the tables.
 
     Attributes:
         schedules: of the input and the output table.
         curvatures: of the rows of the input and the output table.
-        rows: the rows of either table that are measured on, int64 [rows] each.
-        caution: by what factor curvatures are taken to be greater than measured at this exchange (`TOLERANCE`).
+        rows: the measured rows of each table, int64 [rows] each.
+        caution: the factor of the curvatures at this exchange (`CAUTIONS`).
     """
 
     def __init__(
@@ -119,7 +118,7 @@ class Reconciler:
         row_bytes = bytes_per_row(dim, replicas)
         full = 2 * len(gradients[0]) * row_bytes / (FULL_SHARE * bytes_per_token * step_tokens)
         full = 1 << max(0, math.ceil(math.log2(full)))
-        low, high = -4.0, 40.0  # logarithms to the base 2: from all rows after every step to none but in full exchanges
+        low, high = -4.0, 40.0  # base 2 logarithms, from all rows after every step to full exchanges only
         for _ in range(40):
             middle = (low + high) / 2
             made = [ExchangeSchedule(table, step_tokens, 2**middle, full) for table in gradients]
@@ -131,16 +130,16 @@ class Reconciler:
         self._gradients = [torch.from_numpy(table / replicas).to(device) for table in gradients]
         self.curvatures = (Curvature(dim, device), Curvature(dim, device))
         self.caution = 1.0
-        found = [rows.to(device).unique(return_inverse=True) for rows in (sample.inputs, sample.outputs)]
-        self.rows, self._places = (tuple(column) for column in zip(*found, strict=True))
+        unique = [rows.to(device).unique(return_inverse=True) for rows in (sample.inputs, sample.outputs)]
+        self.rows, self._row_of_pair = (tuple(column) for column in zip(*unique, strict=True))
         self._signs = sample.signs.to(device)
-        # The learning rate summed over tokens: now, and when each row was last exchanged.
+        # The learning rate summed over tokens, up to now and up to the last exchange of each row.
         self._travelled = 0.0
         self._exchanged = [torch.zeros_like(table) for table in self._gradients]
 
     @property
     def after(self) -> float:
-        """Gradients of a row between two exchanges, at the learning rate of the beginning."""
+        """Gradients of a row between two exchanges at the initial learning rate."""
         return self.schedules[0].after
 
     @property
@@ -149,27 +148,27 @@ class Reconciler:
         return self.schedules[0].full
 
     def consumed(self, tokens: int, lr: float) -> None:
-        """Note that all replicas together have trained on so many tokens at a mean learning rate."""
+        """Record that all replicas together have trained on `tokens` tokens at a mean learning rate of `lr`."""
         self._travelled += tokens * lr
 
     def due(self, step: int, lr_share: float) -> tuple[int, int]:
-        """Return how many of the first rows of either table are exchanged after step 1, 2, ...
+        """Return the number of first rows of each table that are exchanged after a step.
 
         Args:
-            step: of the run.
-            lr_share: the learning rate now over that of the beginning.
+            step: number of the step, from 1.
+            lr_share: the current learning rate divided by the initial one.
         """
         inputs, outputs = (schedule.due(step, lr_share) for schedule in self.schedules)
         return inputs, outputs
 
     @torch.no_grad()
     def measure(self, bases: Sequence[Tensor], summed: Sequence[Tensor], due: tuple[int, int]) -> None:
-        """Measure the curvatures that rows are combined with, and how far to trust them, before rows are combined.
+        """Measure the curvatures and choose `caution`, before rows are combined.
 
         Args:
-            bases: the rows `rows` of both tables as they were last agreed on, float32 [rows, dim] each.
+            bases: the rows `rows` of both tables after the last exchange, float32 [rows, dim] each.
             summed: the sums of the replicas' changes since then, float32 [rows, dim] each.
-            due: how many of the first rows of either table are to be combined.
+            due: the number of first rows of each table that will be combined.
         """
         means = [base + change / self.replicas for base, change in zip(bases, summed, strict=True)]
         inputs, outputs, scores = self._scored(means)
@@ -189,38 +188,37 @@ class Reconciler:
 
     def _scored(self, states: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Return the input and output vectors of the sample's pairs and their scores, given the rows `rows`."""
-        inputs, outputs = (rows[places] for rows, places in zip(states, self._places, strict=True))
+        inputs, outputs = (rows[index] for rows, index in zip(states, self._row_of_pair, strict=True))
         return inputs, outputs, (inputs * outputs).sum(1)
 
     def _loss(self, scores: Tensor) -> Tensor:
         return torch.nn.functional.softplus(-self._signs * scores).mean()
 
     def travel(self, table: int, rows: slice | Tensor) -> Tensor:
-        """Return lr·n of rows, float32 [rows]: the rate summed over a replica's gradients since their last exchange.
+        """Return lr·n, float32 [rows]: the learning rate summed over a replica's gradients since a row's last exchange.
 
         Args:
             table: 0 for the input table, 1 for the output table.
-            rows: which.
+            rows: indices of the rows.
         """
         return (self._gradients[table][rows] * (self._travelled - self._exchanged[table][rows])).float()
 
     def combine(self, table: int, summed: Tensor, travel: Tensor) -> Tensor:
-        """Return what the summed changes of rows become, float32 [rows, dim].
+        """Return the combined change of rows, float32 [rows, dim].
 
         Args:
             table: 0 for the input table, 1 for the output table.
             summed: the sum of the replicas' changes since these rows were last exchanged, float32 [rows, dim].
-            travel: of these rows, as it was when they were summed.
+            travel: of these rows at the time of the sum.
         """
         return combine_changes(summed, self.caution * travel, self.curvatures[table], self.replicas)
 
     def exchanged(self, rows: tuple[int, int]) -> None:
-        """Note that so many of the first rows of either table are now the same on all replicas."""
+        """Record that the given numbers of first rows of each table are now the same on all replicas."""
         for last, count in zip(self._exchanged, rows, strict=True):
             last[:count] = self._travelled
-        if min(rows) == len(
-            self._exchanged[0]
-        ):  # where checkpoints are made: a run that goes on from one knows no more
+        if min(rows) == len(self._exchanged[0]):
+            # A checkpoint may follow, and a run that resumes from it has no measurements.
             self._travelled = 0.0
             for last, curvature in zip(self._exchanged, self.curvatures, strict=True):
                 last.zero_()

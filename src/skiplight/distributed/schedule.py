@@ -12,38 +12,38 @@ import numpy as np
 
 
 class ExchangeSchedule:
-    """How many of the first rows of a table are exchanged after each step.
+    """The number of first rows of a table that are exchanged after each step.
 
     Args:
-        gradients: float64 [rows], how many gradients each row is expected to get per token of the run.
-        step_tokens: tokens of a step on all replicas together.
-        after: gradients of a row between two exchanges, at the learning rate of the beginning.
+        gradients: float64 [rows], the expected gradients of each row per token of the run.
+        step_tokens: tokens of a step over all replicas.
+        after: gradients of a row between two exchanges at the initial learning rate.
         full: steps between two exchanges of all rows, a power of two.
     """
 
     def __init__(self, gradients: np.ndarray, step_tokens: float, after: float, full: int) -> None:
-        # The most of a row and all rows behind it never grows, so the last row above a bound is found by bisection.
+        # The maximum over a row and all later rows never grows, so bisection finds the last row above a bound.
         self._most = np.maximum.accumulate(gradients[::-1])
         self.rows, self.step_tokens, self.after, self.full = len(gradients), step_tokens, after, full
 
     def due(self, step: int, lr_share: float) -> int:
-        """Return the number of rows exchanged after step 1, 2, ..., at a learning rate `lr_share` of the first one."""
+        """Return the number of rows exchanged after step 1, 2, ..., at `lr_share` times the initial learning rate."""
         return self._due(step & -step, lr_share)
 
     def _due(self, turn: int, lr_share: float) -> int:
-        """Return how many rows are due before `2 * turn` steps have passed, `turn` being a power of two."""
+        """Return the number of rows that are due before `2 * turn` steps have passed, `turn` a power of two."""
         if turn >= self.full:
             return self.rows
         bound = self.after / (max(lr_share, 1e-12) * self.step_tokens * 2 * turn)
         return self.rows - int(np.searchsorted(self._most, bound, side="right"))
 
     def rows_per_token(self) -> float:
-        """Return the rows exchanged per token of the run, the mean over a learning rate that falls to nothing."""
-        found, turn = self.rows / self.full, 1
+        """Return the mean rows exchanged per token of a run whose learning rate falls linearly to zero."""
+        rows, turn = self.rows / self.full, 1
         while turn < self.full:
-            found += float(np.mean([self._due(turn, (i + 0.5) / 20) for i in range(20)])) / (2 * turn)
+            rows += float(np.mean([self._due(turn, (i + 0.5) / 20) for i in range(20)])) / (2 * turn)
             turn *= 2
-        return found / self.step_tokens
+        return rows / self.step_tokens
 
 
 def bytes_per_row(dim: int, replicas: int) -> float:

@@ -1,4 +1,4 @@
-"""The parts of a training, made from its options: the text, the data module and the module."""
+"""Build the components of a training from its options: the text, the data module, the module and the strategy."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ from skiplight.training.text import prepare_text, total_tokens
 log = logging.getLogger(__name__)
 
 STEPS = 200
-"""A run has at least so many steps of all ranks where `data.block_tokens=auto`, so that the learning rate falls
-smoothly and machines exchange what they have learned often enough."""
+"""The least number of steps over all ranks with `data.block_tokens=auto`, for a smooth learning rate and frequent
+exchanges between machines."""
 
 
 class TrainingComponents(NamedTuple):
-    """What a Trainer is given."""
+    """The components that a Trainer needs."""
 
     module: SkipGramModule
     data: SkipGramDataModule
     strategy: RankStrategy | None
-    """How the ranks train together; None where there is one."""
+    """The strategy of several ranks; None for one rank."""
 
 
-def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = True) -> TrainingComponents:
-    """The parts of a training, made from its options; prepares the text first.
+def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool = True) -> TrainingComponents:
+    """Prepare the text, and build the components of a training.
 
     Args:
         config: all options, checked.
-        run: folder of the run, on which other ranks are started.
-        place: this process among them.
-        fresh: whether the tables begin here, rather than in a checkpoint.
+        run: folder of the run, from which other ranks are started.
+        rank_info: this process among the ranks.
+        fresh: whether the tables are initialised here instead of read from a checkpoint.
 
     Raises:
         ConfigError: options contradict each other.
@@ -70,17 +70,18 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
     if config.data.streaming and config.data.workers > 1:
         raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker, which has threads")
     _check_devices(config)
-    threads = config.trainer.threads or (place.threads() if place.world > 1 else None)
+    world = rank_info.world
+    threads = config.trainer.threads or (rank_info.threads() if world > 1 else None)
     if threads:
         torch.set_num_threads(threads)
     objective_class = OBJECTIVES[config.objective.name]
     bias = objective_class.default_bias if config.model.bias == "auto" else config.model.bias
     _check_objective(config, objective_class)
     if config.model.bias == "auto" and bias != "none":
-        log.info("model.bias=%s: as %s is given one", bias, config.objective.name)
+        log.info("model.bias=%s: the default of %s", bias, config.objective.name)
     if config.noise.exclude == "auto" and objective_class.needs_noise and objective_class.default_exclude != "target":
         exclude = objective_class.default_exclude
-        log.info("noise.exclude=%s: what the corrections of %s are exact for", exclude, config.objective.name)
+        log.info("noise.exclude=%s: the correction of %s is exact with it", exclude, config.objective.name)
     engine = choose(
         config.engine.name,
         Request(
@@ -99,15 +100,15 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
 
     if fresh and config.model.init_from is not None:
         check_initial_vectors(config.model.init_from)  # before a long text is prepared
-    # Nobody else computes before the text is there.
-    text = prepare_text(config, None if place.rank == 0 and not config.data.streaming else threads)
+    # The first rank uses all cores, since the others wait for the text.
+    text = prepare_text(config, None if rank_info.rank == 0 and not config.data.streaming else threads)
     counts = text.vocabulary.counts
     sampler = make_sampler(config, text, objective_class)
     objective = make_objective(config.objective.name, counts, sampler, config.objective.chunk)
     total = total_tokens(config, text)
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
-        block_tokens = max(1, min(engine.block_tokens, total // (STEPS * place.world)))
+        block_tokens = max(1, min(engine.block_tokens, total // (STEPS * world)))
     data = SkipGramDataModule(
         text,
         sampler,
@@ -120,12 +121,12 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
     log.info(
         "%s tokens in steps of about %s%s",
         f"{total:,}",
-        f"{round(data.tokens / len(data.blocks)):,}{f' on each of {place.world} ranks' if place.world > 1 else ''}",
+        f"{round(data.tokens / len(data.blocks)):,}" + (f" on each of {world} ranks" if world > 1 else ""),
         f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
     )
     keep = keep_probabilities(counts, config.sampling.subsample)
-    # The ranks of a machine map the tables of its first one.
-    takes_others = engine.strategy == InPlaceTables.name and engine.device == "cpu" and place.local_rank > 0
+    # The other ranks of a machine map the tables of its first one.
+    takes_others = engine.strategy == InPlaceTables.name and engine.device == "cpu" and rank_info.local_rank > 0
     tables = Tables(
         len(counts),
         config.model.dim,
@@ -136,7 +137,7 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
         train_bias=bias == "learned",
         initialise=not takes_others,
     )
-    told = learning_rate_warning(
+    warning = learning_rate_warning(
         sampler,
         counts,
         objective,
@@ -144,11 +145,11 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
         optimizer=config.optim.name,
         lr=config.optim.lr,
         block_tokens=block_tokens,
-        ranks=place.world,
+        ranks=world,
         per_window=engine.takes_blocks,
     )
-    if told:
-        log.warning("%s", told)
+    if warning:
+        log.warning("%s", warning)
     if fresh and config.model.init_from is not None and not takes_others:
         initialize_from(config.model.init_from, tables, text.vocabulary)
     module = SkipGramModule(
@@ -157,13 +158,13 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
         optimizer=config.optim.name,
         lr=config.optim.lr,
         total_tokens=total,
-        # Threads of all ranks that share these tables.
-        engine=engine.maker(sampler, threads, workers=threads * place.local_world if threads else None),
+        # `workers` counts the threads of all ranks that share these tables.
+        engine=engine.maker(sampler, threads, workers=threads * rank_info.local_world if threads else None),
     )
-    if place.world == 1:
+    if world == 1:
         return TrainingComponents(module, data, None)
     options: dict[str, Any] = {"run": run, "timeout": config.distributed.timeout}
-    options["cluster_environment"] = place.environment
+    options["cluster_environment"] = rank_info.environment
     if engine.strategy == InPlaceTables.name:
 
         def reconciler(replicas: int, device: torch.device) -> Reconciler:
@@ -172,7 +173,7 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
                 Sample.draw(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
                 dim=config.model.dim,
                 replicas=replicas,
-                step_tokens=block_tokens * place.world,
+                step_tokens=block_tokens * world,
                 bytes_per_token=config.distributed.bytes_per_token,
                 device=device,
             )
@@ -191,13 +192,13 @@ def build_training(config: Config, run: Path, place: RankInfo, fresh: bool = Tru
 
 
 def _check_devices(config: Config) -> None:
-    devices, there = config.trainer.devices, torch.cuda.device_count()
-    if device_type(config.trainer.accelerator) == "cuda" and devices > there:
-        raise ConfigError(f"`trainer.devices={devices}`: this machine has {there} GPUs, give no more")
+    devices, available = config.trainer.devices, torch.cuda.device_count()
+    if device_type(config.trainer.accelerator) == "cuda" and devices > available:
+        raise ConfigError(f"`trainer.devices={devices}`: this machine has {available} GPUs, give no more")
 
 
 def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:
-    """The windows that the options ask for; without negatives where the objective needs none."""
+    """Return the sampler that the options define; without negatives if the objective needs none."""
     counts = text.vocabulary.counts
     return WindowSampler(
         counts,
@@ -214,12 +215,12 @@ def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type
 
 
 def noise_exclude(config: Config, objective: type[Objective]) -> str:
-    """Return what a negative may not be: `noise.exclude`, or for `auto` what the objective is exact with."""
+    """Return `noise.exclude`, or for `auto` the default of the objective."""
     return objective.default_exclude if config.noise.exclude == "auto" else config.noise.exclude
 
 
 def heldout_unigram(config: Config, text: TokenStore | TokenStream) -> HeldoutResult:
-    """How well the output words' own frequencies predict the held-out pairs of a run, whatever the input word."""
+    """Return how well the frequencies of output words alone predict the held-out pairs of a run."""
     sampler = make_sampler(config, text, FullSoftmax)
     data = SkipGramDataModule(text, sampler, block_tokens=1, tokens=1)
     pairs = heldout_pairs(data.heldout_blocks(), sampler, config.evaluation.heldout_pairs)
@@ -235,19 +236,19 @@ def _check_objective(config: Config, objective: type[Objective]) -> None:
         )
     if config.noise.exclude == "window" and objective in (NCE, SampledSoftmax):
         raise ConfigError(
-            f"`noise.exclude=window` with `objective={config.objective.name}`: its correction of the scores holds where"
-            " the noise leaves out the target at most; give `noise.exclude=none` or `noise.exclude=target`"
+            f"`noise.exclude=window` with `objective={config.objective.name}`: its correction of the scores requires"
+            " noise that leaves out at most the target; give `noise.exclude=none` or `noise.exclude=target`"
         )
     if config.objective.chunk is not None and objective is not FullSoftmax:
         raise ConfigError(f"`objective.chunk` is for full_softmax: leave it out with {config.objective.name}")
 
 
 def device_type(accelerator: str) -> str:
-    """The type of device that `trainer.accelerator` stands for.
+    """Return the device type, cpu or cuda, for `trainer.accelerator`.
 
     Raises:
-        ConfigError: there is no such device here.
+        ConfigError: there is no such device.
     """
     if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`trainer.accelerator=cuda`: there is no GPU here that torch can use; choose cpu or auto")
+        raise ConfigError("`trainer.accelerator=cuda`: there is no GPU that torch can use; choose cpu or auto")
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

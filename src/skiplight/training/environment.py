@@ -1,4 +1,4 @@
-"""What a run runs on: versions, hardware, git commit, and the job of torchrun or Slurm that it belongs to."""
+"""The environment of a run: versions, hardware, git commit, and the job of torchrun or Slurm."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = (
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
-    """Versions, hardware, git commit of the working folder, and the seed."""
+    """Return versions, hardware, the git commit of the working folder, and the seed, for environment.json."""
     import torch
 
     def version(package: str) -> str | None:
@@ -52,7 +52,11 @@ def describe_environment(seed: int) -> dict[str, Any]:
 
 
 def job_name() -> str | None:
-    """What names this job of torchrun or Slurm; None outside of one, and in an interactive shell of Slurm's."""
+    """Return the name of this torchrun or Slurm job, or None outside of one and in an interactive Slurm shell.
+
+    Raises:
+        ConfigError: torchrun has not named its job.
+    """
     variables = os.environ
     if (elastic := variables.get("TORCHELASTIC_RUN_ID")) is not None:
         if elastic == "none":

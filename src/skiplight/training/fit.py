@@ -33,8 +33,7 @@ from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.progress import TokenProgress
 from skiplight.training.callbacks.rank_consistency import RankConsistencyCheck
 from skiplight.training.callbacks.tracking import Tracking
-from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, list_checkpoints
-from skiplight.training.checkpoints import verify_checkpoint as verify_checkpoint
+from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, list_checkpoints, verify_checkpoint
 from skiplight.training.loggers import check_logger, log_summary, open_logger
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.signals import StopRequest

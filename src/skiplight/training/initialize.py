@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 
 
 def check_initial_vectors(run: str) -> None:
+    """Raise a `ConfigError` if `model.init_from` names no run with vectors; `initialize_from` reads them later."""
     try:
         vectors_folder(run)
     except RunError as error:
@@ -23,13 +24,13 @@ def check_initial_vectors(run: str) -> None:
 
 
 def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
-    """Copies the vectors of another run into the rows of the words that it knows; other words keep their fresh rows.
+    """Copy the vectors of another run into the rows of the words that it knows; other words keep their initial rows.
 
-    The noise distribution and subsampling follow the counts of `vocabulary`, not of that run: where the same word is
-    now rarer or more frequent, so are its draws as noise, and the optimum of its scores moves accordingly.
+    The noise distribution and subsampling follow the counts of `vocabulary`, not those of the other run: a word that is
+    now rarer is drawn less as noise, which moves the optimum of its scores.
 
     Raises:
-        ConfigError: the run's vectors are of another length, or it knows none of the words.
+        ConfigError: the vectors have another dimension, are not finite, or belong to none of the words.
         RunError: there is no such run, or it has no vectors.
     """
     vectors = WordVectors.load(run)
@@ -49,7 +50,7 @@ def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
         if vectors.output is not None and len(tables.output.weight) == len(vocabulary):
             tables.output.weight[known] = vectors.output[rows[known]]
     log.info(
-        "%s of %s words start from %s, the others afresh; noise and subsampling follow this vocabulary's counts",
+        "%s of %s words start from %s, the others from random vectors; noise and subsampling follow the new counts",
         f"{int(known.sum()):,}",
         f"{len(vocabulary):,}",
         run,

@@ -1,4 +1,4 @@
-"""The text that a run's options name, as a token store or stream, and how many of its tokens the run consumes."""
+"""The text of a run as a token store or stream, and the number of tokens that the run consumes."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from skiplight.files import cache_folder
 
 log = logging.getLogger(__name__)
 
-TELL_SECONDS = 10
+LOG_SECONDS = 10
 
 
 def prepare_text(config: Config, threads: int | None = None) -> TokenStore | TokenStream:
-    """The token store or stream that `data.*` and `vocabulary.*` ask for.
+    """Return the token store or stream that `data.*` and `vocabulary.*` define.
 
     Args:
         config: all options, checked.
-        threads: that read and encode; default: as `trainer.threads` says.
+        threads: number of threads that read and encode; default: `trainer.threads`.
     """
     options = config.data
     source = open_source(
@@ -55,19 +55,23 @@ def prepare_text(config: Config, threads: int | None = None) -> TokenStore | Tok
 
 
 class ProgressLog:
-    """Says now and then how far the preparation of a long text has come."""
+    """Log the progress of preparing a long text, every `LOG_SECONDS`."""
 
     def __init__(self) -> None:
         self.last = time.monotonic()
 
     def __call__(self, stage: str, words: int) -> None:
-        if time.monotonic() - self.last >= TELL_SECONDS:
+        if time.monotonic() - self.last >= LOG_SECONDS:
             self.last = time.monotonic()
             log.info("%s: %s words", {"vocabulary": "read and counted", "encode": "encoded"}[stage], f"{words:,}")
 
 
 def total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
-    """How many tokens the run consumes."""
+    """Return the number of tokens that the run consumes.
+
+    Raises:
+        ConfigError: the size of the stream is unknown.
+    """
     if config.trainer.max_tokens is not None:
         return config.trainer.max_tokens
     tokens = config.data.tokens if isinstance(text, TokenStream) and config.data.tokens else text.tokens

@@ -1,4 +1,4 @@
-"""The progress bar: tokens of the whole run, loss, words a second, learning rate and time left."""
+"""The progress bar: tokens of the whole run, loss, words per second, learning rate and time left."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ REFRESH_SECONDS = 0.25
 
 
 class TokenProgress(ProgressBar):
-    """A bar over the tokens of the whole run; where there is no terminal, a line of log each tenth of it.
+    """A bar over the tokens of the whole run; without a terminal, one log line per tenth of the run.
 
     Args:
-        tracking: knows the loss and the seconds.
+        tracking: provides the loss.
     """
 
     def __init__(self, tracking: Tracking) -> None:
