@@ -57,11 +57,11 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("model.dim=1.5", "model.dim"),
         ("data=vitl", "vital"),
         ("nonsense", "name=value"),
-        ("evaluation.words=[é]", "quoted for Hydra"),
-        ("model.start=run", "`model.start` is no option any more: give `model.init_from`"),
-        ("evaluation.hits=[a]", "`evaluation.hits` is no option any more: give `evaluation.hit_rate`"),
+        ("evaluation.words=[é]", "for Hydra as well"),
+        ("model.start=run", "`model.start` no longer exists: give `model.init_from`"),
+        ("evaluation.hits=[a]", "`evaluation.hits` no longer exists: give `evaluation.hit_rate`"),
         ("distributed.every=5", "give `distributed.bytes_per_token`"),
-        ("data=planted", "`data=planted` is no choice any more: give `data=synthetic_sessions`"),
+        ("data=planted", "`data=planted` no longer exists: give `data=synthetic_sessions`"),
         ("seed=-1", "`seed=-1` is out of range"),
     ],
 )
@@ -130,4 +130,4 @@ def test_an_option_of_an_earlier_version_in_a_runs_config_names_the_file(tmp_pat
     path.write_text(path.read_text().replace("init_from:", "start:"))
     with pytest.raises(ConfigError) as error:
         load_config(path)
-    assert str(error.value) == f"{path}: `model.start` is no option any more: give `model.init_from`"
+    assert str(error.value) == f"{path}: `model.start` no longer exists: give `model.init_from`"

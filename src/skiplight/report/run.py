@@ -1,4 +1,4 @@
-"""The page of a run: how it trained, how good the vectors are, its noise distribution, and a map of its words."""
+"""The page of a run: its training, evaluations and noise distribution, and a map of its words."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ from skiplight.vectors.word_vectors import WordVectors
 log = logging.getLogger(__name__)
 
 STUDY, MULTIRUN, COMPARISON = "study.yaml", "multirun.yaml", "comparison.json"
-"""What tells that a folder has many runs: the studies', Hydra's, the comparisons'."""
+"""The files that mark a folder of several runs."""
 
 
 def write_run_page(folder: Path) -> Path:
-    """Makes the page of a finished run from its folder, with t-SNE, which takes some seconds.
+    """Write the page of a finished run, including t-SNE, which takes some seconds.
 
     Raises:
-        RunError: there is no run, it is not finished, or it is damaged.
+        RunError: there is no run, or it is not finished or damaged.
         UnwritableError: the folder cannot be written to.
     """
     run = RunFolder(folder)
@@ -47,10 +47,10 @@ def write_run_page(folder: Path) -> Path:
 def show_finished_run(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, logger: Logger | None
 ) -> None:
-    """Makes the page of a run whose training has just ended, and logs its pictures; what goes wrong is only told.
+    """Write the page of a run whose training has just ended, and log its plots; a failure is only logged.
 
-    Without t-SNE, since a short training should not be followed by a longer wait; and not for the runs of a study, a
-    multirun or a comparison, which may be hundreds: `skiplight report RUN` makes theirs.
+    It omits t-SNE, which may take longer than a short training, and does nothing for the possibly hundreds of runs of a
+    study, a multirun or a comparison. `skiplight report RUN` writes the full page of any run.
     """
     if one_of_many(run.path):
         return
@@ -58,26 +58,28 @@ def show_finished_run(
         data = run_data(run, config, summary, vectors, tsne=False)
         write_page(run.report, render_page("run", data["name"], data))
         log_pictures(logger, data, run.report, summary["tokens"])
-    except Exception as error:  # a picture is no reason to lose a training
+    except Exception as error:  # a plot is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
-        log.warning("the page is left out, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason)
+        log.warning(
+            "the page was not written, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason
+        )
 
 
 def one_of_many(folder: Path) -> bool:
-    """Whether a run belongs to a study, a multirun or a comparison."""
+    """Return whether a run belongs to a study, a multirun or a comparison."""
     parent = folder.resolve().parent
     return any(mark.exists() for mark in (parent / STUDY, parent / MULTIRUN, parent.parent / COMPARISON))
 
 
 def page_title(run: RunFolder) -> str:
-    """What the page of a run is called."""
+    """Return the title of a run's page."""
     return run.path.resolve().name
 
 
 def run_data(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, *, tsne: bool
 ) -> dict[str, Any]:
-    """What the page of a run shows; see the scripts for each part."""
+    """Return the data of a run's page; the scripts describe each part."""
     similarity = {set_name(source): similarity_rows(vectors, source) for source in config.evaluation.similarity}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
@@ -90,16 +92,16 @@ def run_data(
         "settings": list_settings(config),
         "words": config.evaluation.words,
         "metrics": read_metric_lines(run.metrics),
-        "similarity": {name: found for name, found in similarity.items() if found},
+        "similarity": {name: rows for name, rows in similarity.items() if rows},
         "frequencies": word_frequencies(vectors.vocabulary, config),
         "map": map_words(vectors, tsne=tsne),
     }
 
 
 def similarity_rows(vectors: WordVectors, source: str) -> list[list[Any]] | None:
-    """The pairs of a similarity set: first word, second word, judgement, cosine, how much nearer than people rank it.
+    """Return the pairs of a similarity set: words, judgement, cosine, and how much nearer than people rank them.
 
-    None where the set cannot be scored, as summary.json then says.
+    Returns None if the set cannot be scored, which summary.json then records.
     """
     try:
         judged = judged_pairs(vectors, source)
@@ -114,11 +116,11 @@ def similarity_rows(vectors: WordVectors, source: str) -> list[list[Any]] | None
 
 
 def read_metric_lines(path: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl that can be read; one that a killed process left is not."""
-    found = []
+    """Return the valid lines of metrics.jsonl; a killed process may have left an incomplete one."""
+    rows = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):
-            about = json.loads(line)
-            if isinstance(about, dict):
-                found.append(about)
-    return found
+            row = json.loads(line)
+            if isinstance(row, dict):
+                rows.append(row)
+    return rows

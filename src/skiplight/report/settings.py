@@ -1,4 +1,4 @@
-"""The options of a run, with what each means and whether it differs from its default, for the page's table."""
+"""The options of a run with help, default and changes, for the table of its page."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from skiplight.config.schema import EXPERIMENT_GROUPS, Config
 from skiplight.config.validate import describe_options, run_options
 
 OWN = ("run_dir", "data.store")
-"""Options that say where a run lies, and not what it is."""
+"""Options that are locations, never marked as changed."""
 
 
 def list_settings(config: Config) -> list[dict[str, Any]]:
-    """Every option of a run: name, value, default, help, and `changed`."""
+    """Return name, value, default, help and `changed` of every option of a run."""
     values, defaults = flatten_options(config), flatten_options(Config())
     return [
         {
@@ -28,15 +28,15 @@ def list_settings(config: Config) -> list[dict[str, Any]]:
 
 
 def flatten_options(config: Config) -> dict[str, Any]:
-    """The options of a run by their dotted names."""
-    found: dict[str, Any] = {}
+    """Return the options of a run by their dotted names."""
+    values: dict[str, Any] = {}
     for name, value in run_options(config).items():
-        found |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
-    return found
+        values |= {f"{name}.{key}": inner for key, inner in value.items()} if isinstance(value, dict) else {name: value}
+    return values
 
 
 def format_value(value: Any) -> str:
-    """A value as the command line takes it."""
+    """Return a value in the syntax of the command line."""
     if value is None:
         return ""
     if isinstance(value, bool):
