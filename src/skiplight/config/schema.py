@@ -45,7 +45,7 @@ class DataConfig:
     streaming: bool = option(False, "encode the text while training instead of storing its tokens")
     document: str = option("document", "unit of text that is one document", choices=["document", "paragraph", "line"])
     normalise: str = option(
-        "text8", "text8: a-z only; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
+        "text8", "text8: a-z; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
     )
     max_bytes: int | None = option(None, "limit of an unpacked file; default: 200 times its size or 256 MiB", low=1)
     store: str | None = option(None, "folder of token stores; default: the user's cache")

@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import operator
 import os
 import typing
 from collections.abc import Iterator, Sequence
@@ -43,11 +44,9 @@ def iterate_options(schema: type = Config, prefix: str = "") -> Iterator[tuple[s
 
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, default, range and help of every option, as text."""
-    defaults = dataclasses.asdict(Config())
+    defaults = Config()
     for name, field in iterate_options():
-        value: Any = defaults
-        for part in name.split("."):
-            value = value[part]
+        value = operator.attrgetter(name)(defaults)
         limits = field.metadata
         if limits["choices"]:
             allowed = " | ".join(limits["choices"])
@@ -87,9 +86,7 @@ def check_ranges(config: Config) -> None:
         ConfigError: names the option, its value and the allowed values.
     """
     for name, field in iterate_options():
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
+        value = operator.attrgetter(name)(config)
         problem = _out_of_range(value, **{k: field.metadata[k] for k in ("low", "high", "above", "choices")})
         if problem:
             raise ConfigError(f"`{name}={value}` is out of range: {problem}")

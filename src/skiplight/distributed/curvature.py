@@ -90,10 +90,6 @@ class Curvature:
 
     Each measurement runs some steps of subspace iteration from the last directions, which follows moving tables.
 
-    Args:
-        dim: length of a row.
-        device: device of the tables.
-
     Attributes:
         values: float32 [k], descending.
         directions: float32 [dim, k], orthonormal.

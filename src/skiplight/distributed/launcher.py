@@ -28,14 +28,7 @@ POLL_SECONDS = 0.2
 
 
 class RankLauncher(_SubprocessScriptLauncher):
-    """Start ranks 1, 2, ... of this machine.
-
-    Args:
-        environment: provides addresses and ranks.
-        num_processes: number of ranks on this machine.
-        num_nodes: number of machines.
-        run: the run's folder.
-    """
+    """Start the other `num_processes - 1` ranks of this machine, one of `num_nodes`, on the folder `run`."""
 
     def __init__(self, environment: ClusterEnvironment, num_processes: int, num_nodes: int, run: Path) -> None:
         super().__init__(environment, num_processes, num_nodes)

@@ -30,7 +30,6 @@ class TrainsTables(Protocol):
     """The interface that a strategy needs of the LightningModule, implemented by `SkipGramModule`.
 
     Attributes:
-        trainer: Lightning's.
         tables: the input and output vectors.
         tokens: tokens consumed so far, over all ranks.
         batch_tokens: tokens of this step, over all ranks.

@@ -32,36 +32,32 @@ class Softmax(NamedTuple):
     by_bias: Tensor
 
 
-class Dense(NamedTuple):
-    """The softmax's sums over the vocabulary for n input words.
-
-    Attributes:
-        log_sum: float32 [n], logsumexp of the scores of each word.
-        expected: float32 [n, d], Σ_w p(w|i) u_w.
-        by_output: float32 [V, d], Σ_i n_i p(w|i) v_i.
-        by_bias: float32 [V], Σ_i n_i p(w|i).
-    """
-
-    log_sum: Tensor
-    expected: Tensor
-    by_output: Tensor
-    by_bias: Tensor
-
-
 def softmax_with_gradients(
     vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor, targets: Tensor
 ) -> Softmax:
     """Return loss and gradients of all pairs.
 
     Args:
-        vectors, output, bias: as for `sum_over_vocabulary`.
+        vectors: [n, d], d at most 256, in the type of the products: bfloat16, or float32 for TF32.
+        output: [V, d], in the same type.
+        bias: float32 [V], or None.
         counts: int64 [n], the number of pairs of each input word.
         targets: int64 [pairs], the output words of the first input word, then of the second, and so on.
     """
-    log_sum, expected, by_output, by_bias = sum_over_vocabulary(vectors, output, bias, counts)
-    by_vectors = expected * counts[:, None]
+    (n, dim), words, device = vectors.shape, len(output), vectors.device
+    width = max(16, triton.next_power_of_2(dim))
+    log_sum, by_vectors = torch.empty(n, device=device), torch.empty((n, dim), device=device)
+    one = log_sum if bias is None else bias
+    options = {"num_warps": max(width // 32, 4), "num_stages": 2}
+    constants = (dim, width, TILE, bias is not None)
+    _by_inputs[(triton.cdiv(n, TILE),)](vectors, output, one, log_sum, by_vectors, n, words, *constants, **options)
+    by_output, by_bias = torch.empty((words, dim), device=device), torch.empty(words, device=device)
+    _by_outputs[(triton.cdiv(words, TILE),)](
+        vectors, output, one, log_sum, counts.float(), by_output, by_bias, n, words, *constants, **options
+    )
+    by_vectors *= counts[:, None]
     loss = (counts * log_sum).sum(dtype=torch.float64)
-    row = torch.repeat_interleave(torch.arange(len(counts), device=targets.device), counts, output_size=len(targets))
+    row = torch.repeat_interleave(torch.arange(n, device=device), counts, output_size=len(targets))
     for source, word in zip(row.split(PAIRS), targets.split(PAIRS), strict=True):
         v, u = vectors[source].float(), output[word].float()
         loss -= (v * u).sum(dtype=torch.float64)
@@ -71,29 +67,6 @@ def softmax_with_gradients(
         if bias is not None:
             loss -= bias[word].sum(dtype=torch.float64)
     return Softmax(loss, by_vectors, by_output, by_bias)
-
-
-def sum_over_vocabulary(vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor) -> Dense:
-    """Return the softmax's sums over the vocabulary.
-
-    Args:
-        vectors: [n, d], d at most 256, in the type of the products: bfloat16, or float32 for TF32.
-        output: [V, d], in the same type.
-        bias: float32 [V], or None.
-        counts: [n], the weight of each input word.
-    """
-    (n, dim), words, device = vectors.shape, len(output), vectors.device
-    width = max(16, triton.next_power_of_2(dim))
-    log_sum, expected = torch.empty(n, device=device), torch.empty((n, dim), device=device)
-    one = log_sum if bias is None else bias
-    options = {"num_warps": max(width // 32, 4), "num_stages": 2}
-    constants = (dim, width, TILE, bias is not None)
-    _by_inputs[(triton.cdiv(n, TILE),)](vectors, output, one, log_sum, expected, n, words, *constants, **options)
-    by_output, by_bias = torch.empty((words, dim), device=device), torch.empty(words, device=device)
-    _by_outputs[(triton.cdiv(words, TILE),)](
-        vectors, output, one, log_sum, counts.float(), by_output, by_bias, n, words, *constants, **options
-    )
-    return Dense(log_sum, expected, by_output, by_bias)
 
 
 @triton.jit(do_not_specialize=["n", "words"])

@@ -19,10 +19,6 @@ STEPS = 500
 def word_frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
     """Return the vocabulary as levels of about equally frequent words, the most frequent first.
 
-    Args:
-        vocabulary: of the run, in any order.
-        config: the run's options.
-
     Returns:
         `levels` [[words, mean count, share of its tokens that subsampling keeps], ...]; `tokens`, the sum of counts;
         `examples` [[rank, word, count], ...]; `head`, the number of words that are not rare; `exponent`, `negatives`;

@@ -27,9 +27,7 @@ SEED = 0
 def map_words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
     """Return the data of the page's map and neighbours, or None for fewer than three words.
 
-    Args:
-        vectors: of a run, finite.
-        tsne: whether to add a layout by t-SNE, which takes seconds.
+    The vectors must be finite. A layout by t-SNE takes some seconds.
     """
     unit = torch.nn.functional.normalize(vectors.input[: min(WORDS, BYTES // vectors.dim)].cpu(), dim=1)
     if len(unit) < 3:
@@ -47,11 +45,7 @@ def map_words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
 
 
 def project_on_axes(unit: torch.Tensor) -> np.ndarray:
-    """Project unit vectors on their two principal axes, float32 [n, 2].
-
-    Args:
-        unit: unit vectors [n, d].
-    """
+    """Project unit vectors, [n, d], on their two principal axes, float32 [n, 2]."""
     centred = unit - unit.mean(0)
     _, axes = torch.linalg.eigh(centred.T @ centred) if unit.shape[1] <= len(unit) else (None, None)
     if axes is None:  # more dimensions than words
@@ -62,11 +56,7 @@ def project_on_axes(unit: torch.Tensor) -> np.ndarray:
 
 
 def neighbour_embedding(unit: torch.Tensor) -> np.ndarray:
-    """Embed unit vectors by t-SNE (van der Maaten and Hinton 2008), which keeps neighbours close, float32 [n, 2].
-
-    Args:
-        unit: unit vectors [n, d].
-    """
+    """Embed unit vectors, [n, d], by t-SNE (van der Maaten and Hinton 2008), float32 [n, 2]."""
     from sklearn.manifold import TSNE
 
     begin = "pca" if unit.shape[1] > 1 else "random"
@@ -74,11 +64,7 @@ def neighbour_embedding(unit: torch.Tensor) -> np.ndarray:
 
 
 def cluster_words(unit: torch.Tensor) -> np.ndarray:
-    """Return the k-means group of each word, int [n]; the largest group is 0.
-
-    Args:
-        unit: unit vectors [n, d].
-    """
+    """Return the k-means group of each unit vector, [n, d], as int [n]; the largest group is 0."""
     from scipy.cluster.vq import kmeans2
 
     with warnings.catch_warnings():

@@ -69,7 +69,9 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     """
     if config.data.streaming and config.data.workers > 1:
         raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker, which has threads")
-    _check_devices(config)
+    devices, available = config.trainer.devices, torch.cuda.device_count()
+    if device_type(config.trainer.accelerator) == "cuda" and devices > available:
+        raise ConfigError(f"`trainer.devices={devices}`: this machine has {available} GPUs, give no more")
     world = rank_info.world
     threads = config.trainer.threads or (rank_info.threads() if world > 1 else None)
     if threads:
@@ -96,8 +98,6 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
             window=config.sampling.window,
         ),
     )
-    sparse = takes_sparse(config.optim.name)
-
     if fresh and config.model.init_from is not None:
         check_initial_vectors(config.model.init_from)  # before a long text is prepared
     # The first rank uses all cores, since the others wait for the text.
@@ -131,7 +131,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
         len(counts),
         config.model.dim,
         objective.output_rows(len(counts)),
-        sparse=sparse,
+        sparse=takes_sparse(config.optim.name),
         seed=config.seed,
         bias=None if bias == "none" else objective.unigram_bias(counts * keep),
         train_bias=bias == "learned",
@@ -163,38 +163,33 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     )
     if world == 1:
         return TrainingComponents(module, data, None)
-    options: dict[str, Any] = {"run": run, "timeout": config.distributed.timeout}
-    options["cluster_environment"] = rank_info.environment
-    if engine.strategy == InPlaceTables.name:
+    options: dict[str, Any] = {
+        "run": run, "timeout": config.distributed.timeout, "cluster_environment": rank_info.environment
+    }  # fmt: skip
+    if engine.strategy != InPlaceTables.name:
+        return TrainingComponents(module, data, GradientExchange(**options))
 
-        def reconciler(replicas: int, device: torch.device) -> Reconciler:
-            made = Reconciler(
-                sampler,
-                Sample.draw(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
-                dim=config.model.dim,
-                replicas=replicas,
-                step_tokens=block_tokens * world,
-                bytes_per_token=config.distributed.bytes_per_token,
-                device=device,
-            )
-            log.info(
-                "%d replicas of the tables: a row is exchanged after about %s gradients, all rows every %s steps, which"
-                " sends distributed.bytes_per_token=%g",
-                replicas,
-                f"{made.after:,.3g}",
-                f"{made.full:,}",
-                config.distributed.bytes_per_token,
-            )
-            return made
+    def make_reconciler(replicas: int, device: torch.device) -> Reconciler:
+        reconciler = Reconciler(
+            sampler,
+            Sample.draw(sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
+            dim=config.model.dim,
+            replicas=replicas,
+            step_tokens=block_tokens * world,
+            bytes_per_token=config.distributed.bytes_per_token,
+            device=device,
+        )
+        log.info(
+            "%d replicas of the tables: a row is exchanged after about %.3g gradients, all rows every %d steps, which"
+            " sends distributed.bytes_per_token=%g",
+            replicas,
+            reconciler.after,
+            reconciler.full,
+            config.distributed.bytes_per_token,
+        )
+        return reconciler
 
-        return TrainingComponents(module, data, InPlaceTables(reconciler, **options))
-    return TrainingComponents(module, data, GradientExchange(**options))
-
-
-def _check_devices(config: Config) -> None:
-    devices, available = config.trainer.devices, torch.cuda.device_count()
-    if device_type(config.trainer.accelerator) == "cuda" and devices > available:
-        raise ConfigError(f"`trainer.devices={devices}`: this machine has {available} GPUs, give no more")
+    return TrainingComponents(module, data, InPlaceTables(make_reconciler, **options))
 
 
 def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:

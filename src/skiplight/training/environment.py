@@ -11,17 +11,7 @@ from typing import Any
 
 from skiplight.errors import ConfigError
 
-PACKAGES = (
-    "skiplight",
-    "torch",
-    "lightning",
-    "numba",
-    "numpy",
-    "pyarrow",
-    "datasets",
-    "hydra-core",
-    "gensim",
-)
+PACKAGES = ("skiplight", "torch", "lightning", "numba", "numpy", "pyarrow", "datasets", "hydra-core", "gensim")
 
 
 def describe_environment(seed: int) -> dict[str, Any]:
@@ -34,9 +24,8 @@ def describe_environment(seed: int) -> dict[str, Any]:
         except importlib.metadata.PackageNotFoundError:
             return None
 
-    git = shutil.which("git")
     commit = None
-    if git:
+    if git := shutil.which("git"):
         done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
         commit = done.stdout.strip() or None
     return {

@@ -24,7 +24,7 @@ def check_initial_vectors(run: str) -> None:
 
 
 def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
-    """Copy the vectors of another run into the rows of the words that it knows; other words keep their initial rows.
+    """Copy the vectors of another run into the rows of common words; other words keep their initial rows.
 
     The noise distribution and subsampling follow the counts of `vocabulary`, not those of the other run: a word that is
     now rarer is drawn less as noise, which moves the optimum of its scores.
@@ -44,7 +44,7 @@ def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
     rows = torch.from_numpy(vectors.vocabulary.encode(vocabulary.array).astype(np.int64))
     known = rows >= 0
     if not known.any():
-        raise ConfigError(f"`model.init_from={run}` knows none of the {len(vocabulary):,} words of this text")
+        raise ConfigError(f"`model.init_from={run}` has none of the {len(vocabulary):,} words of this text")
     with torch.no_grad():
         tables.input.weight[known] = vectors.input[rows[known]]
         if vectors.output is not None and len(tables.output.weight) == len(vocabulary):

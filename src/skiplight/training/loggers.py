@@ -91,11 +91,7 @@ def log_neighbors(logger: Logger | None, neighbors: dict[str, list[tuple[str, fl
 def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens: int) -> None:
     """Log the page of a run, and its word pairs and map as scatter plots, to W&B only.
 
-    Args:
-        logger: of the training.
-        data: the data of the page (`skiplight.report.run`).
-        page: the file of the page.
-        tokens: tokens of the run.
+    `data` is that of the page (`skiplight.report.run`), `page` its file, and `tokens` the tokens of the run.
     """
     if not isinstance(logger, WandbLogger):
         return

@@ -32,11 +32,7 @@ ORPHANS = 15
 
 
 class RunFolder:
-    """The paths of a run, and the operations on its files.
-
-    Args:
-        path: the folder, which need not exist yet.
-    """
+    """The paths of a run, whose folder need not exist yet, and the operations on its files."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -76,11 +72,8 @@ class RunFolder:
 
     def describe(self, seed: int) -> None:
         """Write the environment to environment.json if it is not there yet; called by the process that trains."""
-        identity = {"id": self.id}
-        about = identity | json.loads(self.environment.read_text(encoding="utf-8"))
-        if "python" not in about:
-            with writing(self.environment), replacing(self.environment) as temporary:
-                temporary.write_text(json.dumps(about | describe_environment(seed), indent=2), encoding="utf-8")
+        if self.id and "python" not in json.loads(self.environment.read_text(encoding="utf-8")):
+            self.add_facts(**describe_environment(seed))
 
     def add_facts(self, **facts: Any) -> None:
         """Add facts to environment.json."""

@@ -22,9 +22,7 @@ LOG_SECONDS = 10
 def prepare_text(config: Config, threads: int | None = None) -> TokenStore | TokenStream:
     """Return the token store or stream that `data.*` and `vocabulary.*` define.
 
-    Args:
-        config: all options, checked.
-        threads: number of threads that read and encode; default: `trainer.threads`.
+    `threads` read and encode the text; the default is `trainer.threads`.
     """
     options = config.data
     source = open_source(

@@ -22,13 +22,7 @@ CREDITS = {
 
 
 def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str, Any]) -> str:
-    """Return the card of a trained run, Markdown after a YAML header.
-
-    Args:
-        config: the run's options.
-        text: the training text.
-        summary: the content of summary.json.
-    """
+    """Return the card of a trained run, Markdown after a YAML header; `summary` is the content of summary.json."""
     source = config.data.name or config.data.source
     credit = CREDITS.get(source)
     header: dict[str, Any] = {

@@ -56,11 +56,7 @@ class Blank:
 
 
 class DivergenceCheck(lightning.Callback):
-    """Judge the loss of every line of metrics, which `Tracking` passes on; no cost between two lines.
-
-    Args:
-        sampler: the sampler of the run.
-    """
+    """Judge the loss of every line of metrics, which `Tracking` passes on; no cost between two lines."""
 
     def __init__(self, sampler: WindowSampler) -> None:
         self.sampler = sampler

@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -104,14 +105,15 @@ class Evaluation(lightning.Callback):
         self.tracking.write(trainer, module, evaluation_metrics(self.results))
 
     def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule, tables: Tables) -> None:
-        with self.tracking.paused() as pause:
+        begin = time.perf_counter()
+        with self.tracking.paused():
             vectors = WordVectors(self.data.text.vocabulary, tables.input.weight.detach())
             self.results = self.sets(vectors)
             if self.pairs:
                 self.results["heldout"] = _or_error(lambda: self._heldout(module.objective, tables))
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
             self.neighbors = {word: nearest for word, nearest in near.items() if isinstance(nearest, list)}
-        self.seconds += pause.seconds
+        self.seconds += time.perf_counter() - begin
         for what, result in [*self.results.items(), *near.items()]:
             if isinstance(result, dict) and "error" in result and what not in self._warned:
                 self._warned.add(what)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import time
@@ -24,13 +23,6 @@ RECORDS = 500
 
 LEAST_STEPS = 8
 """The least steps per line with several ranks, which wait for each other at every line."""
-
-
-@dataclasses.dataclass
-class Pause:
-    """The duration of a pause in seconds, set at its end."""
-
-    seconds: float = 0.0
 
 
 class Tracking(lightning.Callback):
@@ -63,14 +55,13 @@ class Tracking(lightning.Callback):
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[Pause]:
-        """Stop the clock of the training for a block, and yield a `Pause` that measures the block."""
-        running, begin, pause = self._since is not None, time.perf_counter(), Pause()
+    def paused(self) -> Iterator[None]:
+        """Stop the clock of the training for the duration of a block."""
+        running = self._since is not None
         self._stop()
         try:
-            yield pause
+            yield
         finally:
-            pause.seconds = time.perf_counter() - begin
             self._since = time.perf_counter() if running else None
 
     def _stop(self) -> None:
@@ -83,12 +74,9 @@ class Tracking(lightning.Callback):
                 truncate_metrics(self.path, self._lines)
         self._since = time.perf_counter()
         if trainer.world_size > 1:
-            self._least_tokens = LEAST_STEPS * self._step_tokens(trainer) * trainer.world_size
+            block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
+            self._least_tokens = LEAST_STEPS * block_tokens * trainer.world_size
         self._next = self._after(pl_module)
-
-    @staticmethod
-    def _step_tokens(trainer: lightning.Trainer) -> int:
-        return getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
 
     def _after(self, module: SkipGramModule) -> int:
         """Return the tokens at which the next line is due; resuming does not shift the grid."""
