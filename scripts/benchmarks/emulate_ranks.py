@@ -33,14 +33,17 @@ from skiplight.config.schema import DistributedConfig
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.data.blocks import Cursor, StoredBlocks
-from skiplight.distributed.reconciliation import Reconciler, Sample, bytes_per_row
+from skiplight.distributed.curvature import Sample
+from skiplight.distributed.reconciliation import Reconciler
+from skiplight.distributed.schedule import bytes_per_row
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.evaluation.suite import evaluate
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
-from skiplight.training.build import STEPS, prepare_text
+from skiplight.training.build import STEPS
 from skiplight.training.module import learning_rate
+from skiplight.training.text import prepare_text
 from skiplight.vectors.word_vectors import WordVectors
 
 FINAL_TOKENS = 500_000
@@ -77,7 +80,7 @@ def exchange(replicas: list[Replica], bases: list[torch.Tensor], reconciler: Rec
         summed = torch.zeros_like(base[part])
         for replica in replicas:
             summed += replica.tables[table][part] - base[part]
-        base[part] += reconciler.combined(table, summed, reconciler.travel(table, part))
+        base[part] += reconciler.combine(table, summed, reconciler.travel(table, part))
         for replica in replicas:
             replica.tables[table][part] = base[part]
     reconciler.exchanged(rows)
@@ -108,7 +111,7 @@ def emulate(
     reconciler, sent = None, 0.0
     if ranks > 1:
         reconciler = Reconciler(
-            sampler, Sample.of(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)),
+            sampler, Sample.draw(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)),
             dim=dim, replicas=ranks, step_tokens=block * ranks, bytes_per_token=settings["bytes_per_token"],
         )  # fmt: skip
     tokens, steps, loss, pairs = 0, 0, math.nan, 0

@@ -44,7 +44,7 @@ from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
-from skiplight.training.build import prepare_text
+from skiplight.training.text import prepare_text
 
 yield_core = types.ExternalFunction("sched_yield", types.int32())
 BLOCK = 100_000

@@ -91,7 +91,7 @@ class Text:
 def prepare(path: str, output: Path) -> None:
     """Writes a text's tokens and vocabulary for a machine without the packages that read it."""
     from skiplight.config.validate import from_mapping
-    from skiplight.training.build import prepare_text
+    from skiplight.training.text import prepare_text
 
     data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))
@@ -331,7 +331,7 @@ def measure_softmax(bench: Bench) -> dict[str, float]:
     import torch
     from gpu_ceilings import seconds
 
-    from skiplight.objectives.full_softmax_triton import softmax
+    from skiplight.objectives.full_softmax_triton import softmax_with_gradients
 
     dim, kind = (16, torch.float32) if bench.tiny else (128, torch.bfloat16)
     windows = bench.sampler()(next(bench.text.blocks(200_000)))
@@ -340,7 +340,7 @@ def measure_softmax(bench: Bench) -> dict[str, float]:
     words = len(bench.text.counts)
     v, u = (torch.randn((rows, dim), device=bench.device).to(kind) for rows in (len(inputs), words))
     counts = counts.to(bench.device)
-    spent = seconds(lambda: softmax(v, u, None, counts, targets), bench.device, 0 if bench.tiny else 5)
+    spent = seconds(lambda: softmax_with_gradients(v, u, None, counts, targets), bench.device, 0 if bench.tiny else 5)
     rate = 6 * len(inputs) * words * dim / spent
     share = rate / bench.found["ceilings"]["bf16"]
     return {"input words": float(len(inputs)), "seconds": spent, "TFLOP/s": rate / 1e12, "of the bf16 rate": share}

@@ -45,7 +45,7 @@ SETTINGS = [
 """Dimension, window and K."""
 TYPES = {
     "*i32": "ids segment_of keep half ends word left right at count negatives out",
-    "*i64": "segments document start place columns pairs",
+    "*i64": "segments document start position columns pairs",
     "*fp32": "inputs outputs steps inputs_in_flight outputs_in_flight",
     "*fp64": "losses",
     "i32": "tokens window epoch first rows vocabulary",
@@ -149,7 +149,7 @@ def rows() -> list[dict[str, Any]]:
         setting = {"d": dim, "W": window, "K": negatives}
         for name in ("_losses", "_gradients"):
             kernel = getattr(sampled_softmax_triton, name)
-            row = compiled(kernel, constants, sampled_softmax_triton.warps(contexts, width), table=SAMPLED_TYPES)
+            row = compiled(kernel, constants, sampled_softmax_triton.count_warps(contexts, width), table=SAMPLED_TYPES)
             made.append({"kernel": name, **setting} | row)
     return made
 

@@ -39,7 +39,7 @@ from skiplight.objectives.base import Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import _keep
-from skiplight.training.build import prepare_text
+from skiplight.training.text import prepare_text
 from skiplight.vectors.word_vectors import WordVectors
 
 LAYOUTS = ("resident", "reloaded", "shared")

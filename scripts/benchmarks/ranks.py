@@ -24,7 +24,9 @@ from typing import Any
 import numpy as np
 
 from skiplight.config.schema import DistributedConfig
-from skiplight.distributed.reconciliation import Reconciler, Sample, bytes_per_row
+from skiplight.distributed.curvature import Sample
+from skiplight.distributed.reconciliation import Reconciler
+from skiplight.distributed.schedule import bytes_per_row
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
@@ -122,7 +124,7 @@ def reach(dim: int) -> list[dict[str, float]]:
     for tokens, vocabulary in ((17e6, 68_000), (1e9, 400_000), (100e9, 2_000_000)):
         counts = np.maximum(tokens / np.log(vocabulary) / np.arange(1, vocabulary + 1), 5).astype(np.int64)
         sampler = WindowSampler(counts, subsample=1e-4)
-        sample = Sample.of(sampler, [TokenBlock.of([np.random.default_rng(0).integers(0, 1000, 5000).tolist()])])
+        sample = Sample.draw(sampler, [TokenBlock.of([np.random.default_rng(0).integers(0, 1000, 5000).tolist()])])
         for ranks in (2, 16, 64):
             block = int(min(400_000, 5 * tokens / 200 / ranks))
             reconciler = Reconciler(

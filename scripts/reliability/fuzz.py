@@ -36,7 +36,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 
-from skiplight.config.validate import load, save
+from skiplight.config.validate import load_config, save_config
 from skiplight.corpus import TokenStore, TokenStream, Vocabulary, open_source, prepare
 from skiplight.errors import SkiplightError
 from skiplight.evaluation.analogy import read_questions
@@ -193,7 +193,7 @@ def config(folder: Path, dice: random.Random) -> None:
     from skiplight.config.compose import compose
 
     path = folder / "config.yaml"
-    save(compose([]), path)
+    save_config(compose([]), path)
     lines = path.read_text().split("\n")
     strange = [
         "_target_: os.system", "hydra: {run: {dir: x}}", "seed: ${oc.env:HOME}", "seed: !!python/name:os.system ''",
@@ -205,7 +205,7 @@ def config(folder: Path, dice: random.Random) -> None:
         lines.insert(dice.randrange(len(lines)), dice.choice(strange))
     data = "\n".join(lines).encode()
     path.write_bytes(damaged(data, dice) if dice.random() < 0.6 else data)
-    load(path)
+    load_config(path)
 
 
 KINDS: list[Callable[[Path, random.Random], None]] = [

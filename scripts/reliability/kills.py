@@ -28,7 +28,7 @@ import numpy as np
 import torch
 
 from skiplight.config.validate import iterate_options
-from skiplight.training.checkpoints import FolderCheckpointIO, checkpoints
+from skiplight.training.checkpoints import FolderCheckpointIO, list_checkpoints
 from skiplight.vectors.word_vectors import WordVectors
 
 SEEDS = 5
@@ -117,7 +117,7 @@ def left(run: Path) -> tuple[list[torch.Tensor], list[dict], dict, int]:
     tables = [table for table in (vectors.input, vectors.output) if table is not None]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     lines = [{k: v for k, v in line.items() if k not in ("seconds", "words_per_second")} for line in lines]
-    state = FolderCheckpointIO().load_checkpoint(checkpoints(run / "checkpoints")[-1])
+    state = FolderCheckpointIO().load_checkpoint(list_checkpoints(run / "checkpoints")[-1])
     return tables, lines, json.loads((run / "summary.json").read_text()), state["callbacks"]["Tracking"]["pairs"]
 
 
@@ -187,7 +187,7 @@ def main() -> None:
         problems = []
         try:
             shutil.move(run, moved)
-            steps = [path.name for path in checkpoints(moved / "checkpoints")]
+            steps = [path.name for path in list_checkpoints(moved / "checkpoints")]
             if not (moved / "summary.json").exists():
                 (moved / ".lock").unlink(missing_ok=True)
                 alive = killed(skiplight("resume", str(moved)), moved / ".lock", second) or alive

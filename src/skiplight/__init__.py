@@ -1,6 +1,6 @@
 """skiplight: skip-gram embeddings with negative sampling, as PyTorch Lightning experiments.
 
-The names below are all that a notebook needs; importing them costs nothing until they are used.
+The names below are all that a notebook needs. Importing skiplight is cheap: modules are loaded on first use.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def __dir__() -> list[str]:
 
 
 def train(config: Config | Sequence[str], run_dir: str | Path | None = None, **options: Any) -> dict[str, Any]:
-    """Train a new run, make its page, and return what its summary.json holds.
+    """Train a new run, write its page, and return the content of its summary.json.
 
     Args:
-        config: all options, or Hydra overrides as on a command line: `["data=files", "data.path=text.txt"]`.
-        run_dir: the folder to make; default: as `run_dir` says, else runs/<time>-<data>.
+        config: all options, or Hydra overrides as on the command line: `["data=files", "data.path=text.txt"]`.
+        run_dir: the folder to make; default: the option `run_dir`, else runs/<time>-<data>.
         options: of `skiplight.training.fit.train`.
 
     Raises:
-        SkiplightError: an option is wrong, or the text cannot be trained on; there is then no folder.
+        SkiplightError: an option is wrong, or the text cannot be trained on; no folder is made.
     """
     from skiplight.config.compose import compose
     from skiplight.config.schema import Config
@@ -75,15 +75,15 @@ def train(config: Config | Sequence[str], run_dir: str | Path | None = None, **o
 
 
 def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
-    """Go on with a run that was stopped or killed, and return what its summary.json holds.
+    """Continue a run that was stopped or killed, and return the content of its summary.json.
 
     Args:
         run_dir: the run's folder.
         options: of `skiplight.training.fit.resume`.
 
     Raises:
-        RunError: there is no such run, it is finished or being trained, or it is damaged.
-        Stopped: a signal asked it to stop.
+        RunError: there is no such run, or it is finished, in training, or damaged.
+        Stopped: a signal requested a stop.
     """
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
@@ -122,8 +122,8 @@ def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options
     A study that is there already is gone on with.
 
     Args:
-        overrides: of Hydra; those with several values, as `noise.exponent=interval(-1,1)`, are searched.
-        run_dir: folder of the study; default: as `run_dir` says, else runs/<time>-<data>.
+        overrides: Hydra overrides; those with several values, such as `noise.exponent=interval(-1,1)`, are searched.
+        run_dir: folder of the study; default: the option `run_dir`, else runs/<time>-<data>.
         options: of `skiplight.experiments.sweeps.sweep.sweep`: trials, timeout, workers, devices_per_trial.
 
     Raises:
@@ -144,10 +144,10 @@ def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options
 
 
 def load_run(run_dir: str | Path) -> tuple[Config, dict[str, Any]]:
-    """Return the options of a finished run and what its summary.json holds.
+    """Return the options of a finished run and the content of its summary.json.
 
     Raises:
-        RunError: there is no run, or it is not finished, or damaged.
+        RunError: there is no run, or it is not finished or damaged.
     """
     from skiplight.training.run_folder import RunFolder
 

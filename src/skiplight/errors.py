@@ -1,4 +1,4 @@
-"""The errors that a user can cause, each with a message that names the option, the value and the remedy."""
+"""Errors that a user can cause; each message names the option, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 
 
 class SkiplightError(Exception):
-    """Base of all errors that are the input's fault, not the code's; the command line prints no traceback."""
+    """Base of all errors caused by the input; the command line prints them without a traceback."""
 
 
 class ConfigError(SkiplightError):
@@ -23,7 +23,7 @@ class RunError(SkiplightError):
 
 
 class UnwritableError(RunError):
-    """A folder cannot be written to now; with room and permission, what was left off can go on."""
+    """A folder cannot be written to; with room and permission, the run can continue."""
 
 
 class EvaluationError(SkiplightError):
@@ -31,15 +31,15 @@ class EvaluationError(SkiplightError):
 
 
 class DivergedError(SkiplightError):
-    """The loss is no longer a number, or stays above that of vectors that know nothing."""
+    """The loss is not finite, or stays above that of untrained vectors."""
 
 
 class RankError(SkiplightError):
-    """A rank of a training has died, or the others cannot reach it."""
+    """A rank of a training has died or cannot be reached."""
 
 
 class PrunedError(SkiplightError):
-    """A study has stopped a trial that promises less than others; what it measured until then is kept."""
+    """A study has pruned a trial, whose measurements are kept."""
 
 
 class Stopped(SkiplightError):
@@ -55,7 +55,7 @@ class Stopped(SkiplightError):
 
 
 def command(verb: str, folder: str | os.PathLike[str]) -> str:
-    """Return the command to give next, as it can be pasted into a shell whatever the folder is called.
+    """Return a command for a shell, with the folder quoted.
 
     >>> print(command("resume", "runs/it's mine"))
     skiplight resume 'runs/it'"'"'s mine'

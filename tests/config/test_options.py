@@ -11,7 +11,7 @@ import yaml
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
 from skiplight.config.schema import EXPERIMENT_GROUPS, OBJECTIVES, Config, StudyConfig
-from skiplight.config.validate import describe_options, iterate_options, load, save, validate
+from skiplight.config.validate import check_ranges, describe_options, iterate_options, load_config, save_config
 from skiplight.errors import ConfigError
 from skiplight.objectives import OBJECTIVES as REGISTERED
 from skiplight.training.build import noise_exclude
@@ -57,11 +57,11 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("model.dim=1.5", "model.dim"),
         ("data=vitl", "vital"),
         ("nonsense", "name=value"),
-        ("evaluation.words=[é]", "quoted for Hydra"),
-        ("model.start=run", "`model.start` is no option any more: give `model.init_from`"),
-        ("evaluation.hits=[a]", "`evaluation.hits` is no option any more: give `evaluation.hit_rate`"),
+        ("evaluation.words=[é]", "for Hydra as well"),
+        ("model.start=run", "`model.start` no longer exists: give `model.init_from`"),
+        ("evaluation.hits=[a]", "`evaluation.hits` no longer exists: give `evaluation.hit_rate`"),
         ("distributed.every=5", "give `distributed.bytes_per_token`"),
-        ("data=planted", "`data=planted` is no choice any more: give `data=synthetic_sessions`"),
+        ("data=planted", "`data=planted` no longer exists: give `data=synthetic_sessions`"),
         ("seed=-1", "`seed=-1` is out of range"),
     ],
 )
@@ -72,7 +72,7 @@ def test_a_wrong_option_is_an_error_that_says_what_is_right(override: str, messa
 
 
 def test_every_option_has_a_line_of_help_and_a_default_in_its_range() -> None:
-    validate(Config())
+    check_ranges(Config())
     for name, field in iterate_options():
         assert field.metadata["help"], name
     assert len(list(describe_options())) == len(list(iterate_options())) > 30
@@ -80,8 +80,8 @@ def test_every_option_has_a_line_of_help_and_a_default_in_its_range() -> None:
 
 def test_a_saved_config_comes_back(tmp_path: Path) -> None:
     config = compose(["model.dim=7", "data.path=[a.txt,b.txt]", "noise.exponent=-0.5", "evaluation.words=['é']"])
-    save(config, tmp_path / "config.yaml")
-    assert load(tmp_path / "config.yaml") == config
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
     saved = yaml.safe_load((tmp_path / "config.yaml").read_text())
     assert saved == {name: value for name, value in dataclasses.asdict(config).items() if name not in EXPERIMENT_GROUPS}
 
@@ -89,8 +89,8 @@ def test_a_saved_config_comes_back(tmp_path: Path) -> None:
 def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path: Path) -> None:
     config = compose(["study.sampler=grid", "study.space={noise.exponent: [0, 1], model.dim: {low: 8, high: 64}}"])
     assert config.study.space["model.dim"] == {"low": 8, "high": 64}
-    save(config, tmp_path / "config.yaml")
-    assert load(tmp_path / "config.yaml") == dataclasses.replace(config, study=StudyConfig())
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == dataclasses.replace(config, study=StudyConfig())
 
 
 @pytest.mark.parametrize(
@@ -109,7 +109,7 @@ def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path
 def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError):
-        load(tmp_path / "config.yaml")
+        load_config(tmp_path / "config.yaml")
 
 
 @pytest.mark.parametrize("name", OBJECTIVES)
@@ -126,8 +126,8 @@ def test_the_noise_leaves_out_what_the_objective_is_exact_without() -> None:
 
 def test_an_option_of_an_earlier_version_in_a_runs_config_names_the_file(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    save(Config(), path)
+    save_config(Config(), path)
     path.write_text(path.read_text().replace("init_from:", "start:"))
     with pytest.raises(ConfigError) as error:
-        load(path)
-    assert str(error.value) == f"{path}: `model.start` is no option any more: give `model.init_from`"
+        load_config(path)
+    assert str(error.value) == f"{path}: `model.start` no longer exists: give `model.init_from`"

@@ -18,7 +18,7 @@ from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.errors import RunError
 from skiplight.evaluation.heldout import heldout_pairs
 from skiplight.sampling.batches import TokenBlock
-from skiplight.sampling.draws_torch import permutation
+from skiplight.sampling.draws_torch import draw_permutation
 from skiplight.sampling.windows import WindowSampler
 from tests.sampling.test_windows import examples
 from tests.support.texts import prepared, write_texts
@@ -123,10 +123,10 @@ def test_workers_deliver_the_blocks_in_the_same_order(texts: tuple[TokenStore, T
 
 
 def test_the_order_of_blocks_is_drawn_anew_each_epoch() -> None:
-    orders = {tuple(permutation(50, (seed, epoch)).tolist()) for seed in (1, 2) for epoch in (0, 1)}
+    orders = {tuple(draw_permutation(50, (seed, epoch)).tolist()) for seed in (1, 2) for epoch in (0, 1)}
     assert len(orders) == 4
     assert all(sorted(order) == list(range(50)) for order in orders)
-    assert torch.equal(permutation(50, (1, 0)), permutation(50, (1, 0)))
+    assert torch.equal(draw_permutation(50, (1, 0)), draw_permutation(50, (1, 0)))
 
 
 def test_a_state_of_another_text_or_block_size_is_refused(

@@ -202,9 +202,9 @@ def test_a_local_rank_left_by_another_training_is_named(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setenv("LOCAL_RANK", "0")
-    assert RankInfo.of(devices=2, num_nodes=1).world == 2
+    assert RankInfo.detect(devices=2, num_nodes=1).world == 2
     assert "LOCAL_RANK=0 is set" in caplog.text
     caplog.clear()
     monkeypatch.setenv("WORLD_SIZE", "2")  # as whoever starts the ranks sets it
-    assert RankInfo.of(devices=2, num_nodes=1).world == 2
+    assert RankInfo.detect(devices=2, num_nodes=1).world == 2
     assert not caplog.text

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import math
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +13,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from skiplight.distributed.reconciliation import (
-    FLOOR,
-    TOLERANCE,
-    Curvature,
-    ExchangeSchedule,
-    Reconciler,
-    Sample,
-    bytes_per_row,
-    combined,
-    sum_scale,
-)
-from skiplight.errors import DataError
+from skiplight.distributed.curvature import Curvature, Sample
+from skiplight.distributed.reconciliation import TOLERANCE, Reconciler, combine_changes, sum_scale
+from skiplight.distributed.schedule import bytes_per_row
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from tests.support.texts import prepared, write_texts
@@ -66,7 +56,7 @@ def test_replicas_end_where_one_after_the_other_would_have(seed: int, n: int, re
         return optimum + torch.matrix_exp(-lr * steps * hessian) @ (begin - optimum)
 
     summed = replicas * (after(n) - begin)
-    change = combined(
+    change = combine_changes(
         summed[None], torch.tensor([lr * n], dtype=torch.float64), curvature_of(values, directions), replicas
     )
     torch.testing.assert_close(begin + change[0], after(n * replicas), rtol=1e-6, atol=1e-4)
@@ -74,46 +64,22 @@ def test_replicas_end_where_one_after_the_other_would_have(seed: int, n: int, re
 
 def test_directions_without_a_curvature_of_their_own_count_as_the_least_of_those_that_have() -> None:
     curvature = curvature_of(torch.tensor([4.0, 1.0]), torch.eye(5)[:, :2])
-    change = combined(torch.ones(1, 5), torch.tensor([0.5]), curvature, 8)
+    change = combine_changes(torch.ones(1, 5), torch.tensor([0.5]), curvature, 8)
     expected = sum_scale(torch.tensor([2.0, 0.5, 0.5, 0.5, 0.5]), 8)
     torch.testing.assert_close(change[0], expected)
-
-
-def test_the_curvature_of_gradients_is_found_and_followed() -> None:
-    generator = torch.Generator().manual_seed(0)
-    u, v = torch.randn(2, 500, 20, generator=generator) * torch.linspace(2, 0.1, 20)
-    u += 1.5  # the direction that all share
-    curvature = Curvature(20)
-    for moved in (u, 0.5 * u.flip(1)):
-        scores = (moved * v).sum(1)
-        for _ in range(10):
-            curvature.measure(moved, scores)
-        slopes = torch.sigmoid(scores) * torch.sigmoid(-scores)
-        exact = torch.linalg.eigvalsh((moved * slopes[:, None]).T @ moved / 500).flip(0)
-        exact = exact.clamp(min=FLOOR * float(exact[0]))
-        torch.testing.assert_close(curvature.values, exact[:16], rtol=0.02, atol=0)
-        torch.testing.assert_close(curvature.directions.T @ curvature.directions, torch.eye(16), rtol=0, atol=1e-4)
 
 
 def test_tables_of_zeros_have_no_curvature_and_their_changes_are_summed() -> None:
     curvature = Curvature(4)
     curvature.measure(torch.zeros(9, 4), torch.zeros(9))
     assert curvature.values.tolist() == [0.0] * 4
-    torch.testing.assert_close(combined(torch.ones(2, 4), torch.ones(2), curvature, 8), torch.ones(2, 4))
-
-
-def test_tables_that_are_not_finite_leave_the_curvature_as_it_was() -> None:
-    curvature = Curvature(4)
-    curvature.measure(torch.ones(9, 4), torch.zeros(9))
-    before = curvature.values.clone()
-    curvature.measure(torch.full((9, 4), math.nan), torch.zeros(9))
-    assert torch.equal(curvature.values, before)
+    torch.testing.assert_close(combine_changes(torch.ones(2, 4), torch.ones(2), curvature, 8), torch.ones(2, 4))
 
 
 def a_reconciler(counts: np.ndarray, **given: Any) -> Reconciler:
     sampler = WindowSampler(counts, **{name: given.pop(name) for name in ("subsample", "exponent") if name in given})
     text = np.random.default_rng(0).choice(len(counts), 5000, p=counts / counts.sum()).tolist()
-    return Reconciler(sampler, Sample.of(sampler, [TokenBlock.of([text])]), **given)
+    return Reconciler(sampler, Sample.draw(sampler, [TokenBlock.of([text])]), **given)
 
 
 def test_an_exchange_after_which_the_loss_would_rise_is_made_with_caution() -> None:
@@ -133,46 +99,11 @@ def test_an_exchange_after_which_the_loss_would_rise_is_made_with_caution() -> N
     mean = loss([base + change / 32 for base, change in zip(bases, summed, strict=True)])
     after = loss(
         [
-            base + reconciler.combined(table, change, reconciler.travel(table, rows))
+            base + reconciler.combine(table, change, reconciler.travel(table, rows))
             for table, (base, change, rows) in enumerate(zip(bases, summed, reconciler.rows, strict=True))
         ]
     )
     assert after <= TOLERANCE * mean
-
-
-def test_a_sample_has_the_pairs_and_the_noise_of_the_text() -> None:
-    sampler = WindowSampler(np.array([5, 4, 3, 2, 1]), subsample=0, negatives=3, window=2)
-    windows = sampler(TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]]))
-    sample = Sample.of(sampler, [TokenBlock.of([[0, 1, 2, 3, 4, 0, 1]])])
-    assert len(sample.signs) == windows.pairs + int(windows.mask[windows.window_of_pair()].sum())
-    observed = sample.signs > 0
-    found = Counter(zip(sample.inputs[observed].tolist(), sample.outputs[observed].tolist(), strict=True))
-    targets = windows.target[windows.window_of_pair()]
-    assert found == Counter(zip(windows.inputs.tolist(), targets.tolist(), strict=True))
-    with pytest.raises(DataError, match="documents of one word"):
-        Sample.of(sampler, [TokenBlock.of([[1], [2]])])
-
-
-@given(
-    st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=50),
-    st.floats(1e-2, 1e5),
-    st.sampled_from([1, 4, 64]),
-    st.booleans(),
-)
-def test_every_row_is_exchanged_before_it_has_summed_too_many_gradients(
-    gradients: list[float], after: float, full: int, sorted_: bool
-) -> None:
-    rows = np.array(sorted(gradients, reverse=True) if sorted_ else gradients)
-    schedule = ExchangeSchedule(rows, 1000, after, full)
-    exchanged = [schedule.due(step, 1.0) for step in range(1, 3 * full + 1)]
-    assert exchanged[full - 1 :: full] == [len(rows)] * 3
-    for row, per_token in enumerate(rows):
-        steps = [0, *(step for step, count in enumerate(exchanged, 1) if count > row)]
-        longest = max(np.diff(steps))
-        assert longest <= full
-        assert longest == 1 or longest * per_token * 1000 <= after * (1 + 1e-9)
-    # A lower rate makes the same gradients smaller, and never more rows due.
-    assert all(schedule.due(step, 0.1) <= count for step, count in enumerate(exchanged, 1))
 
 
 @pytest.mark.parametrize("exponent", [-0.5, 0.75])

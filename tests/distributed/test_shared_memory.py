@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from skiplight.distributed import shared_memory
-from skiplight.distributed.shared_memory import PREFIX, mapped, remove_leftovers, shared_file, size_of
+from skiplight.distributed.shared_memory import PREFIX, map_tensors, remove_leftovers, shared_file, tensor_bytes
 from skiplight.errors import RankError
 from tests.support.disks import small_disk
 
@@ -22,18 +22,18 @@ SHAPES = [(1000, 10), (7, 10), (5, 1)]
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The only folder in which memory may be shared."""
-    monkeypatch.setattr(shared_memory, "folders", lambda: [tmp_path])
+    monkeypatch.setattr(shared_memory, "memory_folders", lambda: [tmp_path])
     return tmp_path
 
 
 def _add(path: str, value: float) -> None:
-    for table in mapped(Path(path), SHAPES):
+    for table in map_tensors(Path(path), SHAPES):
         table += value
 
 
 def test_processes_that_map_a_file_see_what_the_others_write(here: Path) -> None:
-    with shared_file("run", size_of(SHAPES)) as path:
-        tables = mapped(path, SHAPES)
+    with shared_file("run", tensor_bytes(SHAPES)) as path:
+        tables = map_tensors(path, SHAPES)
         assert [tuple(table.shape) for table in tables] == SHAPES
         assert all(table.data_ptr() % 64 == 0 for table in tables)
         context = multiprocessing.get_context("spawn")
@@ -51,8 +51,8 @@ def test_trainings_that_begin_at_the_same_time_leave_each_others_files_alone(her
     with multiprocessing.get_context("fork").Pool(2) as others:
         removing = others.map_async(_remove_for, [2.0] * 2)
         while not removing.ready():
-            with shared_file("run", size_of(SHAPES)) as path:
-                assert path.stat().st_size == size_of(SHAPES)
+            with shared_file("run", tensor_bytes(SHAPES)) as path:
+                assert path.stat().st_size == tensor_bytes(SHAPES)
         removing.get()
 
 
@@ -74,7 +74,7 @@ def test_a_small_file_system_in_memory_is_passed_over_with_a_word(
     with small_disk(tmp_path / "shm", "64k") as small:
         other = tmp_path / "tmp"
         other.mkdir()
-        monkeypatch.setattr(shared_memory, "folders", lambda: [small, other])
+        monkeypatch.setattr(shared_memory, "memory_folders", lambda: [small, other])
         with shared_file("run", 1 << 20) as path:
             assert path.parent == other
         assert "docker run --shm-size" in caplog.text
@@ -82,7 +82,7 @@ def test_a_small_file_system_in_memory_is_passed_over_with_a_word(
 
 
 def _hold(folder: str) -> None:
-    shared_memory.folders = lambda: [Path(folder)]  # type: ignore[assignment]
+    shared_memory.memory_folders = lambda: [Path(folder)]  # type: ignore[assignment]
     with shared_file("killed", 4096):
         time.sleep(120)
 

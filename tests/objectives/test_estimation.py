@@ -91,7 +91,7 @@ def test_without_the_correction_negative_sampling_looks_worse_than_the_unigram_m
 
 def test_sampled_softmax_without_accidental_hits_tends_to_the_full_softmax() -> None:
     scores = torch.tensor([0.3, -0.4, 1.0, 0.1], dtype=torch.float64)
-    objective, rng = SampledSoftmax(NOISE, hits=False).double(), np.random.default_rng(0)
+    objective, rng = SampledSoftmax(NOISE, accidental_hits=False).double(), np.random.default_rng(0)
 
     def full() -> torch.Tensor:
         tables = tables_of(scores)

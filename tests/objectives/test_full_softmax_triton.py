@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skiplight.objectives.full_softmax import _SoftmaxLoss
-from skiplight.objectives.full_softmax_triton import softmax
+from skiplight.objectives.full_softmax_triton import softmax_with_gradients
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -30,7 +30,9 @@ def test_loss_and_gradients_are_those_of_the_chunked_softmax(
     loss.backward()
 
     moved = [t.to(DEVICE) if t is not None else None for t in (vectors, output, own, counts, targets)]
-    made = softmax(moved[0], moved[1], None if moved[2] is None else moved[2].squeeze(1), moved[3], moved[4])  # type: ignore[arg-type]
+    made = softmax_with_gradients(
+        moved[0], moved[1], None if moved[2] is None else moved[2].squeeze(1), moved[3], moved[4]
+    )  # type: ignore[arg-type]
     assert float(made.loss) == pytest.approx(float(loss), rel=relative)
     for got, want in zip(made[1:3], factors, strict=True):
         scale = float(want.grad.abs().max())  # type: ignore[union-attr]
@@ -41,7 +43,9 @@ def test_loss_and_gradients_are_those_of_the_chunked_softmax(
 
 def test_scores_far_apart_do_not_overflow() -> None:
     vectors, output = torch.full((1, 16), 8.0), torch.ones((3, 16)) * torch.tensor([[-9.0], [0.0], [9.0]])
-    made = softmax(vectors.to(DEVICE), output.to(DEVICE), None, *(torch.tensor([t], device=DEVICE) for t in (1, 2)))
+    made = softmax_with_gradients(
+        vectors.to(DEVICE), output.to(DEVICE), None, *(torch.tensor([t], device=DEVICE) for t in (1, 2))
+    )
     assert float(made.loss) == 0
     assert bool(torch.isfinite(made.by_vectors).all())
     assert float(made.by_output.abs().max()) == 0

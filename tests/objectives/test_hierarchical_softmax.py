@@ -18,7 +18,7 @@ from tests.support.reference import log_prob_of
 
 @given(st.lists(st.integers(1, 10_000), min_size=2, max_size=60))
 def test_the_tree_is_a_prefix_code_of_least_length(counts: list[int]) -> None:
-    tree = HuffmanTree.of(np.array(counts))
+    tree = HuffmanTree.build(np.array(counts))
     lengths = tree.depth[: len(counts)]
     codes = {tuple(signs[:length]) for signs, length in zip(tree.signs.tolist(), lengths, strict=True)}
     assert len(codes) == len(counts)
@@ -39,7 +39,7 @@ def least_length(counts: list[int]) -> int:
 
 
 def test_paths_lead_from_the_root_to_the_word() -> None:
-    tree = HuffmanTree.of(COUNTS)
+    tree = HuffmanTree.build(COUNTS)
     size = len(COUNTS)
     for word in range(size):
         place = 2 * size - 2  # the root

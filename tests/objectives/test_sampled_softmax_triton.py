@@ -36,7 +36,7 @@ def test_loss_and_gradients_are_those_of_tensor_operations(
     sampler = WindowSampler(
         COUNTS, window=window, negatives=negatives, shared=shared, exclude=exclude, subsample=0, seed=4
     )  # type: ignore[arg-type]
-    objective = SampledSoftmax(sampler.noise.probabilities, hits=exclude == "none").to(DEVICE)
+    objective = SampledSoftmax(sampler.noise.probabilities, accidental_hits=exclude == "none").to(DEVICE)
     start = objective.unigram_bias(COUNTS) if bias else None
     found = []
     for kernels in (False, True):

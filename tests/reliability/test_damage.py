@@ -16,12 +16,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import load, save
+from skiplight.config.validate import load_config, save_config
 from skiplight.corpus import TokenStore, Vocabulary, open_source, prepare
 from skiplight.errors import ConfigError, DataError, RunError, SkiplightError
 from skiplight.evaluation.analogy import read_questions
 from skiplight.evaluation.similarity import read_pairs
-from skiplight.training.checkpoints import FolderCheckpointIO, verify
+from skiplight.training.checkpoints import FolderCheckpointIO, verify_checkpoint
 from skiplight.training.run_folder import RunFolder
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -123,9 +123,9 @@ def test_any_bytes_are_an_evaluation_set_or_refused(tmp_path: Path, data: bytes)
 @few
 @given(PLACES, CHANGES)
 def test_damaged_configs_are_refused_or_configs(tmp_path: Path, place, change) -> None:
-    save(Config(), tmp_path / "config.yaml")
+    save_config(Config(), tmp_path / "config.yaml")
     (tmp_path / "config.yaml").write_bytes(hurt((tmp_path / "config.yaml").read_bytes(), place, change))
-    assert isinstance(read_or_refused(lambda: load(tmp_path / "config.yaml"), ""), Config | None)
+    assert isinstance(read_or_refused(lambda: load_config(tmp_path / "config.yaml"), ""), Config | None)
 
 
 @pytest.mark.parametrize(
@@ -143,7 +143,7 @@ def test_damaged_configs_are_refused_or_configs(tmp_path: Path, place, change) -
 def test_a_config_that_would_grow_or_is_not_plain_is_refused(tmp_path: Path, text: str) -> None:
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError, match=r"config\.yaml"):
-        load(tmp_path / "config.yaml")
+        load_config(tmp_path / "config.yaml")
 
 
 def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
@@ -153,7 +153,7 @@ def test_a_checkpoint_that_would_run_code_does_not(tmp_path: Path) -> None:
 
     folder = tmp_path / "step-1"
     FolderCheckpointIO().save_checkpoint({"state_dict": {}, "global_step": 1, "evil": Evil()}, folder)
-    verify(folder)
+    verify_checkpoint(folder)
     with pytest.raises(RunError, match="not written by skiplight"):
         FolderCheckpointIO().load_checkpoint(folder)
     assert not (tmp_path / "evil").exists()

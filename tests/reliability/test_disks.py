@@ -11,7 +11,7 @@ import pytest
 
 from skiplight.cli import main
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.training.checkpoints import checkpoints, verify
+from skiplight.training.checkpoints import list_checkpoints, verify_checkpoint
 from tests.support.disks import enlarge, read_only, small_disk
 from tests.support.runs import left, newest_step, train_arguments
 from tests.support.texts import write_texts
@@ -42,13 +42,13 @@ def test_a_training_on_a_full_disk_ends_and_goes_on_when_there_is_room(
         assert f"error: {run}" in said
         assert "No space left on device" in said
         assert "skiplight resume" in said
-        saved = checkpoints(run / "checkpoints")
-        assert 1 < len(saved) < len(checkpoints(folder / "whole" / "checkpoints"))
+        saved = list_checkpoints(run / "checkpoints")
+        assert 1 < len(saved) < len(list_checkpoints(folder / "whole" / "checkpoints"))
         for checkpoint in saved:
-            verify(checkpoint)
+            verify_checkpoint(checkpoint)
         assert not list(run.rglob(".tmp-*"))
         assert main(["resume", str(run)]) == 2  # still full
-        assert checkpoints(run / "checkpoints") == saved
+        assert list_checkpoints(run / "checkpoints") == saved
         enlarge(disk, "64m")
         assert main(["resume", str(run)]) == 0
         assert left(run) == left(folder / "whole")
@@ -94,6 +94,6 @@ def test_a_folder_that_turns_read_only_keeps_what_it_has(folder: Path, capsys: p
         assert "Read-only file system" in said
         assert main(["resume", str(run)]) == 2
         assert f"{run}" in capsys.readouterr().err
-    verify(checkpoints(run / "checkpoints")[-1])
+    verify_checkpoint(list_checkpoints(run / "checkpoints")[-1])
     assert main(["resume", str(run)]) == 0
     assert left(run) == left(folder / "whole")

@@ -20,7 +20,7 @@ from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
-from skiplight.training.checkpoints import checkpoints, verify
+from skiplight.training.checkpoints import list_checkpoints, verify_checkpoint
 from skiplight.training.module import SkipGramModule
 from skiplight.training.stability import learning_rate_warning
 from tests.support.runs import Running, kill_when, left, newest_step, skiplight, train_arguments
@@ -95,7 +95,7 @@ def test_a_signal_to_all_processes_stops_the_training_and_not_its_loaders(folder
     assert done.returncode == 128 + number, said
     assert f"skiplight resume {run}" in said
     assert "Traceback" not in said
-    verify(checkpoints(run / "checkpoints")[-1])
+    verify_checkpoint(list_checkpoints(run / "checkpoints")[-1])
 
 
 def trained_while(folder: Path, run: Path, disturb: Callable[[], object], *options: str) -> str:
@@ -117,7 +117,7 @@ def test_a_folder_that_is_removed_is_named_and_stays_away(folder: Path) -> None:
     assert str(run) in said
     assert "its folder was removed" in said
     assert not run.exists()
-    verify(checkpoints(folder / "elsewhere" / "checkpoints")[-1])
+    verify_checkpoint(list_checkpoints(folder / "elsewhere" / "checkpoints")[-1])
 
 
 def test_a_table_that_is_not_finite_is_found_though_the_loss_is() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.report.frequencies import frequencies
+from skiplight.report.frequencies import word_frequencies
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 
@@ -21,7 +21,7 @@ def vocabulary(counts: list[int]) -> Vocabulary:
 @given(st.lists(st.integers(1, 10**9), min_size=1, max_size=300), st.floats(-1, 1.5))
 def test_levels_hold_the_noise_distribution_and_the_subsampling(counts: list[int], exponent: float) -> None:
     config = Config()
-    found = frequencies(vocabulary(counts), config)
+    found = word_frequencies(vocabulary(counts), config)
     size, count, kept = np.array(found["levels"]).T
     assert size.sum() == len(counts)
     assert found["tokens"] == sum(counts)
@@ -35,10 +35,10 @@ def test_levels_hold_the_noise_distribution_and_the_subsampling(counts: list[int
 
 def test_a_large_vocabulary_stays_small() -> None:
     counts = (1e9 / np.arange(1, 1_000_001)).astype(int)
-    assert len(frequencies(vocabulary(counts.tolist()), Config())["levels"]) < 10_000
+    assert len(word_frequencies(vocabulary(counts.tolist()), Config())["levels"]) < 10_000
 
 
 def test_examples_are_the_words_of_their_ranks() -> None:
-    found = frequencies(vocabulary([3, 50, 7, 20, *[1] * 16]), Config())
+    found = word_frequencies(vocabulary([3, 50, 7, 20, *[1] * 16]), Config())
     assert found["examples"] == [[1, "w1", 50], [10, "w9", 1], [20, "w19", 1]]
     assert found["head"] == 1

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 import skiplight.report
 from skiplight.report.comparison import prose
-from skiplight.report.html import SCRIPTS, Kind, as_json, render, write
+from skiplight.report.html import SCRIPTS, Page, as_json, render_page, write_page
 
 HOSTILE = "</script><script>alert(1)</script><!-- {{data}} {{scripts}} & \" ' ]]> \u2028"
 
@@ -49,9 +49,9 @@ class Elements(HTMLParser):
             self.title += data
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_a_page_fetches_nothing_and_runs_its_own_scripts_only(kind: Kind) -> None:
-    page = Elements(render(kind, "a run", {"words": []}))
+@pytest.mark.parametrize("kind", get_args(Page))
+def test_a_page_fetches_nothing_and_runs_its_own_scripts_only(kind: Page) -> None:
+    page = Elements(render_page(kind, "a run", {"words": []}))
     for tag, attributes in page.tags:
         assert tag not in ("iframe", "object", "embed", "base", "form")
         assert not any(name.startswith("on") for name in attributes), tag
@@ -84,9 +84,9 @@ def test_data_is_read_back_as_it_was_and_cannot_end_its_script(data: object) -> 
     assert json.loads(text) == [data, HOSTILE]
 
 
-@pytest.mark.parametrize("kind", get_args(Kind))
-def test_hostile_names_stay_text(kind: Kind) -> None:
-    plain, hostile = Elements(render(kind, "a", {})), Elements(render(kind, HOSTILE, {HOSTILE: [HOSTILE]}))
+@pytest.mark.parametrize("kind", get_args(Page))
+def test_hostile_names_stay_text(kind: Page) -> None:
+    plain, hostile = Elements(render_page(kind, "a", {})), Elements(render_page(kind, HOSTILE, {HOSTILE: [HOSTILE]}))
     assert [tag for tag, _ in hostile.tags] == [tag for tag, _ in plain.tags]
     assert hostile.scripts == plain.scripts
     assert hostile.title == f"{HOSTILE} · skiplight"
@@ -105,5 +105,5 @@ def test_markup_in_findings_stays_text() -> None:
 
 def test_a_name_that_is_no_text_does_not_keep_a_page_from_being_written(tmp_path: Path) -> None:
     name = b"run-\xff".decode("utf-8", "surrogateescape")
-    write(tmp_path / "report.html", render("run", name, {"name": name}))
+    write_page(tmp_path / "report.html", render_page("run", name, {"name": name}))
     assert "run-\\udcff" in (tmp_path / "report.html").read_text(encoding="utf-8")

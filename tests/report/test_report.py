@@ -85,7 +85,7 @@ def test_a_page_that_cannot_be_written_is_told_and_no_error(tmp_path: Path, capl
     (run.report / "full").mkdir(parents=True)
     with caplog.at_level(logging.WARNING):
         show_finished_run(run, Config(), SUMMARY, vectors, None)
-    assert "the page is left out" in caplog.text
+    assert "the page was not written" in caplog.text
     assert str(run.report) in caplog.text
     run.report.joinpath("full").rmdir()
     run.report.rmdir()

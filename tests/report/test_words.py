@@ -11,7 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.report.words import BYTES, GROUPS, WORDS, neighbour_embedding, principal, quantised, words
+from skiplight.report.words import (
+    BYTES,
+    GROUPS,
+    WORDS,
+    map_words,
+    neighbour_embedding,
+    project_on_axes,
+    quantise_vectors,
+)
 from skiplight.vectors.word_vectors import WordVectors
 
 
@@ -26,7 +34,7 @@ def vectors(n: int, dim: int, seed: int = 0) -> WordVectors:
 @pytest.mark.parametrize("dim", [16, 100, 300])
 def test_neighbours_by_quantised_vectors_are_the_exact_ones(dim: int) -> None:
     unit = vectors(2000, dim).unit()
-    small = torch.nn.functional.normalize(torch.from_numpy(quantised(unit)).float(), dim=1)
+    small = torch.nn.functional.normalize(torch.from_numpy(quantise_vectors(unit)).float(), dim=1)
     exact, ours = unit @ unit.T, small @ small.T
     assert (exact - ours).abs().max() < 0.02
     nearest = [(scores - 2 * torch.eye(len(unit))).topk(10).indices.tolist() for scores in (exact, ours)]
@@ -38,14 +46,14 @@ def test_neighbours_by_quantised_vectors_are_the_exact_ones(dim: int) -> None:
 def test_principal_axes_hold_the_variance_that_no_two_others_exceed(n: int, dim: int, seed: int) -> None:
     unit = vectors(n, dim, seed).unit()
     variances = torch.linalg.svdvals(unit - unit.mean(0))[:2].square()
-    plane = principal(unit)
+    plane = project_on_axes(unit)
     assert plane.shape == (n, 2)
     assert np.square(plane).sum(0)[: len(variances)] == pytest.approx(variances.numpy(), abs=1e-4)
 
 
 def test_what_a_map_holds() -> None:
     of = vectors(300, 20)
-    found = words(of, tsne=True)
+    found = map_words(of, tsne=True)
     assert found is not None
     assert found["words"] == of.vocabulary.words
     assert set(found["groups"]) == set(range(GROUPS))
@@ -53,7 +61,7 @@ def test_what_a_map_holds() -> None:
         assert np.shape(plane) == (2, 300)
         assert 0 <= np.min(plane) < np.max(plane) <= 1
     assert len(base64.b64decode(found["vectors"]["int8"])) == 300 * 20
-    assert found == words(of, tsne=True)
+    assert found == map_words(of, tsne=True)
 
 
 def test_tsne_puts_a_group_together() -> None:
@@ -65,5 +73,5 @@ def test_tsne_puts_a_group_together() -> None:
 
 @pytest.mark.parametrize(("n", "dim", "shown"), [(WORDS + 10, 4, WORDS), (3, 1, 3), (5, BYTES // 4, 4), (2, 8, None)])
 def test_how_many_words_are_shown(n: int, dim: int, shown: int | None) -> None:
-    found = words(vectors(n, dim), tsne=False)
+    found = map_words(vectors(n, dim), tsne=False)
     assert (found and len(found["words"])) == shown

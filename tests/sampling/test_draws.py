@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from scipy.stats import chisquare
 
 from skiplight.sampling import draws_numba
-from skiplight.sampling.draws import Purpose, at_most, below, mix64
-from skiplight.sampling.draws_torch import draw, draw_negative, philox
+from skiplight.sampling.draws import Purpose, mix64, thresholds_at_most, thresholds_below
+from skiplight.sampling.draws_torch import draw_bits, draw_negative_bits, philox
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities, keep_thresholds
 
@@ -66,7 +66,7 @@ def test_mix64_is_the_same_in_numpy_and_numba(document: int) -> None:
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 5000), st.integers(0, 16), word, word)
 def test_negatives_are_the_same_in_torch_and_numba(place: int, n: int, attempt: int, seed: int, epoch: int) -> None:
     noise = NoiseDistribution(np.array([50, 20, 7, 3, 1]), 0.75)
-    a, b = draw_negative((seed, epoch), torch.tensor(place), torch.tensor(n), attempt)
+    a, b = draw_negative_bits((seed, epoch), torch.tensor(place), torch.tensor(n), attempt)
     column = int(a) * len(noise) >> 32
     expected = column if int(b) < noise.threshold[column] else noise.alias[column]
     got = _negative(
@@ -76,8 +76,8 @@ def test_negatives_are_the_same_in_torch_and_numba(place: int, n: int, attempt: 
 
 
 def test_the_first_negative_shares_the_tokens_own_call() -> None:
-    words = draw((1, 2), torch.tensor(77), Purpose.TOKEN)
-    a, b = draw_negative((1, 2), torch.tensor(77), torch.tensor(0), attempt=0)
+    words = draw_bits((1, 2), torch.tensor(77), Purpose.TOKEN)
+    a, b = draw_negative_bits((1, 2), torch.tensor(77), torch.tensor(0), attempt=0)
     assert (int(a), int(b)) == (int(words[2]), int(words[3]))
 
 
@@ -96,7 +96,7 @@ def test_noise_draws_have_the_exact_distribution(exponent: float) -> None:
     np.testing.assert_allclose(drawn_probabilities(noise), exact, atol=1e-9)
 
     n = 200_000
-    a, b = draw_negative((5, 0), torch.arange(n), torch.tensor(3), attempt=0)
+    a, b = draw_negative_bits((5, 0), torch.arange(n), torch.tensor(3), attempt=0)
     column = (a * len(noise) >> 32).numpy()
     drawn = np.where(b.numpy() < noise.threshold[column], column, noise.alias[column])
     observed = np.bincount(drawn, minlength=len(counts))
@@ -130,8 +130,8 @@ def test_words_that_do_not_occur_are_refused() -> None:
 
 
 def test_thresholds_are_exact_at_the_ends() -> None:
-    assert at_most(np.array([1.0]))[0] == 2**32 - 1  # every word is at most this
-    assert below(np.array([0.0]))[0] == 0  # no word is below this
+    assert thresholds_at_most(np.array([1.0]))[0] == 2**32 - 1  # every word is at most this
+    assert thresholds_below(np.array([0.0]))[0] == 0  # no word is below this
 
 
 def test_tokens_are_kept_with_word2vecs_probability() -> None:
@@ -140,7 +140,7 @@ def test_tokens_are_kept_with_word2vecs_probability() -> None:
     f = counts / counts.sum()
     np.testing.assert_allclose(probability, np.minimum(1, np.sqrt(1e-3 / f) + 1e-3 / f))
     n = 100_000
-    words = draw((9, 1), torch.arange(n), Purpose.TOKEN)[0].numpy()
+    words = draw_bits((9, 1), torch.arange(n), Purpose.TOKEN)[0].numpy()
     kept = (words[:, None] <= keep_thresholds(counts, 1e-3)).sum(0)
     deviation = np.sqrt(n * probability * (1 - probability))
     assert np.all(np.abs(kept - n * probability) <= 4.5 * deviation)
@@ -151,8 +151,11 @@ def test_nothing_is_dropped_without_subsampling() -> None:
 
 
 def test_draws_of_epochs_seeds_and_places_differ_and_are_uniform() -> None:
-    first = draw((1, 0), torch.arange(50_000), Purpose.TOKEN)
-    for other in (draw((2, 0), torch.arange(50_000), Purpose.TOKEN), draw((1, 1), torch.arange(50_000), Purpose.TOKEN)):
+    first = draw_bits((1, 0), torch.arange(50_000), Purpose.TOKEN)
+    for other in (
+        draw_bits((2, 0), torch.arange(50_000), Purpose.TOKEN),
+        draw_bits((1, 1), torch.arange(50_000), Purpose.TOKEN),
+    ):
         assert (first[0] == other[0]).float().mean() < 1e-3
     for words in first:
         counts = np.bincount((words >> 24).numpy(), minlength=256)

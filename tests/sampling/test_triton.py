@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from skiplight.sampling import draws_triton
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import mix64
-from skiplight.sampling.draws_torch import draw_negative, philox
+from skiplight.sampling.draws_torch import draw_negative_bits, philox
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_triton import DeviceSampler
@@ -81,7 +81,7 @@ def test_negatives_are_torchs(seed: int, epoch: int, attempt: int) -> None:
     place = torch.from_numpy(rng.integers(-(2**63), 2**63 - 1, N))
     n = torch.from_numpy(rng.integers(0, 5000, N).astype(np.int32))
     n[:3] = torch.arange(3)
-    a, b = draw_negative((seed, epoch), place, n.long(), attempt)
+    a, b = draw_negative_bits((seed, epoch), place, n.long(), attempt)
     column = (a * len(noise) >> 32).numpy()
     expected = np.where(b.numpy() < noise.threshold[column], column, noise.alias[column])
     columns = torch.from_numpy((noise.alias.astype(np.int64) << 32) | noise.threshold)

@@ -14,7 +14,7 @@ from scipy.stats import chisquare
 
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import Purpose, mix64
-from skiplight.sampling.draws_torch import draw
+from skiplight.sampling.draws_torch import draw_bits
 from skiplight.sampling.windows import WindowSampler
 
 FIELDS = ("inputs", "offsets", "target", "negatives", "mask")
@@ -42,7 +42,7 @@ def by_the_book(sampler: WindowSampler, block: TokenBlock) -> list[tuple[int, li
         kept = []
         for i, word in enumerate(ids):
             place = torch.tensor(begin) + int(block.start[s]) + i
-            words = draw((sampler.seed, block.epoch), place, Purpose.TOKEN)
+            words = draw_bits((sampler.seed, block.epoch), place, Purpose.TOKEN)
             if int(words[0]) <= sampler.keep[word]:
                 kept.append((word, 1 + (int(words[1]) * sampler.window >> 32)))
         for c, (word, half) in enumerate(kept):

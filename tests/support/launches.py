@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skiplight.distributed.shared_memory import PREFIX, folders
+from skiplight.distributed.shared_memory import PREFIX, memory_folders
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.runs import own_environment, train_command
 
@@ -53,7 +53,7 @@ def start(arguments: list[str], **environment: str) -> subprocess.Popen:
 
 
 def leftovers(run: Path) -> list[Path]:
-    return [path for place in folders() for path in place.glob(f"{PREFIX}{run.name}-*")]
+    return [path for place in memory_folders() for path in place.glob(f"{PREFIX}{run.name}-*")]
 
 
 def free_port(ports: int = 1) -> int:

@@ -19,9 +19,10 @@ import torch
 
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.distributed.curvature import Sample
 from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.distributed.in_place import InPlaceTables
-from skiplight.distributed.reconciliation import Reconciler, Sample
+from skiplight.distributed.reconciliation import Reconciler
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.engines.autograd import AutogradEngine, takes_sparse
 from skiplight.engines.fused_cpu import FusedCpuEngine
@@ -97,7 +98,7 @@ def strategy(case: Case, data: SkipGramDataModule, world: int) -> RankStrategy:
     def reconciler(replicas: int, device: torch.device) -> Reconciler:
         return Reconciler(
             data.sampler,
-            Sample.of(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
+            Sample.draw(data.sampler, data.blocks(Cursor(), 0, 1, 0, 1)),
             dim=8,
             replicas=replicas,
             step_tokens=BLOCK_TOKENS * world,

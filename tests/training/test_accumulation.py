@@ -16,7 +16,7 @@ from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.errors import ConfigError
 from skiplight.training.callbacks.tracking import Tracking
-from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
+from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, list_checkpoints
 from skiplight.training.module import SkipGramModule
 from skiplight.training.signals import StopRequest
 from tests.distributed.test_strategies import merged, step_on
@@ -150,9 +150,9 @@ def test_it_goes_on_from_a_checkpoint_which_none_is_made_of_between_the_batches_
     with pytest.raises(Ended):
         trained(folder, CASES["sgd"], 3, saving, EndsAt(batch))
     _, steps, _ = reference(folder, CASES["sgd"], 3)
-    saved = [FolderCheckpointIO().load_checkpoint(path)["skiplight"]["tokens"] for path in checkpoints(tmp_path)]
+    saved = [FolderCheckpointIO().load_checkpoint(path)["skiplight"]["tokens"] for path in list_checkpoints(tmp_path)]
     assert saved == [tokens for _, tokens, _ in steps[: len(saved)]]
-    module, _ = resumed(folder, checkpoints(tmp_path)[-1])
+    module, _ = resumed(folder, list_checkpoints(tmp_path)[-1])
     assert module.tokens == whole.tokens
     assert all(torch.equal(a, b) for a, b in zip(module.tables.parameters(), whole.tables.parameters(), strict=True))
     assert module.engine.shortening.shares() == whole.engine.shortening.shares()
@@ -181,9 +181,9 @@ def test_a_request_to_stop_waits_for_the_last_batch_of_its_step(folder: Path, tm
     module = trained(folder, CASES["sgd"], 3, Asks(), Checkpointing(tmp_path, every=1e9, keep=2, stop=stop))
     _, steps, _ = reference(folder, CASES["sgd"], 3)
     assert module.tokens == steps[0][1]
-    assert [path.name for path in checkpoints(tmp_path)] == ["step-0000000001"]
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000000001"]
     whole = trained(folder, CASES["sgd"], 3)
-    module, _ = resumed(folder, checkpoints(tmp_path)[0])
+    module, _ = resumed(folder, list_checkpoints(tmp_path)[0])
     assert all(torch.equal(a, b) for a, b in zip(module.tables.parameters(), whole.tables.parameters(), strict=True))
 
 
@@ -231,6 +231,6 @@ def test_where_a_users_callback_stops_between_the_batches_of_a_step_it_goes_on_f
     assert module.is_accumulating
     assert "left out" not in caplog.text
     whole = trained(folder, CASES["sgd"], 3)
-    module, _ = resumed(folder, checkpoints(tmp_path)[0])
+    module, _ = resumed(folder, list_checkpoints(tmp_path)[0])
     assert module.tokens == whole.tokens
     assert all(torch.equal(a, b) for a, b in zip(module.tables.parameters(), whole.tables.parameters(), strict=True))

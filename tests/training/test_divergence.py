@@ -19,7 +19,7 @@ from skiplight.objectives import OBJECTIVES, make_objective
 from skiplight.objectives.base import Tables
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.divergence import FAR, LINES, STEPS, DivergenceCheck, _measure
-from skiplight.training.checkpoints import FolderCheckpointIO, checkpoints
+from skiplight.training.checkpoints import FolderCheckpointIO, list_checkpoints
 from skiplight.training.module import SkipGramModule
 from tests.support.runs import metrics, train_arguments
 from tests.support.texts import write_texts
@@ -61,7 +61,7 @@ def test_a_loss_above_that_of_knowing_nothing_ends_the_run(
 ) -> None:
     assert train(folder, name, *DIVERGING[name], "trainer.max_epochs=3") == 2
     said = capsys.readouterr().err
-    assert "a pair, above the" in said
+    assert "per pair, above the" in said
     assert "lower `optim.lr` or `data.block_tokens`" in said
     assert "`trainer.devices`" not in said
     assert "DivergedError" in (folder / name / "errors" / "0.txt").read_text()
@@ -75,7 +75,7 @@ def test_the_last_good_checkpoint_stays(folder: Path) -> None:
     run = folder / "good"
     options = ["objective=full_softmax", "optim.name=adam", "optim.lr=30", "checkpoint.every=1e-6", "checkpoint.keep=1"]
     assert train(folder, "good", *options, "trainer.max_epochs=3", "data.block_tokens=200") == 2
-    (saved,) = checkpoints(run / "checkpoints")
+    (saved,) = list_checkpoints(run / "checkpoints")
     losses = {line["step"]: line["train/loss"] for line in metrics(run) if "train/loss" in line}
     step = FolderCheckpointIO().load_checkpoint(saved)["global_step"]
     state = FolderCheckpointIO().load_checkpoint(saved)["callbacks"]["DivergenceCheck"]
@@ -112,10 +112,10 @@ def test_a_resumed_run_has_the_bound_that_it_began_with(folder: Path) -> None:
     whole = (run / "summary.json").read_text()
     (run / "summary.json").unlink()
     shutil.rmtree(run / "vectors")
-    for path in checkpoints(run / "checkpoints")[20:]:
+    for path in list_checkpoints(run / "checkpoints")[20:]:
         shutil.rmtree(path)
     assert main(["resume", str(run)]) == 0
-    found = [FolderCheckpointIO().load_checkpoint(path) for path in checkpoints(run / "checkpoints")]
+    found = [FolderCheckpointIO().load_checkpoint(path) for path in list_checkpoints(run / "checkpoints")]
     bounds = [checkpoint["callbacks"]["DivergenceCheck"]["blanks"] for checkpoint in found]
     assert len(bounds) > 30
     assert all(bound == bounds[0] for bound in bounds)

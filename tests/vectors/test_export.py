@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import ConfigError, RunError
-from skiplight.vectors.export import FORMATS, escaped_words, export
+from skiplight.vectors.export import FORMATS, escape_words, export_vectors
 from skiplight.vectors.word_vectors import WordVectors
 
 
@@ -59,7 +59,7 @@ def read_as_the_original_tool(path: Path) -> dict[str, list[float]]:
 def test_word2vec_bytes_are_gensims(keyed, vectors, tmp_path, format):
     binary = format == "word2vec-binary"
     by_our_ids(keyed, vectors.vocabulary.words).save_word2vec_format(str(tmp_path / "gensim"), binary=binary)
-    export(vectors, tmp_path / "ours", format)
+    export_vectors(vectors, tmp_path / "ours", format)
     assert (tmp_path / "ours").read_bytes() == (tmp_path / "gensim").read_bytes()
     back = KeyedVectors.load_word2vec_format(str(tmp_path / "ours"), binary=binary)
     assert back.index_to_key == vectors.vocabulary.words
@@ -67,14 +67,14 @@ def test_word2vec_bytes_are_gensims(keyed, vectors, tmp_path, format):
 
 
 def test_word2vec_binary_is_read_by_the_rules_of_the_original_tool(vectors, tmp_path):
-    export(vectors, tmp_path / "v.bin", "word2vec-binary")
+    export_vectors(vectors, tmp_path / "v.bin", "word2vec-binary")
     read = read_as_the_original_tool(tmp_path / "v.bin")
     assert list(read) == vectors.vocabulary.words
     assert list(read.values()) == vectors.input.tolist()
 
 
 def test_a_path_that_ends_in_gz_is_compressed(vectors, tmp_path):
-    export(vectors, tmp_path / "v.txt.gz", "word2vec")
+    export_vectors(vectors, tmp_path / "v.txt.gz", "word2vec")
     assert (tmp_path / "v.txt.gz").read_bytes()[:2] == b"\x1f\x8b"
     assert len(KeyedVectors.load_word2vec_format(str(tmp_path / "v.txt.gz"))) == len(vectors)
 
@@ -84,7 +84,7 @@ def test_keyedvectors_are_loaded_by_gensim_with_counts(vectors, tmp_path, separa
     if separate:  # large arrays go to files of their own
         table = torch.ones(len(vectors), 1 + 10 * 2**20 // len(vectors))
         vectors = WordVectors(vectors.vocabulary, table)
-    export(vectors, tmp_path / "v.kv", "keyedvectors")
+    export_vectors(vectors, tmp_path / "v.kv", "keyedvectors")
     files = ["v.kv", "v.kv.vectors.npy"] if separate else ["v.kv"]
     assert sorted(file.name for file in tmp_path.iterdir()) == files
     back = KeyedVectors.load(str(tmp_path / "v.kv"), mmap="r")
@@ -100,7 +100,7 @@ def test_keyedvectors_are_loaded_by_gensim_with_counts(vectors, tmp_path, separa
 
 
 def test_safetensors_is_the_vectors_folder(vectors, tmp_path):
-    export(vectors, tmp_path / "folder", "safetensors")
+    export_vectors(vectors, tmp_path / "folder", "safetensors")
     back = WordVectors.load(tmp_path / "folder")
     assert torch.equal(back.input, vectors.input)
     assert torch.equal(back.output, vectors.output)
@@ -111,7 +111,7 @@ def test_projector_holds_a_row_a_word(tmp_path):
     words = Vocabulary(["new york", 'quo"te', "tab\t", "東京"], [4, 3, 2, 1])
     vectors = WordVectors(words, torch.tensor([[1.5, -2.0], [1e-30, 3.0], [0.1, 1e20], [0.0, -0.0]]))
     (tmp_path / "projector").mkdir()
-    export(vectors, tmp_path / "projector", "projector")
+    export_vectors(vectors, tmp_path / "projector", "projector")
     with (tmp_path / "projector" / "tensors.tsv").open() as file:
         rows = [list(map(np.float32, row)) for row in csv.reader(file, delimiter="\t", quoting=csv.QUOTE_NONE)]
     assert torch.equal(torch.tensor(np.array(rows)), vectors.input)
@@ -126,10 +126,10 @@ def test_projector_holds_a_row_a_word(tmp_path):
 def test_a_word_with_white_space_is_named_or_escaped(tmp_path, word, format):
     vectors = WordVectors(Vocabulary(["plain", word, "back\\slash"], [3, 2, 1]), torch.eye(3))
     with pytest.raises(ConfigError, match=r"\(id 1\).*--escape") as error:
-        export(vectors, tmp_path / "v", format)
+        export_vectors(vectors, tmp_path / "v", format)
     assert repr(word) in str(error.value)
     assert not list(tmp_path.iterdir())
-    export(vectors, tmp_path / "v", format, escape=True)
+    export_vectors(vectors, tmp_path / "v", format, escape=True)
     back = KeyedVectors.load_word2vec_format(str(tmp_path / "v"), binary=format == "word2vec-binary")
     assert [name.encode("latin-1").decode("unicode_escape") for name in back.index_to_key] == [*vectors.vocabulary]
     assert np.array_equal(back.vectors, np.eye(3))
@@ -138,33 +138,33 @@ def test_a_word_with_white_space_is_named_or_escaped(tmp_path, word, format):
 @settings(max_examples=50)
 @given(st.lists(st.text(min_size=1), unique=True))
 def test_escaped_words_have_no_white_space_and_stay_different(words):
-    escaped = escaped_words(words, escape=True)
+    escaped = escape_words(words, escape=True)
     assert all(word.split() == [word] for word in escaped)
     assert len(set(escaped)) == len(words)
 
 
 def test_an_empty_word_is_refused_even_when_escaping():
     with pytest.raises(ConfigError, match=r"'' \(id 0\)"):
-        escaped_words([""], escape=True)
+        escape_words([""], escape=True)
 
 
 def test_what_cannot_be_written_is_named_with_the_remedy(vectors, tmp_path):
     with pytest.raises(ConfigError, match="no export format 'csv': choose one of word2vec,"):
-        export(vectors, tmp_path / "v", "csv")
+        export_vectors(vectors, tmp_path / "v", "csv")
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").write_text("precious")
     for format in FORMATS:
         with pytest.raises(RunError, match="is a folder that exists already: give --output"):
-            export(vectors, tmp_path / "full", format)
+            export_vectors(vectors, tmp_path / "full", format)
         with pytest.raises(RunError, match=r"cannot write|is a file"):
-            export(vectors, tmp_path / "full" / "file" / "below", format)
+            export_vectors(vectors, tmp_path / "full" / "file" / "below", format)
     with pytest.raises(RunError, match="projector makes a folder"):
-        export(vectors, tmp_path / "full" / "file", "projector")
+        export_vectors(vectors, tmp_path / "full" / "file", "projector")
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["file"]
 
 
 def test_a_file_is_replaced(vectors, tmp_path):
     (tmp_path / "v.txt").write_text("old")
-    export(vectors, tmp_path / "v.txt", "word2vec")
+    export_vectors(vectors, tmp_path / "v.txt", "word2vec")
     assert len(KeyedVectors.load_word2vec_format(str(tmp_path / "v.txt"))) == len(vectors)
     assert [file.name for file in tmp_path.iterdir()] == ["v.txt"]

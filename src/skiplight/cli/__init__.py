@@ -1,6 +1,6 @@
-"""The command line, `skiplight VERB ...`: a file for each verb, thin over the library.
+"""The command line, `skiplight VERB ...`: one file per verb, which calls the library.
 
-In come arguments; out go exit codes, what is printed, and one line for each error.
+Input: arguments. Output: printed results, an exit code, and one line per error.
 """
 
 from skiplight.cli.verbs import main

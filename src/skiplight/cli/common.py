@@ -1,4 +1,4 @@
-"""What several verbs share: arguments, loading vectors, and printing them."""
+"""Arguments, loading and printing that several verbs share."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ if TYPE_CHECKING:
 
 
 def query_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
-    """Return the parser of a verb that asks vectors for words."""
+    """Return the parser of a verb that looks up words by vectors."""
     parser = argparse.ArgumentParser(f"skiplight {verb}", description=description)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
-    parser.add_argument("-k", type=positive, default=10, help="how many words (10)")
+    parser.add_argument("-k", type=parse_positive, default=10, help="number of words (10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_verify(parser)
     return parser
 
 
-def positive(text: str) -> int:
-    """Return the positive integer that an argument stands for."""
+def parse_positive(text: str) -> int:
+    """Parse a positive integer."""
     if (number := int(text)) < 1:
         raise ValueError(text)
     return number
@@ -31,7 +31,7 @@ def positive(text: str) -> int:
 
 def add_verify(parser: argparse.ArgumentParser) -> None:
     """Add the option `--verify`."""
-    parser.add_argument("--verify", action="store_true", help="compare all files with their checksums first")
+    parser.add_argument("--verify", action="store_true", help="check the checksums of all files first")
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -42,29 +42,29 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
 
 
 def load_vectors(options: argparse.Namespace) -> WordVectors:
-    """Return the vectors of the run that a verb was given."""
+    """Load the vectors of a verb's run."""
     from skiplight.vectors.word_vectors import WordVectors
 
     return WordVectors.load(options.run, verify=options.verify)
 
 
-def print_nearest(found: dict[str, list[tuple[str, float]]], as_json: bool) -> None:
-    """Print a column of words and their cosines for each query, or JSON."""
+def print_nearest(neighbors: dict[str, list[tuple[str, float]]], as_json: bool) -> None:
+    """Print one column of words and cosines per query, or JSON."""
     if as_json:
-        print(json.dumps(found, ensure_ascii=False))
+        print(json.dumps(neighbors, ensure_ascii=False))
         return
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(*map(escape, found))
-    for row in zip(*found.values(), strict=True):
+    table = Table(*map(escape, neighbors))
+    for row in zip(*neighbors.values(), strict=True):
         table.add_row(*(escape(f"{word} {cosine:.3f}") for word, cosine in row))
     Console().print(table)
 
 
 def quiet_lightning() -> None:
-    """Have Lightning say only what it warns of: it sets its level when it is imported, which costs seconds."""
+    """Set Lightning's loggers to warnings; the import comes first, since it sets their level."""
     import lightning.pytorch  # noqa: F401
 
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
@@ -92,7 +92,7 @@ def print_options() -> None:
 
 
 def print_summary(summary: dict, run_dir: Path) -> None:
-    """What came of a run, in a few lines on the screen; nothing on other ranks than the first, which know nothing."""
+    """Print the results of a run in a few lines; `summary` is empty on all ranks but the first."""
     if not summary:
         return
     from skiplight.training.run_folder import RunFolder
@@ -108,8 +108,8 @@ def print_summary(summary: dict, run_dir: Path) -> None:
             print(f"{name}: perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs")
         else:
             print(f"{name}: {result['score']:.3f} ({result['oov']:.1%} out of vocabulary)")
-    for word, found in summary["neighbors"].items():
-        print(f"{word}: {', '.join(near for near, _ in found)}")
+    for word, nearest in summary["neighbors"].items():
+        print(f"{word}: {', '.join(near for near, _ in nearest)}")
     print(f"run: {run_dir}")
     if (page := RunFolder(run_dir).report).exists():
         print(f"page: {page}")

@@ -19,7 +19,7 @@ def evaluate(arguments: list[str]) -> int:
     )
     parser.add_argument("--analogy", nargs="*", default=["google"], help="sets or files of analogy questions")
     parser.add_argument(
-        "--restrict-vocabulary", type=int, default=30_000, help="most frequent words to answer with (30000)"
+        "--restrict-vocabulary", type=int, default=30_000, help="number of most frequent words that may answer (30000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_verify(parser)

@@ -11,13 +11,13 @@ from skiplight.cli.common import add_verify, load_vectors
 def export(arguments: list[str]) -> int:
     """Write vectors for other programs: `skiplight export RUN --format word2vec-binary --output vectors.bin`."""
     from skiplight.vectors.export import FORMATS
-    from skiplight.vectors.export import export as write
+    from skiplight.vectors.export import export_vectors as write
 
     parser = argparse.ArgumentParser("skiplight export", description=export.__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
     parser.add_argument("--format", choices=list(FORMATS))
     parser.add_argument("--output", type=Path, help="file or folder to write")
-    parser.add_argument("--escape", action="store_true", help="escape white space in words, where the format has none")
+    parser.add_argument("--escape", action="store_true", help="escape white space in words, for word2vec formats")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload the vectors and their card to the Hub")
     add_verify(parser)
     options = parser.parse_args(arguments)

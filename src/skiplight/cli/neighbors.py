@@ -1,4 +1,4 @@
-"""`skiplight neighbors`: the words nearest to given ones."""
+"""`skiplight neighbors`: list the nearest words."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from skiplight.cli.common import load_vectors, print_nearest, query_parser
 
 
 def neighbors(arguments: list[str]) -> int:
-    """The words nearest to given ones: `skiplight neighbors RUN paris music`."""
+    """List the words nearest to given words: `skiplight neighbors RUN paris music`."""
     parser = query_parser("neighbors", neighbors.__doc__)
     parser.add_argument("word", nargs="+")
     options = parser.parse_args(arguments)

@@ -9,10 +9,10 @@ from skiplight.errors import ConfigError
 
 
 def report(arguments: list[str]) -> int:
-    """Make the page of a run, a comparison, or a study with its table and figures: `skiplight report RUN`."""
+    """Make the page of a run, a comparison, or a study with its table and plots: `skiplight report RUN`."""
     parser = argparse.ArgumentParser("skiplight report", description=report.__doc__)
     parser.add_argument("folder", type=Path, help="folder of a run, a comparison, a study or a multirun")
-    parser.add_argument("--metric", help="study: figure to judge by; default: its own, or the first evaluation")
+    parser.add_argument("--metric", help="study: metric to rank by; default: its own, or the first evaluation")
     given = parser.parse_args(arguments)
     from skiplight.experiments.folder import ExperimentFolder
     from skiplight.training.run_folder import RunFolder

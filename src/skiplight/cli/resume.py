@@ -1,19 +1,19 @@
-"""`skiplight resume`: go on with a run."""
+"""`skiplight resume`: continue a run."""
 
 from __future__ import annotations
 
 import argparse
 from pathlib import Path
 
-from skiplight.cli.common import add_verify, positive, print_summary, quiet_lightning
+from skiplight.cli.common import add_verify, parse_positive, print_summary, quiet_lightning
 
 
 def resume(arguments: list[str]) -> int:
-    """Go on with a run that was stopped or killed: `skiplight resume RUN`."""
+    """Continue a run that was stopped or killed: `skiplight resume RUN`."""
     parser = argparse.ArgumentParser("skiplight resume", description=resume.__doc__)
     parser.add_argument("run", type=Path, help="folder of the run")
-    parser.add_argument("--devices", type=positive, help="devices of each machine from now on; default: as before")
-    parser.add_argument("--num-nodes", type=positive, help="machines from now on; default: as before")
+    parser.add_argument("--devices", type=parse_positive, help="devices per machine from now on; default: as before")
+    parser.add_argument("--num-nodes", type=parse_positive, help="machines from now on; default: as before")
     add_verify(parser)
     given = parser.parse_args(arguments)
     from skiplight import resume as resume_run

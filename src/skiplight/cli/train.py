@@ -1,4 +1,4 @@
-"""`skiplight train`: train a new run, or with -m several."""
+"""`skiplight train`: train a new run, or several with -m."""
 
 from __future__ import annotations
 

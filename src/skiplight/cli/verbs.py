@@ -1,4 +1,4 @@
-"""Finds the verb of a command line, runs it, and turns errors into a line and an exit code."""
+"""Dispatch a command line to its verb, and turn errors into one line and an exit code."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ from skiplight.errors import ConfigError, SkiplightError, Stopped
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs a verb; 0 if it went well, 2 where the input was at fault, 1 where nobody reads on (`| head`)."""
+    """Run a verb; return 0 on success, 2 for an error in the input, 1 if the output pipe was closed (`| head`)."""
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
     except BrokenPipeError:
         if not _unread():
             raise
-        # What is left in the buffer goes nowhere, rather than into a traceback when Python ends.
+        # Discard the rest of the buffer, which would cause a traceback when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return code
 
 
 def _unread() -> bool:
-    """Whether the standard output is a pipe that nobody reads any more."""
+    """Return whether the standard output is a closed pipe."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     return any(events & (select.POLLERR | select.POLLHUP) for _, events in poll.poll(0))
@@ -61,7 +61,7 @@ def _run(arguments: list[str]) -> int:
     except SkiplightError as error:
         print(f"skiplight: error: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:  # while training, a signal is handled between two steps instead
+    except KeyboardInterrupt:  # training handles signals between two steps instead
         print("skiplight: interrupted", file=sys.stderr)
         return 130
 
@@ -74,7 +74,7 @@ def _usage() -> str:
         "",
     ]
     lines += [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
-    return "\n".join([*lines, "", "`skiplight VERB --help` says more."])
+    return "\n".join([*lines, "", "`skiplight VERB --help` lists the arguments of a verb."])
 
 
 def _configure_logging() -> None:

@@ -1,6 +1,6 @@
-"""Every option: its schema, how Hydra composes it from conf/ and a command line, and how it is checked.
+"""Options: their schema, their composition by Hydra from conf/ and a command line, and their validation.
 
-In come overrides and the config.yaml of runs; out go checked `Config` objects, and errors that name the option.
+Input: overrides and the config.yaml of runs. Output: checked `Config` objects, or errors that name the option.
 """
 
 from __future__ import annotations

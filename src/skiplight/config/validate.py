@@ -1,4 +1,4 @@
-"""What is done with options: listed with their help, checked, and kept in a run's config.yaml."""
+"""List, check, save and load options."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import dataclasses
 import difflib
 import functools
 import math
+import operator
 import os
 import typing
 from collections.abc import Iterator, Sequence
@@ -25,14 +26,14 @@ RENAMED = {
     "evaluation.hits": "give `evaluation.hit_rate`",
     "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token",
 }
-"""Options that there were, and what took their place."""
+"""Former options, and the advice for each."""
 
 MAX_DEPTH = 16
-"""More than any run's config has."""
+"""The deepest nesting of YAML that is read; no config has as much."""
 
 
 def iterate_options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
-    """Every option's dotted name and field, in the schema's order."""
+    """Yield the dotted name and field of every option, in the schema's order."""
     types = typing.get_type_hints(schema)
     for field in dataclasses.fields(schema):
         if dataclasses.is_dataclass(types[field.name]):
@@ -42,12 +43,10 @@ def iterate_options(schema: type = Config, prefix: str = "") -> Iterator[tuple[s
 
 
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
-    """Every option's name, default, range and help, as text."""
-    defaults = dataclasses.asdict(Config())
+    """Yield name, default, range and help of every option, as text."""
+    defaults = Config()
     for name, field in iterate_options():
-        value: Any = defaults
-        for part in name.split("."):
-            value = value[part]
+        value = operator.attrgetter(name)(defaults)
         limits = field.metadata
         if limits["choices"]:
             allowed = " | ".join(limits["choices"])
@@ -61,15 +60,15 @@ def describe_options() -> Iterator[tuple[str, str, str, str]]:
 
 
 def check_names(keys: Sequence[str]) -> None:
-    """Refuses dotted option names that do not exist, with the nearest that do.
+    """Check that dotted option names exist.
 
     Raises:
-        ConfigError: for the first unknown name.
+        ConfigError: for the first unknown name, with the most similar options.
     """
     known = {name for name, _ in iterate_options()} | {field.name for field in dataclasses.fields(Config)}
     for key in keys:
         if key in RENAMED:
-            raise ConfigError(f"`{key}` is no option any more: {RENAMED[key]}")
+            raise ConfigError(f"`{key}` no longer exists: {RENAMED[key]}")
         if key in known:
             continue
         # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
@@ -80,16 +79,14 @@ def check_names(keys: Sequence[str]) -> None:
         raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help` lists all options)")
 
 
-def validate(config: Config) -> None:
-    """Checks every option's range.
+def check_ranges(config: Config) -> None:
+    """Check the range of every option.
 
     Raises:
-        ConfigError: naming the option, its value and what is allowed.
+        ConfigError: names the option, its value and the allowed values.
     """
     for name, field in iterate_options():
-        value: Any = config
-        for part in name.split("."):
-            value = getattr(value, part)
+        value = operator.attrgetter(name)(config)
         problem = _out_of_range(value, **{k: field.metadata[k] for k in ("low", "high", "above", "choices")})
         if problem:
             raise ConfigError(f"`{name}={value}` is out of range: {problem}")
@@ -118,7 +115,7 @@ def _out_of_range(
 
 
 def from_mapping(mapping: Any) -> Config:
-    """A checked `Config` from nested mappings (what Hydra composed, or what a config.yaml holds).
+    """Return a checked `Config` from nested mappings, composed by Hydra or read from a config.yaml.
 
     Raises:
         ConfigError: an option is unknown, of the wrong type or out of range.
@@ -131,31 +128,31 @@ def from_mapping(mapping: Any) -> Config:
         if "not in" in str(error):
             check_names([key])
         raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
-    validate(config)
+    check_ranges(config)
     return config
 
 
 @functools.cache
 def _schema() -> DictConfig:
-    """Made once, since that takes as long as the rest of `from_mapping`."""
+    """Return the schema, cached because building it takes as long as the rest of `from_mapping`."""
     return OmegaConf.structured(Config)
 
 
 def run_options(config: Config) -> dict[str, Any]:
-    """The options of a run as nested mappings, without those of what made it."""
+    """Return the options of a run as nested mappings, without `EXPERIMENT_GROUPS`."""
     return {name: value for name, value in dataclasses.asdict(config).items() if name not in EXPERIMENT_GROUPS}
 
 
-def save(config: Config, path: Path) -> None:
-    """Writes a config.yaml: a run's options as plain YAML, resolved, without interpolation."""
+def save_config(config: Config, path: Path) -> None:
+    """Write a run's options to a config.yaml: plain YAML, resolved, without interpolation."""
     path.write_text(yaml.safe_dump(run_options(config), sort_keys=False, allow_unicode=True), encoding="utf-8")
 
 
-def load(path: Path) -> Config:
-    """Reads a config.yaml straight into the schema; nothing in it is resolved, imported or run.
+def load_config(path: Path) -> Config:
+    """Read a config.yaml into the schema; nothing in it is resolved, imported or executed.
 
     Raises:
-        ConfigError: the file is not such a config.
+        ConfigError: the file is not the config of a run.
     """
     try:
         if path.stat().st_size > MAX_BYTES:
@@ -172,12 +169,12 @@ def load(path: Path) -> Config:
     _check_plain(mapping, os.fspath(path))
     try:
         return from_mapping(mapping)
-    except ConfigError as error:  # an earlier version's option, or an edited one: the file is where to mend it
+    except ConfigError as error:  # from an earlier version or edited by hand: name the file to correct
         raise ConfigError(f"{path}: {error}") from None
 
 
 def _check_events(text: str, path: Path) -> None:
-    """Refuses, before anything is made of it, YAML that grows without bound or takes for ever."""
+    """Refuse YAML whose expansion could be unbounded, before it is loaded."""
     depth = 0
     for event in yaml.parse(text, yaml.SafeLoader):
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
@@ -186,7 +183,7 @@ def _check_events(text: str, path: Path) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Refuses all but plain values: what is no option is refused by the schema, these would be more than they seem."""
+    """Refuse all but plain values; interpolations would pass the schema but stand for other values."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):

@@ -22,7 +22,7 @@ import torch
 from skiplight.corpus.store.stream import SegmentBatch, TokenStream
 from skiplight.corpus.store.token_store import TokenSplit
 from skiplight.sampling.batches import TokenBlock
-from skiplight.sampling.draws_torch import permutation
+from skiplight.sampling.draws_torch import draw_permutation
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,7 +63,7 @@ class StoredBlocks:
         return len(self.last)
 
     def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[LoadedBlock]:
-        order = permutation(len(self), (self.seed, cursor.epoch)).numpy()
+        order = draw_permutation(len(self), (self.seed, cursor.epoch)).numpy()
         for index in range(cursor.index + worker * world, len(order), workers * world):
             spans = [self._span(number) for number in order[index : index + world]]
             tokens = sum(end - begin for *_, begin, end in spans)
@@ -111,7 +111,7 @@ class StreamedBlocks:
 
     def _blocks(self, cursor: Cursor) -> Iterator[SegmentBatch]:
         """The segments of each block from the cursor on."""
-        order = permutation(self.stream.shards, (self.seed, cursor.epoch)).tolist()
+        order = draw_permutation(self.stream.shards, (self.seed, cursor.epoch)).tolist()
         after = None
         if cursor.document >= 0:
             after = (cursor.document, cursor.start)

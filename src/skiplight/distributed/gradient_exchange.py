@@ -1,11 +1,11 @@
-"""Sums gradients over the ranks before every step: of touched rows only, or of all where that is less to send.
+"""Sum of gradients over the ranks before every step: of touched rows only, or of all rows if that sends less.
 
-NCCL has no sparse all-reduce, so rows are gathered with their ids and added up by every rank in the order of ranks: all
-get the same bits. Losses are sums over pairs, hence gradients are too, and n ranks take the steps that one process
-would take with the same blocks together.
+NCCL has no sparse all-reduce, so every rank gathers rows with their ids and adds them up in the order of ranks: all get
+the same bits. Losses and gradients are sums over pairs, so n ranks take the steps that one process would take with all
+their blocks.
 
-Of a table of V rows of length d, of which no rank touched more than r, a rank receives (n - 1)·r·(d + 2) numbers; a
-ring that sums all rows passes 2·(n - 1)/n·V·(d + 1) through each rank.
+For a table of V rows of length d, of which no rank touched more than r, a rank receives (n - 1)·r·(d + 2) numbers; a
+ring all-reduce of all rows passes 2·(n - 1)/n·V·(d + 1) through each rank.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _DENSE = -1
 
 
 class GradientExchange(RankStrategy):
-    """For engines whose tables move in the optimiser's step."""
+    """The strategy for engines whose tables move in the optimiser's step."""
 
     name: ClassVar[str] = "gradient_exchange"
 
@@ -56,8 +56,8 @@ class GradientExchange(RankStrategy):
         Args:
             table: float [V, d].
             rows: int64, the rows that this rank has touched, ascending.
-            counts: float32 [V], how many gradients each row sums; None where nobody needs to know.
-            sizes: how many rows each rank has touched.
+            counts: float32 [V], the number of gradients summed in each row; None if no engine needs it.
+            sizes: the number of rows that each rank has touched.
         """
         most, width = max(sizes), table.shape[1]
         ids = rows.new_zeros(most, dtype=torch.int32)
@@ -68,8 +68,8 @@ class GradientExchange(RankStrategy):
             values[: len(rows), :width] = table.grad._values() if table.grad.is_sparse else table.grad[rows]
             if counts is not None:
                 values[: len(rows), width] = counts[rows]
-        # Backends gather parts of one size. What fills a rank's part up is cut off again: as a gradient of zero for
-        # row 0 it would still have momentum move that row.
+        # Backends gather parts of equal size, so parts are padded. The padding is removed afterwards, since a zero
+        # gradient for row 0 would make momentum move that row.
         all_ids, all_values = self._gathered(ids, sizes), self._gathered(values, sizes)
         summed = summed_by_row(torch.sparse_coo_tensor(all_ids.long()[None], all_values, (len(table), values.shape[1])))
         indices, values = summed.indices(), summed.values()
@@ -87,7 +87,7 @@ class GradientExchange(RankStrategy):
 
 
 def _touched(table: Tensor) -> Tensor | None:
-    """The rows of a table that have a gradient, ascending; None if it is of all rows by its nature."""
+    """Return the rows of a table that have a gradient, ascending; None for a dense gradient of many rows."""
     if table.grad is None:  # this rank had no block
         return torch.zeros(0, dtype=torch.int64, device=table.device)
     if table.grad.is_sparse:

@@ -1,10 +1,9 @@
-"""Ranks whose engines move the tables in place: those of a machine share one pair, machines and GPUs reconcile theirs.
+"""Strategy for engines that move tables in place: shared within a machine, reconciled between machines and GPUs.
 
-On a CPU the ranks of a machine write to the same two tables in shared memory, as threads do (Hogwild): there is nothing
-to reconcile, and nothing to send. What is left are replicas, a pair of tables a machine, or a GPU, whose changes become
-one by the rule of `reconciliation`: after a step its ranks wait for each other, each exchanges its share of the rows
-that are due with the same rank of the other machines, and they wait again. So a machine sends what one exchange takes,
-over as many connections as it has ranks.
+On a CPU the ranks of a machine write to the same two tables in shared memory, as threads do (Hogwild), and send
+nothing. Each machine, or GPU, is a replica, and replicas are reconciled by the rule of `reconciliation`: after a step
+the ranks of a machine wait for each other, each exchanges its share of the due rows with the same rank of the other
+machines, and they wait again. A machine sends what one exchange needs, over as many connections as it has ranks.
 """
 
 from __future__ import annotations
@@ -22,44 +21,43 @@ import torch.distributed as dist
 from torch import Tensor
 
 from skiplight.distributed.reconciliation import Reconciler
-from skiplight.distributed.shared_memory import mapped, shared_file, size_of
+from skiplight.distributed.shared_memory import map_tensors, shared_file, tensor_bytes
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.errors import RankError
 from skiplight.objectives.base import Tables
 
 DECISION_TOKENS, DECISION_STEPS = 500_000, 16
-"""Ranks of one machine decide whether to save or to stop after so many tokens each, tenths of a second, and at least
-after so many steps: a message between processes that keep all cores busy takes some milliseconds, as a short step does.
-"""
+"""Tokens per rank, some tenths of a second, or else steps, after which the ranks of one machine decide whether to save
+or stop. A message between processes that use all cores takes some milliseconds, as long as a short step."""
 
 CHUNK = 1 << 19
-"""So many numbers are exchanged at a time, and then the same number by the next rank of the machine."""
+"""Numbers in one part of an exchange; the ranks of a machine take turns with the parts."""
 
 
 class _Exchange(NamedTuple):
-    """What is under way for some rows of a table."""
+    """A pending exchange of some rows of a table."""
 
     table: int
     rows: slice
     added: Tensor
-    """What this replica has added to its rows."""
+    """The change of this replica."""
     summed: Tensor
-    """The sum of what all have, when it has come; may be `added` itself."""
+    """The sum of all replicas' changes when `work` is done; may be `added` itself."""
     travel: Tensor
-    """How far a replica's gradients could take each row (`Reconciler.travel`)."""
+    """lr·n of each row (`Reconciler.travel`)."""
     work: dist.Work
 
 
 class InPlaceTables(RankStrategy):
-    """For engines that move the tables in place.
+    """The strategy for engines that move the tables in place.
 
-    Over NCCL, all but exchanges of all rows go on while the next step computes, and reach the tables behind it.
+    With `overlap`, exchanges of some rows run during the next step and reach the tables after it.
 
     Args:
-        reconciler: makes what decides on exchanges, given the number of replicas and the device of the tables; asked
-            only where there are several replicas.
-        overlap: whether exchanges and steps go on at the same time; by default where the backend has its own stream.
-        options: as for every strategy of ranks.
+        reconciler: makes a `Reconciler` from the number of replicas and the device of the tables; called only if there
+            are several replicas.
+        overlap: whether exchanges overlap with steps; by default only over NCCL, which has a stream of its own.
+        options: of `RankStrategy`.
     """
 
     name: ClassVar[str] = "in_place"
@@ -71,7 +69,7 @@ class InPlaceTables(RankStrategy):
         self.make_reconciler, self.overlap = reconciler, overlap
         self.reconciler: Reconciler | None = None
         self._is_synchronized = True
-        self._base: list[Tensor] = []  # the tables as all replicas last agreed on them
+        self._base: list[Tensor] = []  # the tables after the last exchange
         self._pending: collections.deque[_Exchange] = collections.deque()
         self._peers: Any = None  # the group of the ranks that exchange the same rows
         self._machine: Any = None  # the group of this machine's ranks
@@ -84,7 +82,7 @@ class InPlaceTables(RankStrategy):
 
     @property
     def shares_tables(self) -> bool:
-        """Whether this rank shares its tables with others."""
+        """Whether this rank shares its tables with other ranks."""
         return len(self._machine_ranks) > 1
 
     def setup_environment(self) -> None:
@@ -115,34 +113,34 @@ class InPlaceTables(RankStrategy):
             self._share_tables()
 
     def _group_of(self, parts: list[list[int]]) -> Any:
-        """Make a group of each part of the ranks; return that of this rank."""
+        """Make a process group for each part, and return that of this rank."""
         groups = [dist.new_group(ranks, timeout=self._timeout) for ranks in parts]
         return next(group for group, ranks in zip(groups, parts, strict=True) if self.global_rank in ranks)
 
     def _share_tables(self) -> None:
-        """Move the tables to memory that the ranks of this machine share, as its first rank has them.
+        """Move the first rank's tables to memory that the ranks of this machine share.
 
         Raises:
-            RankError: there is no room for them, or the ranks are on different machines after all.
+            RankError: there is no room for them, or the ranks are not on the same machine.
         """
         tables = list(self.skipgram.tables.parameters())
         shapes = [tuple(table.shape) for table in tables]
-        shapes += shapes if self.replicas > 1 else []  # what the replicas last agreed on is shared as well
+        shapes += shapes if self.replicas > 1 else []  # `_base` is shared as well
         first = self._machine_ranks[0]
         is_first = self.global_rank == first
         with contextlib.ExitStack() as named:
-            told: list[Any] = [None]
+            message: list[Any] = [None]
             if is_first:
                 name = re.sub("[^A-Za-z0-9._-]", "-", self.run.name if self.run is not None else "run")[:64]
                 try:
-                    told = [str(named.enter_context(shared_file(name, size_of(shapes))))]
+                    message = [str(named.enter_context(shared_file(name, tensor_bytes(shapes))))]
                 except RankError as error:
-                    told = [error]
-            dist.broadcast_object_list(told, first, self._machine)
-            if isinstance(told[0], RankError):
-                raise told[0]
+                    message = [error]
+            dist.broadcast_object_list(message, first, self._machine)
+            if isinstance(message[0], RankError):
+                raise message[0]
             try:
-                shared = mapped(Path(told[0]), shapes)
+                shared = map_tensors(Path(message[0]), shapes)
             except RuntimeError as error:
                 raise RankError(
                     f"rank {self.global_rank} cannot share the tables of rank {first}, {error}: ranks of one machine"
@@ -157,13 +155,13 @@ class InPlaceTables(RankStrategy):
         self._base = shared[len(tables) :]
 
     def load_model_state_dict(self, checkpoint: Any, strict: bool = True) -> None:
-        if self.global_rank == self._machine_ranks[0]:  # once into tables that are shared
+        if self.global_rank == self._machine_ranks[0]:  # once per shared pair
             super().load_model_state_dict(checkpoint, strict)
 
     def setup(self, trainer: Any) -> None:
         super().setup(trainer)
-        self.barrier()  # until the tables of all have been read from the checkpoint
-        if self.replicas == 1:  # else the ranks only decide after the rare steps that leave all tables the same
+        self.barrier()  # until all tables have been read from the checkpoint
+        if self.replicas == 1:  # replicas decide only after the rare steps that synchronise all tables
             block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", DECISION_TOKENS)
             self.decision_steps = min(max(1, DECISION_TOKENS // block_tokens), DECISION_STEPS)
         if self.replicas > 1:
@@ -197,7 +195,7 @@ class InPlaceTables(RankStrategy):
         self._begin(rows, in_turns)
         if in_turns:
             self._finish()
-        # After the last part, since what is measured for the next exchange is forgotten where all rows were exchanged.
+        # After the last part, since an exchange of all rows resets the measurements.
         self.reconciler.exchanged(rows)
         if in_turns:
             self._wait_for_machine()
@@ -213,18 +211,18 @@ class InPlaceTables(RankStrategy):
         self._is_synchronized = True
 
     def _wait_for_machine(self) -> None:
-        """Wait until no rank of this machine moves the tables any more, or reads what is about to be moved."""
+        """Wait until no rank of this machine moves or reads the tables."""
         if self.shares_tables:
             dist.barrier(self._machine)
 
     @torch.no_grad()
     def _begin(self, rows: tuple[int, int], in_turns: bool) -> None:
-        """Begin to exchange the first rows of both tables; `in_turns`, two parts at most are under way at once."""
+        """Begin to exchange the first rows of both tables; with `in_turns`, at most two parts at once."""
         assert self.reconciler is not None
         self._wait_for_machine()
         tables = self._tables()
         self._measure(tables, rows)
-        self._wait_for_machine()  # until all have read what they measure on
+        self._wait_for_machine()  # until all have measured
         turn, turns = self._machine_ranks.index(self.global_rank), len(self._machine_ranks)
         for number, (table, base, count) in enumerate(zip(tables, self._base, rows, strict=True)):
             for part in _parts(count, table.shape[1], turn, turns):
@@ -236,21 +234,21 @@ class InPlaceTables(RankStrategy):
                     self._finish(1)
 
     def _sum(self, added: Tensor) -> dist.Work:
-        """Begin to sum what the replicas have added, in place."""
+        """Begin to sum the replicas' changes, in place."""
         work = dist.all_reduce(added, group=self._peers, async_op=True)
         assert work is not None
         self.bytes_sent += 2 * (self.replicas - 1) * added.nbytes // self.replicas
         return work
 
     def _measure(self, tables: list[Tensor], due: tuple[int, int]) -> None:
-        """Measure how curved the loss is, the same for all replicas."""
+        """Measure the curvatures, with the same result on all replicas."""
         assert self.reconciler is not None
         chosen = self.reconciler.rows
         bases = [base[rows] for base, rows in zip(self._base, chosen, strict=True)]
         summed = torch.cat([table[rows] for table, rows in zip(tables, chosen, strict=True)]) - torch.cat(bases)
         self._sum(summed).wait()
         self.reconciler.measure(bases, summed.split([len(base) for base in bases]), due)
-        # All have measured the same, but processors may differ in how they round.
+        # The measurements are equal up to rounding, which may differ between processors.
         for curvature in self.reconciler.curvatures:
             both = torch.cat([curvature.values[None], curvature.directions])
             dist.broadcast(both, dist.get_global_rank(self._peers, 0), group=self._peers)
@@ -261,26 +259,25 @@ class InPlaceTables(RankStrategy):
 
     @torch.no_grad()
     def _finish(self, count: int | None = None) -> None:
-        """Put what has been exchanged into the tables: of the first `count` parts, or of all."""
+        """Apply the exchanges of the first `count` parts, or of all, to the tables."""
         assert self.reconciler is not None
         tables = self._tables()
         for _ in range(len(self._pending) if count is None else count):
             exchange = self._pending.popleft()
             exchange.work.wait()
-            change = self.reconciler.combined(exchange.table, exchange.summed, exchange.travel)
+            change = self.reconciler.combine(exchange.table, exchange.summed, exchange.travel)
             table, base = (rows[exchange.table][exchange.rows] for rows in (tables, self._base))
             base.add_(change)
-            if exchange.summed is exchange.added:  # the table has not moved meanwhile: the same bits on all replicas
+            if exchange.summed is exchange.added:  # the table has not moved: the same bits on all replicas
                 table.copy_(base)
             else:
                 table.add_(change.sub_(exchange.added))
 
     @contextlib.contextmanager
     def final_tables(self) -> Iterator[Tables]:
-        """Yield the tables as they would be if training ended now; only the first rank may look at them.
+        """Yield the tables as they would be if training ended now, for the first rank to read.
 
-        Nothing moves meanwhile, and nothing is changed by it: where replicas differ, their changes are put together in
-        a copy.
+        The tables do not move during the block. Changes of several replicas are combined in a copy.
         """
         self._wait_for_machine()
         tables = self.skipgram.tables
@@ -292,20 +289,20 @@ class InPlaceTables(RankStrategy):
 
     @torch.no_grad()
     def _combined_copies(self) -> list[Tensor]:
-        """Return both tables as an exchange of all rows would leave them."""
+        """Return copies of both tables as after an exchange of all rows."""
         assert self.reconciler is not None
         copies = [base.clone() for base in self._base]
         moved = [table - base for table, base in zip(self._tables(), self._base, strict=True)]
-        for exchange in self._pending:  # these changes are on their way to the tables
+        for exchange in self._pending:  # not yet applied to the tables
             exchange.work.wait()
-            copies[exchange.table][exchange.rows] += self.reconciler.combined(
+            copies[exchange.table][exchange.rows] += self.reconciler.combine(
                 exchange.table, exchange.summed, exchange.travel
             )
             moved[exchange.table][exchange.rows] -= exchange.added
         for number, (table, added) in enumerate(zip(copies, moved, strict=True)):
             for part in _parts(len(table), table.shape[1], 0, 1):
                 self._sum(added[part]).wait()
-                table[part] += self.reconciler.combined(number, added[part], self.reconciler.travel(number, part))
+                table[part] += self.reconciler.combine(number, added[part], self.reconciler.travel(number, part))
         return copies
 
     def on_train_end(self) -> None:
@@ -320,7 +317,7 @@ class InPlaceTables(RankStrategy):
 
 
 def _parts(rows: int, dim: int, turn: int, turns: int) -> Iterator[slice]:
-    """Yield the parts of so many rows that rank `turn` of `turns` exchanges: the same rank has always the same rows."""
+    """Yield the parts of the first `rows` rows that rank `turn` of `turns` always exchanges."""
     length = max(1, CHUNK // dim)
     for first in range(turn * length, rows, turns * length):
         yield slice(first, min(rows, first + length))

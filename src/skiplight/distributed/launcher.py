@@ -1,9 +1,9 @@
-"""Starts the other ranks of this machine on the same run folder, and sees to it that none outlives the others.
+"""Start of the other ranks of this machine on the same run folder, which all end together.
 
-Lightning's own launcher repeats the command line of the first rank, so that under Hydra's multirun every other rank
-would begin with trial 0 (Lightning issue 11300), and a rank that hangs in a collective would wait for a dead one. Here
-a rank is the program `skiplight.experiments.worker RUN`: it reads its options from the folder. It ends as soon as its
-standard input does, which the first rank holds open; and the first rank watches the others.
+Lightning's launcher repeats the command line of the first rank, so under Hydra's multirun every other rank would begin
+with trial 0 (Lightning issue 11300), and a rank in a collective would wait for a dead one forever. Here a rank is the
+program `skiplight.experiments.worker RUN`, which reads its options from the folder. It ends when its standard input is
+closed, which the first rank holds open, and the first rank watches the others.
 """
 
 from __future__ import annotations
@@ -22,20 +22,13 @@ from lightning.fabric.plugins import ClusterEnvironment
 from lightning.pytorch.strategies.launchers.subprocess_script import _SubprocessScriptLauncher
 
 GRACE = 10.0
-"""Seconds that this process has, once another rank is dead, to find that out by itself and to end in good order."""
+"""Seconds that this process has after the death of another rank to notice it and end in good order."""
 
 POLL_SECONDS = 0.2
 
 
 class RankLauncher(_SubprocessScriptLauncher):
-    """Starts ranks 1, 2, ... of this machine.
-
-    Args:
-        environment: how the ranks find each other.
-        num_processes: ranks on this machine.
-        num_nodes: machines.
-        run: the run's folder.
-    """
+    """Start the other `num_processes - 1` ranks of this machine, one of `num_nodes`, on the folder `run`."""
 
     def __init__(self, environment: ClusterEnvironment, num_processes: int, num_nodes: int, run: Path) -> None:
         super().__init__(environment, num_processes, num_nodes)
@@ -44,10 +37,10 @@ class RankLauncher(_SubprocessScriptLauncher):
 
     @property
     def is_interactive_compatible(self) -> bool:
-        return True  # what the other ranks run is a folder, not a notebook
+        return True  # the other ranks start from a run folder, not a notebook
 
     def launch(self, function: Callable, *args: Any, trainer: Any = None, **kwargs: Any) -> Any:
-        """Starts the other ranks, where nothing else has, and calls the function, which is to meet them."""
+        """Start the other ranks, unless something else has, and call the function."""
         self.cluster_environment.validate_settings(num_devices=self.num_processes, num_nodes=self.num_nodes)
         if not self.cluster_environment.creates_processes_externally:
             self._start()
@@ -57,7 +50,7 @@ class RankLauncher(_SubprocessScriptLauncher):
     def _start(self) -> None:
         environment = self.cluster_environment
         first = environment.node_rank() * self.num_processes
-        places = {
+        addresses = {
             "MASTER_ADDR": environment.main_address,
             "MASTER_PORT": str(environment.main_port),
             "NODE_RANK": str(environment.node_rank()),
@@ -65,14 +58,14 @@ class RankLauncher(_SubprocessScriptLauncher):
         }
         command = [sys.executable, "-m", "skiplight.experiments.worker", str(self.run), "--rank"]
         for local_rank in range(1, self.num_processes):
-            variables = os.environ | places | {"LOCAL_RANK": str(local_rank)}
+            variables = os.environ | addresses | {"LOCAL_RANK": str(local_rank)}
             variables.pop("WANDB_SERVICE", None)
             self.procs.append(
                 subprocess.Popen([*command, str(first + local_rank)], env=variables, stdin=subprocess.PIPE)
             )
 
     def dead(self, patience: float = 0) -> str | None:
-        """Which rank of this machine has failed, and how; None if none has within so many seconds."""
+        """Return which rank of this machine has failed and how, or None if none fails within `patience` seconds."""
         deadline = time.monotonic() + patience
         first = self.cluster_environment.node_rank() * self.num_processes
         while True:
@@ -87,13 +80,13 @@ class RankLauncher(_SubprocessScriptLauncher):
     def _watch(self) -> None:
         while not self._over.wait(POLL_SECONDS):
             if (dead := self.dead()) and not self._over.wait(GRACE):
-                # The main thread waits inside a collective that will never end: no exception can reach it.
+                # No exception can reach the main thread, which waits in a collective that will never end.
                 print(f"skiplight: {dead}: the other ranks end too", file=sys.stderr, flush=True)
                 self.end(0)
                 os._exit(1)
 
     def end(self, patience: float) -> None:
-        """Waits so many seconds for the other ranks to end, and kills those that have not."""
+        """Wait up to `patience` seconds for the other ranks to end, then kill the remaining ones."""
         self._over.set()
         deadline = time.monotonic() + patience
         for process in self.procs:
@@ -111,10 +104,10 @@ class RankLauncher(_SubprocessScriptLauncher):
 
 
 def end_with_first_rank() -> None:
-    """Ends this process when the first rank of its machine has, however that came about."""
+    """End this process when the first rank of its machine has ended, for any reason."""
 
     def watch() -> None:
-        while os.read(0, 1024):  # not by sys.stdin, whose lock a thread may not hold when Python ends
+        while os.read(0, 1024):  # not sys.stdin, whose lock no thread may hold when Python exits
             pass
         os._exit(128 + signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Which rank of how many this process is, as what started it says: Lightning, torchrun, Slurm, LSF or MPI."""
+"""The rank of this process, as set by its launcher: Lightning, torchrun, Slurm, LSF or MPI."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ LAUNCHERS: tuple[tuple[type[ClusterEnvironment], str], ...] = (
     (LSFEnvironment, "LSF"),
     (MPIEnvironment, "MPI"),
 )
-"""What may have started all ranks of a training, as Lightning knows it, in Lightning's order."""
+"""The launchers that may have started all ranks of a training, in Lightning's order."""
 
 
 @dataclasses.dataclass(frozen=True)
 class RankInfo:
-    """A process among the ranks of a training.
+    """The identity of a process among the ranks of a training.
 
     Attributes:
         rank: from 0, over all machines.
-        world: how many ranks there are.
-        local_rank: from 0, among those of this machine.
-        local_world: how many of them are on this machine.
-        environment: how they find each other, for Lightning; None where there is one.
-        started: whether something else has started all ranks, rather than the first of each machine.
+        world: number of ranks.
+        local_rank: from 0, on this machine.
+        local_world: number of ranks on this machine.
+        environment: Lightning's environment, by which ranks find each other; None for a single rank.
+        started: whether a launcher has started all ranks; otherwise the first rank of each machine starts the others.
     """
 
     rank: int = 0
@@ -50,30 +50,32 @@ class RankInfo:
     started: bool = False
 
     @classmethod
-    def of(cls, devices: int, num_nodes: int) -> RankInfo:
-        """This process's place in a training on so many devices of so many machines.
+    def detect(cls, devices: int, num_nodes: int) -> RankInfo:
+        """Return the rank of this process in a training on `devices` devices of each of `num_nodes` machines.
 
         Raises:
-            ConfigError: something has started another number of processes.
+            ConfigError: a launcher has started another number of processes.
         """
         world = devices * num_nodes
-        found = next(((kind, name) for kind, name in LAUNCHERS if _started_several(kind)), None)
-        if found is None:
+        launcher = next((launcher for launcher in LAUNCHERS if _started_several(launcher[0])), None)
+        if launcher is None:
             if world == 1:
                 return cls()
             own = LightningEnvironment()
             if devices > 1 and own.creates_processes_externally and "WORLD_SIZE" not in os.environ:
                 log.warning(
-                    "LOCAL_RANK=%s is set in the environment: this is rank %d of %d and waits for the others, which you"
-                    " start too; unset it where it is left from an earlier training, and the others are started here",
+                    "LOCAL_RANK=%s is set in the environment: this process is rank %d of %d and waits until you start"
+                    " the others; if it is left from an earlier training, unset it, and the others are started here",
                     os.environ["LOCAL_RANK"],
                     own.node_rank() * devices + own.local_rank(),
                     world,
                 )
             return cls(own.node_rank() * devices + own.local_rank(), world, own.local_rank(), devices, own)
-        kind, name = found
+        environment_class, name = launcher
         try:
-            environment = SLURMEnvironment(auto_requeue=False) if kind is SLURMEnvironment else kind()
+            environment = (
+                SLURMEnvironment(auto_requeue=False) if environment_class is SLURMEnvironment else environment_class()
+            )
             environment.validate_settings(num_devices=devices, num_nodes=num_nodes)
             fits = environment.world_size() == world
         except (ValueError, RuntimeError) as error:
@@ -81,18 +83,19 @@ class RankInfo:
         if not fits:
             raise ConfigError(
                 f"{name} has started {environment.world_size()} processes, but `trainer.devices={devices}` and"
-                f" `trainer.num_nodes={num_nodes}` ask for {world}: give devices of a machine, and machines, to fit"
+                f" `trainer.num_nodes={num_nodes}` ask for {world}: give the numbers of devices per machine and of"
+                " machines that were started"
             )
         return cls(environment.global_rank(), world, environment.local_rank(), devices, environment, started=True)
 
     def threads(self) -> int:
-        """How many cores of this machine are this rank's share."""
+        """Return this rank's share of the cores of its machine."""
         return max(1, len(usable_cores()) // self.local_world)
 
 
 def _started_several(kind: type[ClusterEnvironment]) -> bool:
-    """Whether this launcher has started this process as one of several; one alone may start the others itself."""
-    if kind is SLURMEnvironment:  # its `detect` warns of an srun that is on the path and was not used
+    """Return whether this launcher has started this process as one of several."""
+    if kind is SLURMEnvironment:  # its `detect` warns of an unused srun on the path
         several = int(os.environ.get("SLURM_NTASKS", 1)) > 1 and "SLURM_PROCID" in os.environ
         return several and SLURMEnvironment.job_id() is not None
     if kind is TorchElasticEnvironment:

@@ -1,9 +1,8 @@
-"""Puts tensors into memory that the processes of one machine share, of which nothing is left when they are gone.
+"""Tensors in memory that the processes of one machine share, which is freed when the last of them ends.
 
-The first process makes a file in a file system that is memory, the others map it, and then it loses its name: the
-system frees it when the last process ends, however it ends. Only where all of them are killed within the moment in
-which it still has its name does a file stay; the next start removes it, which it can tell by the lock that nobody
-holds any more.
+The first process makes a file in an in-memory file system, the others map it, and then its name is removed, so the
+system frees it when the last process ends. A file remains only if all processes are killed before its name is removed;
+the next start removes it, since nobody holds its lock.
 """
 
 from __future__ import annotations
@@ -30,25 +29,25 @@ log = logging.getLogger(__name__)
 PREFIX = "skiplight-tables-"
 
 ALIGNMENT = 4096
-"""Bytes that each tensor begins at a multiple of: a page."""
+"""The alignment of each tensor in bytes, a page."""
 
 
-def folders() -> list[Path]:
-    """Return where shared memory may be, the fastest first: a file system in memory, then that of temporary files."""
+def memory_folders() -> list[Path]:
+    """Return folders for shared memory, the fastest first: the in-memory file system, then the temporary folder."""
     return [folder for folder in (Path("/dev/shm"), Path(tempfile.gettempdir())) if os.access(folder, os.W_OK)]
 
 
-def size_of(shapes: Sequence[Sequence[int]]) -> int:
-    """Return the bytes that float32 tensors of these shapes take in a file."""
+def tensor_bytes(shapes: Sequence[Sequence[int]]) -> int:
+    """Return the bytes of float32 tensors of these shapes in a file, including their alignment."""
     return sum(_padded(shape) for shape in shapes)
 
 
 @contextlib.contextmanager
 def shared_file(name: str, size: int) -> Iterator[Path]:
-    """Make a file of zeros for `mapped`, which has a name only as long as the block runs.
+    """Make a file of zeros for `map_tensors`, and remove its name at the end of the block.
 
     Args:
-        name: of the run, to recognise the file by.
+        name: name of the run, a part of the file name.
         size: bytes.
 
     Raises:
@@ -56,7 +55,7 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
     """
     remove_leftovers()
     full = []
-    for folder in folders():
+    for folder in memory_folders():
         free = shutil.disk_usage(folder).free
         if free < size:
             full.append(f"{folder} has {free / 1e6:,.0f} MB free")
@@ -65,7 +64,7 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
         with _locked_file(path) as file:
             try:
                 path.chmod(0o600)
-                # Reserved, since a page that finds no room when it is first written ends the process by SIGBUS.
+                # Without a reservation, the first write to a page without room ends the process by SIGBUS.
                 os.posix_fallocate(file.fileno(), 0, size)
             except OSError as error:
                 full.append(f"{folder}: {error.strerror}")
@@ -73,8 +72,8 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
                 continue
             if full:
                 log.warning(
-                    "the ranks share their tables of %s MB through a file in %s, since %s; in a container give it more"
-                    " (docker run --shm-size)",
+                    "the ranks share their tables of %s MB through a file in %s, since %s; in a container, give it more"
+                    " shared memory (docker run --shm-size)",
                     f"{size / 1e6:,.0f}",
                     folder,
                     "; ".join(full),
@@ -90,9 +89,9 @@ def shared_file(name: str, size: int) -> Iterator[Path]:
     )
 
 
-def mapped(path: Path, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
-    """Return float32 tensors of these shapes, in the memory that all processes share which have mapped this file."""
-    memory = torch.from_file(str(path), shared=True, size=size_of(shapes) // 4, dtype=torch.float32)
+def map_tensors(path: Path, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
+    """Return float32 tensors of these shapes in the memory of a file, shared by all processes that map it."""
+    memory = torch.from_file(str(path), shared=True, size=tensor_bytes(shapes) // 4, dtype=torch.float32)
     tensors, first = [], 0
     for shape in shapes:
         tensors.append(memory[first : first + math.prod(shape)].view(*shape))
@@ -101,23 +100,23 @@ def mapped(path: Path, shapes: Sequence[Sequence[int]]) -> list[Tensor]:
 
 
 def remove_leftovers() -> None:
-    """Remove the files of processes that were all killed before their file had lost its name."""
-    for folder in folders():
+    """Remove files whose processes were all killed before the file's name was removed."""
+    for folder in memory_folders():
         for path in folder.glob(f"{PREFIX}*"):
-            with contextlib.suppress(OSError), path.open("rb") as file:  # it is another user's, or gone already
+            with contextlib.suppress(OSError), path.open("rb") as file:  # another user's, or removed already
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 path.unlink()
-                log.info("removed %s, which killed processes had left behind", path)
+                log.info("removed %s, which killed processes had left", path)
 
 
 def _locked_file(path: Path) -> BinaryIO:
-    """Make a file that `remove_leftovers` leaves alone while it is open, also when that runs in the same moment."""
+    """Make a file that `remove_leftovers` does not remove while it is open, even if both run at the same time."""
     while True:
         file = path.open("xb")
         fcntl.flock(file, fcntl.LOCK_EX)
         if path.exists():
             return file
-        file.close()  # removed between the two calls, by a process that took it for a leftover
+        file.close()  # another process removed it as a leftover between the two calls
 
 
 def _padded(shape: Sequence[int]) -> int:

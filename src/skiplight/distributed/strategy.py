@@ -1,4 +1,4 @@
-"""What both strategies have in common: ranks of torch.distributed, each with its own tables, which nothing wraps."""
+"""The base of both strategies: ranks of torch.distributed with unwrapped tables."""
 
 from __future__ import annotations
 
@@ -20,22 +20,21 @@ from skiplight.objectives.base import Tables
 
 
 def lost_connection(error: RuntimeError) -> bool:
-    """Whether an exchange has failed because another rank is gone or silent, rather than by a fault of its own."""
+    """Return whether an exchange has failed because another rank has ended or does not answer."""
     if isinstance(error, dist.DistBackendError | dist.DistNetworkError):
         return True
-    return any(word in str(error).lower() for word in ("connection", "timed out", "gloo", "broken pipe"))
+    return any(part in str(error).lower() for part in ("connection", "timed out", "gloo", "broken pipe"))
 
 
 class TrainsTables(Protocol):
-    """What a strategy needs to know of the LightningModule: `skiplight.training.module.SkipGramModule` has it.
+    """The interface that a strategy needs of the LightningModule, implemented by `SkipGramModule`.
 
     Attributes:
-        trainer: Lightning's.
         tables: the input and output vectors.
-        tokens: consumed so far, over all ranks.
-        batch_tokens: of all ranks in this step.
-        lr: learning rate at the beginning.
-        gradient_counts: of this step, by table.
+        tokens: tokens consumed so far, over all ranks.
+        batch_tokens: tokens of this step, over all ranks.
+        lr: initial learning rate.
+        gradient_counts: number of gradients in each row in this step, by table.
     """
 
     trainer: lightning.Trainer
@@ -48,25 +47,24 @@ class TrainsTables(Protocol):
     def batch_tokens(self) -> int: ...
 
     def lr_at(self, tokens: int) -> float:
-        """Return the learning rate after so many tokens."""
+        """Return the learning rate after `tokens` tokens."""
 
 
 class RankStrategy(DDPStrategy):
-    """One process a device; what they exchange, and when, is up to the classes below.
+    """One process per device; subclasses define what is exchanged and when.
 
-    Flags, counts and losses are exchanged over gloo on the CPU, whatever the tables are exchanged over, so that
-    agreeing on something never waits for a GPU.
+    Flags, counts and losses are always exchanged over gloo on the CPU, so that a decision never waits for a GPU.
 
     Args:
-        run: folder of the run, on which the other ranks are started; None to repeat this process's command line, as
+        run: folder of the run, from which the other ranks are started; None to repeat this process's command line, as
             Lightning does.
         timeout: seconds that a rank waits for the others in an exchange.
 
     Attributes:
-        bytes_sent: what this rank has sent of tables or gradients so far, counted as a ring sends them.
-        machine_bytes_sent: the same of all ranks that share this rank's tables, when training has ended.
-        replicas: how many pairs of tables there are, once the ranks have met.
-        decision_steps: steps between two decisions of all ranks whether to save or to stop.
+        bytes_sent: bytes of tables or gradients that this rank has sent so far, counted as for a ring.
+        machine_bytes_sent: the sum over all ranks that share this rank's tables, when training has ended.
+        replicas: number of pairs of tables, after `setup_environment`.
+        decision_steps: steps between two decisions of all ranks whether to save or stop.
     """
 
     name: ClassVar[str]
@@ -77,7 +75,7 @@ class RankStrategy(DDPStrategy):
         self.bytes_sent = self.machine_bytes_sent = 0
         self.decision_steps = 1
         self._messages: Any = None  # the group for messages between ranks
-        self._asked: tuple[Tensor, dist.Work] | None = None
+        self._pending_decision: tuple[Tensor, dist.Work] | None = None
 
     def _configure_launcher(self) -> None:
         if self.run is None:
@@ -92,7 +90,7 @@ class RankStrategy(DDPStrategy):
         self._messages = dist.group.WORLD if gloo else dist.new_group(backend="gloo", timeout=self._timeout)
 
     def configure_ddp(self) -> None:
-        """Wraps nothing: torch's wrapper would average gradients and cannot add up sparse ones."""
+        """Do not wrap the module: torch's wrapper averages gradients and cannot add sparse ones."""
 
     @property
     def skipgram(self) -> TrainsTables:
@@ -104,55 +102,55 @@ class RankStrategy(DDPStrategy):
         return super().reduce(tensor, group, reduce_op)
 
     def reduce_boolean_decision(self, decision: bool, all: bool = True) -> bool:
-        said = torch.tensor(int(decision))
-        dist.all_reduce(said, dist.ReduceOp.MIN if all else dist.ReduceOp.MAX, self._messages)
-        return bool(said)
+        agreed = torch.tensor(int(decision))
+        dist.all_reduce(agreed, dist.ReduceOp.MIN if all else dist.ReduceOp.MAX, self._messages)
+        return bool(agreed)
 
     def gather_counts(self, own: list[int]) -> Tensor:
-        """The integers of every rank, int64 [world, n]."""
+        """Return the integers of every rank, int64 [world, n]."""
         counts = [torch.empty(len(own), dtype=torch.int64) for _ in range(self.world_size)]
         dist.all_gather(counts, torch.tensor(own), self._messages)
         return torch.stack(counts)
 
     def gather(self, message: Any) -> list[Any]:
-        """What every rank says, in their order."""
-        heard: list[Any] = [None] * self.world_size
-        dist.all_gather_object(heard, message, self._messages)
-        return heard
+        """Return the messages of all ranks, in the order of ranks."""
+        messages: list[Any] = [None] * self.world_size
+        dist.all_gather_object(messages, message, self._messages)
+        return messages
 
     @property
     def replicas(self) -> int:
         return self.world_size
 
     def agreed_before(self, decision: bool) -> bool:
-        """Return whether any rank decided so at the last call, the same on all ranks; False at the first.
+        """Return whether any rank passed True at the previous call, the same on all ranks; False at the first call.
 
-        The answer to this call is ready at the next one, so that a rank waits for none that is less than a step behind.
+        This call's result is returned by the next one, so a rank does not wait for others less than a step behind.
         """
         before = self.forget_decision()
-        said = torch.tensor(int(decision))
-        self._asked = said, dist.all_reduce(said, dist.ReduceOp.MAX, self._messages, async_op=True)
+        agreed = torch.tensor(int(decision))
+        self._pending_decision = agreed, dist.all_reduce(agreed, dist.ReduceOp.MAX, self._messages, async_op=True)
         return before
 
     def forget_decision(self) -> bool:
-        """Return the answer to the last `agreed_before`, and have the next one answer with False."""
-        asked, self._asked = self._asked, None
-        if asked is None:
+        """Return the result of the last `agreed_before`, and make the next call return False."""
+        pending, self._pending_decision = self._pending_decision, None
+        if pending is None:
             return False
-        said, work = asked
+        agreed, work = pending
         work.wait()
-        return bool(said)
+        return bool(agreed)
 
     def is_synchronized(self) -> bool:
-        """Return whether the tables are the same on all ranks after the last step, so that they may be saved."""
+        """Return whether all ranks have the same tables after the last step, so that they may be saved."""
         return True
 
     def synchronize(self) -> None:
-        """Make the tables the same on all ranks now."""
+        """Make the tables the same on all ranks."""
 
     @contextlib.contextmanager
     def final_tables(self) -> Iterator[Tables]:
-        """Yield the tables as they would be if training ended now, for the first rank to look at; changes nothing."""
+        """Yield the tables as they would be if training ended now, for the first rank to read."""
         yield self.skipgram.tables
 
     def on_train_end(self) -> None:
@@ -167,19 +165,19 @@ class RankStrategy(DDPStrategy):
 
 
 def is_synchronized(trainer: lightning.Trainer) -> bool:
-    """Return whether the tables are the same on all ranks, where there are several, so that saving moves none."""
+    """Return whether all ranks have the same tables, so that saving moves none; True for one rank."""
     return not isinstance(trainer.strategy, RankStrategy) or trainer.strategy.is_synchronized()
 
 
 def synchronize(trainer: lightning.Trainer) -> None:
-    """Make the tables the same on all ranks, where there are several."""
+    """Make the tables the same on all ranks; does nothing for one rank."""
     if isinstance(trainer.strategy, RankStrategy):
         trainer.strategy.synchronize()
 
 
 @contextlib.contextmanager
 def final_tables(trainer: lightning.Trainer, tables: Tables) -> Iterator[Tables]:
-    """Yield the tables as they would be if training ended now, without changing them; for the first rank to look at."""
+    """Yield the tables as they would be if training ended now, for the first rank to read."""
     if isinstance(trainer.strategy, RankStrategy):
         with trainer.strategy.final_tables() as final:
             yield final

@@ -11,7 +11,7 @@ import numpy as np
 
 from skiplight.compiled import inline, kernel
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import noise_words, scaled, token_words
+from skiplight.sampling.draws_numba import noise_bits, scale_bits, token_bits
 
 _32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -21,7 +21,7 @@ def draw_tokens(begin, count, seed, epoch, words):
     """The calls of `count` tokens from place `begin` on; words: uint32 [4, >= count]."""
     w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
     for i in range(count):
-        w0[i], w1[i], w2[i], w3[i] = token_words(begin + np.uint64(i), 0, seed, epoch)
+        w0[i], w1[i], w2[i], w3[i] = token_bits(begin + np.uint64(i), 0, seed, epoch)
 
 
 @kernel()
@@ -30,7 +30,7 @@ def keep_tokens(ids, words, keep, window, kept, half, at):
     n = 0
     for i in range(len(ids)):
         kept[n], at[n] = ids[i], i
-        half[n] = 1 + scaled(np.uint64(words[1, i]), window)
+        half[n] = 1 + scale_bits(np.uint64(words[1, i]), window)
         n += words[0, i] <= keep[ids[i]]
     return n
 
@@ -80,7 +80,7 @@ def draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, negatives
     _look_up(w0, w1, n, columns, negatives[0])
     for slot in range(count // 2):
         for c in range(n):
-            w0[c], w1[c], w2[c], w3[c] = noise_words(begin + np.uint64(at[c]), slot, 0, seed, epoch)
+            w0[c], w1[c], w2[c], w3[c] = noise_bits(begin + np.uint64(at[c]), slot, 0, seed, epoch)
         _look_up(w0, w1, n, columns, negatives[2 * slot + 1])
         if 2 * slot + 2 < count:
             _look_up(w2, w3, n, columns, negatives[2 * slot + 2])
@@ -103,7 +103,7 @@ def draw_for_pairs(place, first, second, n, seed, epoch, columns, calls, negativ
     """
     w0, w1, w2, w3 = calls[0], calls[1], calls[2], calls[3]
     for slot in range(n // 2):
-        w0[slot], w1[slot], w2[slot], w3[slot] = noise_words(place, slot, 0, seed, epoch)
+        w0[slot], w1[slot], w2[slot], w3[slot] = noise_bits(place, slot, 0, seed, epoch)
     negatives[0] = noise_word(first, second, columns)
     for slot in range(n // 2):
         negatives[2 * slot + 1] = noise_word(w0[slot], w1[slot], columns)
@@ -125,9 +125,9 @@ def permitted(word, place, n, seed, epoch, columns, kept, centre, left, right, e
         if not excluded:
             return np.int32(word)
         if n == 0:
-            _, _, a, b = token_words(place, attempt, seed, epoch)
+            _, _, a, b = token_bits(place, attempt, seed, epoch)
         else:
-            w0, w1, w2, w3 = noise_words(place, (n - 1) >> 1, attempt, seed, epoch)
+            w0, w1, w2, w3 = noise_bits(place, (n - 1) >> 1, attempt, seed, epoch)
             a, b = (w0, w1) if n & 1 else (w2, w3)
         word = noise_word(a, b, columns)
     return np.int32(-1)

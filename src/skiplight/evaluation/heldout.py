@@ -20,7 +20,7 @@ from skiplight.errors import EvaluationError
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import EVALUATION_EPOCH, Purpose, mix64
-from skiplight.sampling.draws_torch import draw, permutation
+from skiplight.sampling.draws_torch import draw_bits, draw_permutation
 from skiplight.sampling.windows import WindowSampler
 
 SEED = 0
@@ -77,7 +77,7 @@ def heldout_pairs(blocks: Iterable[TokenBlock], sampler: WindowSampler, limit: i
         raise EvaluationError("no held-out text: give `data.heldout` a larger share, or the text more documents")
     inputs, outputs, weights = (torch.cat(column) for column in zip(*parts, strict=True))
     if found > limit:
-        chosen = permutation(found, (SEED, EVALUATION_EPOCH))[:limit]
+        chosen = draw_permutation(found, (SEED, EVALUATION_EPOCH))[:limit]
         inputs, outputs, weights = inputs[chosen], outputs[chosen], weights[chosen]
     order = torch.argsort(inputs, stable=True)
     return HeldoutPairs(inputs[order], outputs[order], weights[order])
@@ -88,7 +88,7 @@ def _pairs(block: TokenBlock, sampler: WindowSampler) -> tuple[Tensor, Tensor, T
     begin = torch.from_numpy(mix64(block.document.numpy()).view(np.int64)) + block.start - block.segments[:-1]
     place = begin[segment_of] + torch.arange(len(block.ids))
     keep = torch.from_numpy(sampler.keep.astype(np.int64))[block.ids.long()]
-    kept = draw((SEED, EVALUATION_EPOCH), place, Purpose.TOKEN)[0] <= keep
+    kept = draw_bits((SEED, EVALUATION_EPOCH), place, Purpose.TOKEN)[0] <= keep
     ids, segment_of = block.ids[kept].long(), segment_of[kept]
     inputs, outputs, weights = [], [], []
     for distance in range(1, sampler.window + 1):

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from skiplight.config.schema import Config, StudyConfig
 from skiplight.errors import ConfigError
 from skiplight.evaluation.sets import set_name
-from skiplight.training.callbacks.evaluation import scores
+from skiplight.training.callbacks.evaluation import evaluation_metrics
 
 PLAIN = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
 SECONDS = ("train", "evaluate", "total")
@@ -16,7 +16,7 @@ SECONDS = ("train", "evaluate", "total")
 
 def read_metrics(summary: dict[str, Any]) -> dict[str, float]:
     """Return the numbers of summary.json: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train, ..."""
-    found = scores(summary["evaluation"])
+    found = evaluation_metrics(summary["evaluation"])
     found |= {name: summary[name] for name in PLAIN}
     return found | {f"seconds/{part}": summary["seconds"][part] for part in SECONDS}
 

@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
-from skiplight.config.compose import check_overrides, compose, quote_value, register
+from skiplight.config.compose import check_overrides, compose, quote_value, register_schema
 from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import ConfigError, RunError, command
@@ -158,7 +158,7 @@ def _values(override: Override, plain: Sequence[str]) -> list[str]:
 
 def _launch(overrides: list[str], folder: Path) -> None:
     """Have Hydra's launcher call `train_trial` for each combination."""
-    register()
+    register_schema()
     before = sys.argv
     places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
     sys.argv = ["skiplight", "--multirun", *overrides, *places]

@@ -1,4 +1,4 @@
-"""Scoring rules: what loss a window has; one file each behind one interface."""
+"""Scoring rules, which define the loss of a window: one interface, one file each."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ OBJECTIVES: dict[str, type[Objective]] = {
 
 
 def make_objective(name: str, counts: np.ndarray, sampler: WindowSampler, chunk: int | None = None) -> Objective:
-    """The objective called `name` for the windows of `sampler`.
+    """Return the objective called `name` for the windows of `sampler`.
 
     Args:
         name: a key of `OBJECTIVES`.
         counts: int64 [V], how often each word occurs.
-        sampler: its noise distribution is what negatives are drawn from.
-        chunk: rows of logits at a time, for full softmax.
+        sampler: provides the noise distribution of negatives.
+        chunk: rows of logits computed at a time by full softmax.
 
     Raises:
         ConfigError: there is no such objective.
@@ -40,7 +40,7 @@ def make_objective(name: str, counts: np.ndarray, sampler: WindowSampler, chunk:
     if name == "nce":
         return NCE(noise)
     if name == "sampled_softmax":
-        return SampledSoftmax(noise, hits=sampler.exclude == "none")
+        return SampledSoftmax(noise, accidental_hits=sampler.exclude == "none")
     if name == "full_softmax":
         return FullSoftmax(chunk)
     if name == "hierarchical_softmax":

@@ -1,4 +1,4 @@
-"""What every objective can do, and the tables that it scores with."""
+"""The interface of objectives, and the tables that they score with."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ Bias = Literal["none", "unigram", "learned"]
 
 
 class Tables(nn.Module):
-    """Input vectors v_w and output vectors u_w, one row a word, and a bias for each output vector where there is one.
+    """Input vectors v_w and output vectors u_w, one row per word, and an optional bias per output vector.
 
-    Inputs start uniform in ±0.5/dim and outputs at zero, as in word2vec.c; were both zero, no gradient would ever flow.
+    Inputs start uniform in ±0.5/dim and outputs at zero, as in word2vec.c; if both were zero, all gradients would be.
 
     Args:
         vocabulary: V, rows of `input`.
         dim: d, columns of both.
         output_rows: rows of `output` (V but for hierarchical softmax).
-        sparse: whether the tables get sparse gradients, which hold the touched rows only.
+        sparse: whether the tables get sparse gradients, of the touched rows only.
         seed: of the initial input vectors.
-        bias: float [output_rows], what the output bias starts at; None for none.
-        train_bias: whether the bias learns, rather than staying where it starts.
-        initialise: whether the tables get values, rather than memory that is not even touched: they will be replaced.
+        bias: float [output_rows], the initial output bias; None for no bias.
+        train_bias: whether the bias is trained.
+        initialise: whether to initialise the tables; False leaves their memory untouched, to be replaced later.
 
     Attributes:
         bias: an embedding of [output_rows, 1], or None.
@@ -61,20 +61,20 @@ class Tables(nn.Module):
                 self.output.weight.zero_()
 
     def scores(self, inputs: Tensor) -> Tensor:
-        """u_o·v_i + b_o of every output row o, [n, output_rows], for n input words, int64 [n]."""
+        """Return u_o·v_i + b_o of every output row o, [n, output_rows], for n input words, int64 [n]."""
         scores = self.input(inputs) @ self.output.weight.T
         return scores if self.bias is None else scores + self.bias.weight.squeeze(1)
 
 
 class Loss(NamedTuple):
-    """A summed loss, float64 [], and the number of pairs that it is the sum over."""
+    """A summed loss, float64 [], and its number of pairs."""
 
     sum: Tensor
     pairs: int
 
 
 class Gradients(NamedTuple):
-    """How many gradients a step sums in each row of the input table, [V], and of the output table, [output_rows].
+    """The numbers of gradients that a step sums in each row of the input table, [V], and output table, [output_rows].
 
     The unit is the gradient of one logistic score, whose curvature is at most a quarter of the squared length of the
     vector on the other side; a softmax over many words may be four times as curved.
@@ -85,51 +85,51 @@ class Gradients(NamedTuple):
 
 
 class Objective(nn.Module, abc.ABC):
-    """A scoring rule for windows; knows tables, but neither an engine nor an optimiser.
+    """A scoring rule for windows, independent of engine and optimiser.
 
-    A module for the sake of its constants, buffers that follow the tables to their device; it has no parameters.
+    It is a module because its constants are buffers, which move to the device of the tables; it has no parameters.
     """
 
     needs_noise: ClassVar[bool]
-    """Whether windows must come with negatives."""
+    """Whether windows must have negatives."""
     default_bias: ClassVar[Bias] = "none"
     """The output bias that makes a comparison with the other objectives fair."""
     default_exclude: ClassVar[Exclude] = "target"
-    """What a negative may not be, where the user does not say."""
+    """The default of the words that are excluded as negatives."""
     dense: ClassVar[bool] = False
-    """Whether every step moves every output vector, so that their gradient is dense whatever the tables ask for."""
+    """Whether every step moves every output vector, so that their gradient is dense even for sparse tables."""
 
     def output_rows(self, vocabulary: int) -> int:
-        """How many output vectors a vocabulary of that size needs."""
+        """Return the number of output vectors for a vocabulary size."""
         return vocabulary
 
     def unigram_bias(self, counts: np.ndarray) -> Tensor:
-        """The output bias, float32 [output_rows], with which vectors of zero predict p(o) = counts / counts.sum()."""
+        """Return the bias, float32 [output_rows], with which zero vectors predict p(o) = counts / counts.sum()."""
         return torch.from_numpy(np.log(counts / counts.sum())).float()
 
     @abc.abstractmethod
     def loss(self, tables: Tables, windows: Windows) -> Loss:
-        """The loss summed over all pairs of the windows, and their number."""
+        """Return the loss summed over all pairs of the windows, and their number."""
 
     @abc.abstractmethod
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
-        """How many gradients `loss` sums in each row of the tables."""
+        """Return the number of gradients that `loss` sums in each row of the tables."""
 
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
-        """Scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""
+        """Return scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""
         return at_least_float32(tables.scores(inputs))
 
     def _constant(self, name: str, values: np.ndarray) -> None:
-        """Keeps an array as a buffer, in float32 where it is of real numbers, out of the checkpoints."""
+        """Register an array as a buffer that is not saved in checkpoints; floating point numbers become float32."""
         tensor = torch.from_numpy(np.ascontiguousarray(values))
         self.register_buffer(name, tensor.float() if tensor.is_floating_point() else tensor, persistent=False)
 
 
 def empty_loss(tables: Tables) -> Loss:
-    """The loss of no window."""
+    """Return the loss of no windows."""
     return Loss(tables.input.weight.new_zeros((), dtype=torch.float64), 0)
 
 
 def at_least_float32(scores: Tensor) -> Tensor:
-    """Scores in float32 where mixed precision made them shorter: a logarithm of 8 bits would be no loss to report."""
+    """Convert float16 and bfloat16 scores to float32: a logarithm with an 8-bit mantissa is too coarse to report."""
     return scores.float() if scores.dtype in (torch.bfloat16, torch.float16) else scores

@@ -1,4 +1,4 @@
-"""Whether a GPU makes an objective's sums in its kernels or by tensor operations, and in what type; the log says it."""
+"""Choice between Triton kernels and tensor operations for an objective's sums on a GPU, which is logged."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ log = logging.getLogger(__name__)
 
 
 def product_type(table: Tensor) -> torch.dtype:
-    """The type of a product's factors: what mixed precision wants, or the table's own."""
+    """Return the type of a product's factors: that of mixed precision where it is on, else the table's own."""
     device = table.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else table.dtype
 
 
-def kernels_take(what: str, table: Tensor, problems: Mapping[str, bool]) -> bool:
-    """Whether kernels make the sums of `what`.
+def use_kernels(objective: str, table: Tensor, problems: Mapping[str, bool]) -> bool:
+    """Return whether kernels compute an objective's sums, and log the choice once.
 
     Args:
-        what: for the log.
-        table: on whose device it is to be done.
-        problems: what would be in the way, and whether it is.
+        objective: its name for the log.
+        table: on the device of the computation.
+        problems: each reason against the kernels, and whether it holds.
     """
     if table.device.type != "cuda":
         return False
-    return _say(what, tuple(problem for problem, there in problems.items() if there))
+    return _log_choice(objective, tuple(problem for problem, holds in problems.items() if holds))
 
 
 @functools.cache
-def _say(what: str, problems: tuple[str, ...]) -> bool:
+def _log_choice(objective: str, problems: tuple[str, ...]) -> bool:
     if find_spec("triton") is None:
-        problems += ("the package `triton` is not there",)
+        problems += ("the package `triton` is not installed",)
     how = f"by tensor operations, since {' and '.join(problems)}" if problems else "in kernels that write no scores"
-    log.info("%s %s", what, how)
+    log.info("%s %s", objective, how)
     return not problems

@@ -5,13 +5,12 @@ The loss of a step is -Σ log p(o|i) over its pairs. All n_i pairs of an input w
 
     loss = Σ_i n_i·logsumexp_w s(i,w) - Σ_pairs s(i,o),
 
-a row for each *different* input word of the step instead of one for each pair. Rows are computed in chunks, and each
-chunk's gradient at once, n_i·p(w|i) less the number of pairs (i,w), while its probabilities are still there: three
-matrix products in all, and memory for one chunk whatever the step. Every gradient counts, however small: where
-probabilities are near 1/V, the small ones are nearly all there is.
+one row per *distinct* input word of the step instead of one per pair. Rows are computed in chunks, and the gradient of
+a chunk, n_i·p(w|i) minus the number of pairs (i,w), while its probabilities are in memory: three matrix products, and
+memory for one chunk. No small gradient is dropped, since with probabilities near 1/V nearly all gradients are small.
 
-On a GPU that may use its tensor cores (`trainer.precision=bf16-mixed`, or TF32 allowed in torch) logits are not even
-written: `full_softmax_triton.py`.
+On a GPU that may use its tensor cores (`trainer.precision=bf16-mixed`, or TF32 allowed in torch) logits are never
+written to memory: `full_softmax_triton.py`.
 """
 
 from __future__ import annotations
@@ -22,21 +21,21 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
-from skiplight.objectives.dispatch import kernels_take, product_type
+from skiplight.objectives.dispatch import product_type, use_kernels
 from skiplight.sampling.batches import Windows
 
 CHUNK = 2**22
-"""Logits at a time, where the user does not say how many rows: 16 MB."""
+"""Default number of logits computed at a time: 16 MB."""
 
 WIDEST = 256
-"""Numbers in a vector, up to which a GPU's sums over the vocabulary stay in registers."""
+"""The longest vectors whose sums over the vocabulary stay in a GPU's registers."""
 
 
 class FullSoftmax(Objective):
     """Softmax over the vocabulary.
 
     Args:
-        chunk: rows of logits computed at a time; by default so many that they are about four million logits.
+        chunk: rows of logits computed at a time; by default about four million logits.
     """
 
     needs_noise: ClassVar[bool] = False
@@ -61,13 +60,13 @@ class FullSoftmax(Objective):
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         inputs = torch.bincount(windows.inputs, minlength=len(tables.input.weight))
         sizes = windows.offsets.diff().double()
-        # Σ p(o|i) over the pairs, which is what bends an output row's loss, is about how often o is their target.
+        # The curvature of an output row's loss is Σ p(o|i) over the pairs, about the number of pairs with target o.
         outputs = torch.bincount(windows.target, weights=sizes, minlength=len(tables.output.weight))
         return Gradients(4.0 * inputs, 4.0 * outputs)
 
 
 class _SoftmaxLoss(torch.autograd.Function):
-    """-Σ log p(o|i), whose gradient is computed with it and kept: [n, d] for the inputs and one output table."""
+    """-Σ log p(o|i); forward also computes and keeps the gradient, [n, d] for the inputs and one output table."""
 
     @staticmethod
     def forward(
@@ -79,51 +78,51 @@ class _SoftmaxLoss(torch.autograd.Function):
         targets: Tensor,
         chunk: int,
     ) -> Tensor:
-        """The summed loss, float64 [].
+        """Return the summed loss, float64 [].
 
         Args:
-            vectors: [n, d], of the input words.
+            vectors: [n, d], the input words' vectors.
             output: [V, d].
             bias: [V, 1] or None.
-            counts: int64 [n], how many pairs each input word has.
+            counts: int64 [n], the number of pairs of each input word.
             targets: int64 [pairs], the output words of the first input word, then of the second, and so on.
             chunk: rows of logits at a time.
         """
-        # Products are made as mixed precision wants them, sums and exponentials in the tables' own type.
-        kind = product_type(output)
+        # Products follow mixed precision, sums and exponentials the type of the tables.
+        factor_type = product_type(output)
         train = any(context.needs_input_grad)
-        if train and _on_chip(vectors, kind):
-            from skiplight.objectives.full_softmax_triton import softmax
+        if train and _on_chip(vectors, factor_type):
+            from skiplight.objectives.full_softmax_triton import softmax_with_gradients
 
             row = None if bias is None else bias.squeeze(1).float()
-            made = softmax(vectors.to(kind), output.to(kind), row, counts, targets)
+            made = softmax_with_gradients(vectors.to(factor_type), output.to(factor_type), row, counts, targets)
             context.save_for_backward(made.by_vectors, made.by_output, None if bias is None else made.by_bias[:, None])
             return made.loss
         by_vectors, by_output, by_bias = torch.empty_like(vectors), torch.zeros_like(output), None
         if bias is not None:
             by_bias = torch.zeros_like(bias)
-        columns, ends = output.to(kind), [0, *counts.cumsum(0).tolist()]
+        columns, ends = output.to(factor_type), [0, *counts.cumsum(0).tolist()]
         loss = vectors.new_zeros((), dtype=torch.float64)
         with torch.autocast(vectors.device.type, enabled=False):
             for first in range(0, len(vectors), chunk):
                 last = min(first + chunk, len(vectors))
                 v, n = vectors[first:last], counts[first:last]
-                logits = torch.mm(v.to(kind), columns.T).to(output.dtype)
+                logits = torch.mm(v.to(factor_type), columns.T).to(output.dtype)
                 if bias is not None:
                     logits += bias.T
                 row = torch.repeat_interleave(torch.arange(len(n), device=n.device), n)
-                place = row * len(output) + targets[ends[first] : ends[last]]
-                loss -= logits.view(-1)[place].sum(dtype=torch.float64)
+                entry = row * len(output) + targets[ends[first] : ends[last]]
+                loss -= logits.view(-1)[entry].sum(dtype=torch.float64)
                 p = torch.softmax(logits, 1)
                 # The largest probability of a row is exp(0) / Σ exp(s - largest s).
                 loss += (n * (logits.amax(1) - p.amax(1).log())).sum(dtype=torch.float64)
                 if not train:
                     continue
-                # The gradient by a row's logits is n times what `p` holds now.
+                # `p` becomes the gradient with respect to a row's logits, divided by n.
                 scale = n[:, None].to(p.dtype)
-                p.view(-1).scatter_add_(0, place, -(1 / scale)[row, 0])
-                by_vectors[first:last] = torch.mm(p.to(kind), columns) * scale
-                by_output += torch.mm(p.to(kind).T, (v * scale).to(kind))
+                p.view(-1).scatter_add_(0, entry, -(1 / scale)[row, 0])
+                by_vectors[first:last] = torch.mm(p.to(factor_type), columns) * scale
+                by_output += torch.mm(p.to(factor_type).T, (v * scale).to(factor_type))
                 if by_bias is not None:
                     by_bias += torch.mm(p.T, scale)
         context.save_for_backward(by_vectors, by_output, by_bias)
@@ -139,11 +138,11 @@ class _SoftmaxLoss(torch.autograd.Function):
         return by_vectors, by_output, by_bias, None, None, None
 
 
-def _on_chip(vectors: Tensor, kind: torch.dtype) -> bool:
-    """Whether the kernels that write no logits make the products."""
-    allowed = kind == torch.bfloat16 or (kind == torch.float32 and torch.backends.cuda.matmul.allow_tf32)
+def _on_chip(vectors: Tensor, factor_type: torch.dtype) -> bool:
+    """Return whether kernels compute the products without writing logits."""
+    allowed = factor_type == torch.bfloat16 or (factor_type == torch.float32 and torch.backends.cuda.matmul.allow_tf32)
     problems = {
-        f"{kind} is multiplied without tensor cores": not allowed,
+        f"{factor_type} is multiplied without tensor cores": not allowed,
         f"vectors have {vectors.shape[1]} numbers, more than {WIDEST}": vectors.shape[1] > WIDEST,
     }
-    return kernels_take("full softmax", vectors, problems)
+    return use_kernels("full softmax", vectors, problems)

@@ -1,12 +1,10 @@
-"""Full softmax on a GPU with logits that never leave the chip: two kernels in the manner of flash attention (Dao et
-al. 2022).
+"""Full softmax on a GPU without writing logits to memory, by two kernels like flash attention (Dao et al. 2022).
 
-`_by_inputs` goes through the output table for a tile of input vectors and keeps, of each, the running largest score,
+`_by_inputs` iterates over the output table for a tile of input vectors and keeps, for each, the running maximum score,
 the sum of exponentials, and their sum weighted by the output vectors: logsumexp and Σ_w p(w|i) u_w, two matrix products
-in one pass. `_by_outputs` goes through the input vectors for a tile of output vectors, makes the scores again, and sums
-Σ_i n_i p(w|i) v_i. That is four products on tensor cores, where three would do if logits were kept; in return no logit
-is ever written. Exponentials and sums are float32. What the observed pairs add is a product of two rows each, by plain
-tensor operations.
+in one pass. `_by_outputs` iterates over the input vectors for a tile of output vectors, recomputes the scores, and sums
+Σ_i n_i p(w|i) v_i. This takes four products on tensor cores instead of three with stored logits. Exponentials and sums
+are float32. Plain tensor operations add the observed pairs, a product of two rows each.
 """
 
 from __future__ import annotations
@@ -19,15 +17,14 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 64
-"""Rows of either side at a time."""
-
+"""Rows of either table per step of a kernel."""
 
 PAIRS = 2**18
-"""Observed pairs at a time, two rows each."""
+"""Observed pairs computed at a time, two rows each."""
 
 
 class Softmax(NamedTuple):
-    """-Σ log p(o|i), float64 [], and its gradients by input vectors, output vectors and bias."""
+    """-Σ log p(o|i), float64 [], and its gradients with respect to input vectors, output vectors and bias."""
 
     loss: Tensor
     by_vectors: Tensor
@@ -35,66 +32,41 @@ class Softmax(NamedTuple):
     by_bias: Tensor
 
 
-class Dense(NamedTuple):
-    """What the softmax over all words gives a set of input words.
-
-    Attributes:
-        log_sum: float32 [n], logsumexp of the scores of each.
-        expected: float32 [n, d], Σ_w p(w|i) u_w.
-        by_output: float32 [V, d], Σ_i n_i p(w|i) v_i.
-        by_bias: float32 [V], Σ_i n_i p(w|i).
-    """
-
-    log_sum: Tensor
-    expected: Tensor
-    by_output: Tensor
-    by_bias: Tensor
-
-
-def softmax(vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor, targets: Tensor) -> Softmax:
-    """Loss and gradients of all pairs.
-
-    Args:
-        vectors, output, bias: as for `dense`.
-        counts: int64 [n], how many pairs each input word has.
-        targets: int64 [pairs], the output words of the first input word, then of the second, and so on.
-    """
-    log_sum, expected, by_output, by_bias = dense(vectors, output, bias, counts)
-    by_vectors = expected * counts[:, None]
-    loss = (counts * log_sum).sum(dtype=torch.float64)
-    row = torch.repeat_interleave(torch.arange(len(counts), device=targets.device), counts, output_size=len(targets))
-    for of, word in zip(row.split(PAIRS), targets.split(PAIRS), strict=True):
-        v, u = vectors[of].float(), output[word].float()
-        loss -= (v * u).sum(dtype=torch.float64)
-        by_vectors.index_add_(0, of, u, alpha=-1)
-        by_output.index_add_(0, word, v, alpha=-1)
-        by_bias.index_add_(0, word, torch.ones_like(by_bias[:1]).expand(len(word)), alpha=-1)
-        if bias is not None:
-            loss -= bias[word].sum(dtype=torch.float64)
-    return Softmax(loss, by_vectors, by_output, by_bias)
-
-
-def dense(vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor) -> Dense:
-    """The softmax's sums over the vocabulary.
+def softmax_with_gradients(
+    vectors: Tensor, output: Tensor, bias: Tensor | None, counts: Tensor, targets: Tensor
+) -> Softmax:
+    """Return loss and gradients of all pairs.
 
     Args:
         vectors: [n, d], d at most 256, in the type of the products: bfloat16, or float32 for TF32.
         output: [V, d], in the same type.
         bias: float32 [V], or None.
-        counts: [n], how often each input word counts.
+        counts: int64 [n], the number of pairs of each input word.
+        targets: int64 [pairs], the output words of the first input word, then of the second, and so on.
     """
     (n, dim), words, device = vectors.shape, len(output), vectors.device
     width = max(16, triton.next_power_of_2(dim))
-    log_sum, expected = torch.empty(n, device=device), torch.empty((n, dim), device=device)
+    log_sum, by_vectors = torch.empty(n, device=device), torch.empty((n, dim), device=device)
     one = log_sum if bias is None else bias
     options = {"num_warps": max(width // 32, 4), "num_stages": 2}
     constants = (dim, width, TILE, bias is not None)
-    _by_inputs[(triton.cdiv(n, TILE),)](vectors, output, one, log_sum, expected, n, words, *constants, **options)
+    _by_inputs[(triton.cdiv(n, TILE),)](vectors, output, one, log_sum, by_vectors, n, words, *constants, **options)
     by_output, by_bias = torch.empty((words, dim), device=device), torch.empty(words, device=device)
     _by_outputs[(triton.cdiv(words, TILE),)](
         vectors, output, one, log_sum, counts.float(), by_output, by_bias, n, words, *constants, **options
     )
-    return Dense(log_sum, expected, by_output, by_bias)
+    by_vectors *= counts[:, None]
+    loss = (counts * log_sum).sum(dtype=torch.float64)
+    row = torch.repeat_interleave(torch.arange(n, device=device), counts, output_size=len(targets))
+    for source, word in zip(row.split(PAIRS), targets.split(PAIRS), strict=True):
+        v, u = vectors[source].float(), output[word].float()
+        loss -= (v * u).sum(dtype=torch.float64)
+        by_vectors.index_add_(0, source, u, alpha=-1)
+        by_output.index_add_(0, word, v, alpha=-1)
+        by_bias.index_add_(0, word, torch.ones_like(by_bias[:1]).expand(len(word)), alpha=-1)
+        if bias is not None:
+            loss -= bias[word].sum(dtype=torch.float64)
+    return Softmax(loss, by_vectors, by_output, by_bias)
 
 
 @triton.jit(do_not_specialize=["n", "words"])

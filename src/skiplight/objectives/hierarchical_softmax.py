@@ -1,11 +1,11 @@
 r"""Hierarchical softmax over a Huffman tree (Morin and Bengio 2005; Mikolov et al. 2013, section 2.1).
 
-The words are the leaves of a binary tree (`huffman.py`), and an output vector u_n belongs to each of its V - 1 inner
-nodes, not to a word. A word's probability is that of the turns on the way to it,
+The words are the leaves of a binary tree (`huffman.py`), and each of its V - 1 inner nodes, not a word, has an output
+vector u_n. The probability of a word is the product over the turns on its path,
 
-    p(o|i) = Π_n σ(±u_n·v_i)   over the nodes n from the root to o, + where the way turns left, - where right,
+    p(o|i) = Π_n σ(±u_n·v_i)   over the nodes n from the root to o, + where the path turns left, - where right,
 
-which sums to 1 over the words by itself: a pair costs about log2 V scores instead of V, and no noise is drawn.
+which sums to 1 over the words. A pair costs about log2 V scores instead of V, and no noise is drawn.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from torch import Tensor
 
 from skiplight.objectives.base import Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.objectives.huffman import HuffmanTree
-from skiplight.objectives.scores import score
+from skiplight.objectives.scores import score_rows
 from skiplight.sampling.batches import Windows
 
 
 class HierarchicalSoftmax(Objective):
-    """Softmax by turns down a Huffman tree.
+    """Softmax as a product of decisions along the path in a Huffman tree.
 
     Args:
         counts: int64 [V], how often each word occurs.
@@ -41,11 +41,11 @@ class HierarchicalSoftmax(Objective):
 
     def __init__(self, counts: np.ndarray) -> None:
         super().__init__()
-        tree = HuffmanTree.of(counts)
+        tree = HuffmanTree.build(counts)
         for name in ("nodes", "signs", "left", "right"):
             self._constant(name, getattr(tree, name))
         self._constant("lengths", tree.depth[: len(counts)])
-        # Inner nodes from the root down, and how many of them each level has.
+        # Inner nodes from the root down, and the number of them on each level.
         inner = tree.depth[len(counts) :]
         self._constant("by_level", np.argsort(inner, kind="stable"))
         self.level_sizes = np.bincount(inner).tolist()
@@ -54,10 +54,10 @@ class HierarchicalSoftmax(Objective):
         return vocabulary - 1
 
     def unigram_bias(self, counts: np.ndarray) -> Tensor:
-        """The log odds of turning left at each node."""
+        """Return the log odds of turning left at each node, float32 [V - 1]."""
         left, right = self.left.cpu().numpy(), self.right.cpu().numpy()
         weights = np.concatenate([counts, np.zeros(len(left))])
-        for node in range(len(left)):  # a node comes after both its children
+        for node in range(len(left)):  # children come before their node
             weights[len(counts) + node] = weights[left[node]] + weights[right[node]]
         return torch.from_numpy(np.log(weights[left]) - np.log(weights[right])).float()
 
@@ -65,13 +65,13 @@ class HierarchicalSoftmax(Objective):
         if windows.pairs == 0:
             return empty_loss(tables)
         nodes, signs = self._paths(windows.target)
-        scores, used = score(tables, windows, nodes)
+        scores, used = score_rows(tables, windows, nodes)
         counted = (signs != 0)[:, :, None] & used
         loss = -(F.logsigmoid(scores * signs[:, :, None]) * counted).sum(dtype=torch.float64)
         return Loss(loss, windows.pairs)
 
     def _paths(self, words: Tensor) -> tuple[Tensor, Tensor]:
-        """Nodes and signs of the words' paths, [words, longest of them]."""
+        """Return nodes and signs of the words' paths, [words, longest path]."""
         words = words.long()
         longest = int(self.lengths[words].max())
         return self.nodes[words, :longest], self.signs[words, :longest]
@@ -86,7 +86,7 @@ class HierarchicalSoftmax(Objective):
         return Gradients(inputs, outputs)
 
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
-        """They are log-probabilities already."""
+        """Return log-probabilities, float32 [n, V], for n input words, int64 [n]."""
         scores = super().logits(tables, inputs)
         size = len(tables.input.weight)
         log_prob = scores.new_zeros(len(inputs), 2 * size - 1)

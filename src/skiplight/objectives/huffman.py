@@ -1,4 +1,4 @@
-"""The Huffman tree of a vocabulary: frequent words near the root, so that the mean path is as short as can be."""
+"""The Huffman tree of a vocabulary, whose mean path length is minimal: frequent words are near the root."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ class HuffmanTree:
     """A binary tree with V leaves, the words, and V - 1 inner nodes.
 
     Attributes:
-        depth: int64 [2 V - 1], how far each word, then each inner node, is from the root.
-        nodes: int32 [V, longest], those nodes, the root first; 0 beyond a path's end.
+        depth: int64 [2 V - 1], the distance of each word, then of each inner node, from the root.
+        nodes: int32 [V, longest], the inner nodes on each word's path, the root first; 0 beyond the path's end.
         signs: int8 [V, longest], 1 where the path turns left, -1 where right; 0 beyond its end.
         left, right: int64 [V - 1], children of each inner node: a word, or V + an inner node. A node comes after both
             its children, so the root is the last.
 
-    >>> HuffmanTree.of(np.array([4, 2, 1])).depth.tolist()
+    >>> HuffmanTree.build(np.array([4, 2, 1])).depth.tolist()
     [1, 2, 2, 1, 0]
     """
 
@@ -30,8 +30,8 @@ class HuffmanTree:
     right: np.ndarray
 
     @classmethod
-    def of(cls, counts: np.ndarray) -> HuffmanTree:
-        """The tree of words that occur so often, int64 [V], V at least 2.
+    def build(cls, counts: np.ndarray) -> HuffmanTree:
+        """Return the tree for word counts, int64 [V], V at least 2.
 
         Ties go to the node made first, which keeps the longest path short.
         """
@@ -53,13 +53,13 @@ class HuffmanTree:
         parent, turn = np.zeros(2 * size - 1, np.int64), np.zeros(2 * size - 1, np.int8)
         for children, sign in ((left, 1), (right, -1)):
             parent[children], turn[children] = np.arange(size - 1), sign
-        # All paths at once, a step up from every place that is not yet the root.
-        place = np.arange(size)
+        # All paths at once: each pass moves every word whose path is not complete one node up.
+        node_of = np.arange(size)
         words = np.arange(size)
         while len(words):
-            step = depth[place] - 1
-            nodes[words, step], signs[words, step] = parent[place], turn[place]
-            place = size + parent[place]
-            below = depth[place] > 0
-            words, place = words[below], place[below]
+            step = depth[node_of] - 1
+            nodes[words, step], signs[words, step] = parent[node_of], turn[node_of]
+            node_of = size + parent[node_of]
+            below = depth[node_of] > 0
+            words, node_of = words[below], node_of[below]
         return cls(depth, nodes, signs, left, right)

@@ -1,15 +1,15 @@
 r"""Noise-contrastive estimation (Gutmann and Hyvärinen 2010; for words Mnih and Teh 2012, "A fast and simple algorithm
 for training neural probabilistic language models").
 
-The model is log p(o|i) = s(i, o) = u_o·v_i + b_o itself, with no normalising sum: a classifier that tells an observed
-output word from K noise words drawn from P_n,
+The model is log p(o|i) = s(i, o) = u_o·v_i + b_o, without a normalising sum. The loss of a classifier that separates an
+observed output word from K noise words drawn from P_n,
 
     loss = -log σ(s(i,o) - log(K·P_n(o))) - Σ_k log σ(log(K·P_n(k)) - s(i,k)),
 
-is minimised where s = log p(o|i) exactly, for every K: its probabilities learn to sum to 1 by themselves, but only in
-the limit, so that `log_prob` normalises them, to be compared. It differs from negative sampling by the correction
-alone, which is what makes it estimate probabilities. Exact where the noise may draw the target (`noise.exclude=none`);
-with the target excluded, P_n(o) is off by a factor near 1.
+is minimised exactly where s = log p(o|i), for every K. The probabilities sum to 1 only in the limit, so evaluation
+normalises them. The correction log(K·P_n) is the only difference from negative sampling, and the reason why NCE
+estimates probabilities. It is exact where the noise may draw the target (`noise.exclude=none`); with the target
+excluded, P_n(o) is wrong by a factor near 1.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from typing import ClassVar
 
 from skiplight.objectives.base import Bias, Loss, Tables, empty_loss
 from skiplight.objectives.negative_sampling import logistic_loss
-from skiplight.objectives.scores import ContrastiveObjective, contrast
+from skiplight.objectives.scores import ContrastiveObjective, score_candidates
 from skiplight.sampling.batches import Windows
 from skiplight.sampling.windows import Exclude
 
@@ -28,7 +28,7 @@ class NCE(ContrastiveObjective):
     """Noise-contrastive estimation.
 
     Args:
-        noise: the probabilities P_n that negatives are drawn with, float64 [V].
+        noise: the probabilities P_n of the noise distribution, float64 [V].
     """
 
     default_bias: ClassVar[Bias] = "learned"
@@ -37,6 +37,6 @@ class NCE(ContrastiveObjective):
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:
             return empty_loss(tables)
-        words, scores, counted = contrast(tables, windows)
+        words, scores, counted = score_candidates(tables, windows)
         expected = self.log_noise[words] + math.log(windows.negatives.shape[1])
         return Loss(logistic_loss(scores - expected[:, :, None], counted), windows.pairs)

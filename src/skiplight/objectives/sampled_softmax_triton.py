@@ -1,9 +1,9 @@
-"""Sampled softmax on a GPU with scores that never leave the chip: one kernel for the loss, one for its gradient.
+"""Sampled softmax on a GPU without writing scores to memory: one kernel for the loss, one for its gradient.
 
-A row of candidates (a window's target and K negatives, or a pair's) meets the context words that it scores, one or all
-of a window's, in small matrix products. `_losses` keeps the logarithm of each pair's denominator and nothing else;
-`_gradients` makes the scores again and writes what the tables' sparse gradients consist of, a row for each candidate
-and each context word. Both read the tables themselves: there is no copy of the rows of a step, as `scores.py` makes it.
+A row of candidates (the target and K negatives of a window or a pair) is multiplied with the context vectors that it
+scores (all of a window's, or one) in small matrix products. `_losses` stores only the log denominator of each pair;
+`_gradients` recomputes the scores and writes the rows of the tables' sparse gradients, one per candidate and context
+word. Both read the tables directly, while `scores.py` copies the rows of a step.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import triton.language as tl
 from torch import Tensor
 
 TILE = 16
-"""Candidates at a time: as few as tensor cores multiply."""
+"""Candidates per step of a kernel, the smallest tile of tensor cores."""
 
 
-def warps(contexts: int, width: int) -> int:
-    """Warps of a program, by the tile of context vectors."""
+def count_warps(contexts: int, width: int) -> int:
+    """Return the warps of a program for a tile of context vectors."""
     return min(max(contexts * width // 1024, 1), 8)
 
 
 class CandidatesLoss(torch.autograd.Function):
-    """-Σ log softmax(scores of a row's candidates) at the first of them, over all pairs."""
+    """-Σ log softmax(scores of a row's candidates) at the first candidate, over all pairs."""
 
     @staticmethod
     def forward(
@@ -37,19 +37,19 @@ class CandidatesLoss(torch.autograd.Function):
         ends: Tensor,
         words: Tensor,
         contexts: int,
-        kind: torch.dtype,
+        factor_type: torch.dtype,
         sparse: bool,
     ) -> Tensor:
-        """The summed loss, float64 [].
+        """Return the summed loss, float64 [].
 
         Args:
             input, output: float32 [V, d], the tables.
-            added: float32 [rows, S], what is added to a candidate's scores: -inf where it does not count.
+            added: float32 [rows, S], added to a candidate's scores; -inf where it does not count.
             inputs: int32 [pairs], the context words of the first row, then of the second, and so on.
-            ends: int64 [rows + 1], where the context words of each row begin, and the end.
+            ends: int64 [rows + 1], the index of each row's first context word, and the number of pairs.
             words: int32 [rows, S], the candidates; the first is the target.
-            contexts: the most context words of a row, or more; a power of two of at least 16.
-            kind: the type of the products' factors: float32 (TF32 where torch allows it), float16 or bfloat16.
+            contexts: at least the largest number of context words of a row; a power of two of at least 16.
+            factor_type: the type of the products' factors: float32 (TF32 where torch allows it), float16 or bfloat16.
             sparse: whether the tables get sparse gradients.
         """
         (rows, slots), dim = words.shape, input.shape[1]
@@ -57,9 +57,9 @@ class CandidatesLoss(torch.autograd.Function):
         log_sum, losses = torch.empty(len(inputs), device=input.device), torch.empty(rows, device=input.device)
         how = {
             "DIM": dim, "WIDTH": width, "SLOTS": slots, "CONTEXTS": contexts, "TILE": TILE,
-            "KIND": {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}.get(kind, tl.float32),
+            "KIND": {torch.float16: tl.float16, torch.bfloat16: tl.bfloat16}.get(factor_type, tl.float32),
             "PRECISION": "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee",
-            "num_warps": warps(contexts, width),
+            "num_warps": count_warps(contexts, width),
         }  # fmt: skip
         _losses[(rows,)](input, output, added, inputs, ends, words, log_sum, losses, **how)
         context.save_for_backward(input, output, added, inputs, ends, words, log_sum)
@@ -78,14 +78,14 @@ class CandidatesLoss(torch.autograd.Function):
         )
         by_word = by_word.flatten(0, 1)
         return (
-            _of_rows(inputs, by_context, input, context.sparse),
-            _of_rows(words.flatten(), by_word, output, context.sparse),
+            _table_gradient(inputs, by_context, input, context.sparse),
+            _table_gradient(words.flatten(), by_word, output, context.sparse),
             by_added, None, None, None, None, None, None,
         )  # fmt: skip
 
 
-def _of_rows(rows: Tensor, gradient: Tensor, table: Tensor, sparse: bool) -> Tensor:
-    """A table's gradient, from that of some of its rows, of which there may be several."""
+def _table_gradient(rows: Tensor, gradient: Tensor, table: Tensor, sparse: bool) -> Tensor:
+    """Return a table's gradient from the gradients of some rows, which may repeat."""
     if sparse:
         return torch.sparse_coo_tensor(rows.long()[None], gradient, table.shape, check_invariants=False)
     return torch.zeros_like(table).index_add_(0, rows, gradient)
@@ -93,14 +93,14 @@ def _of_rows(rows: Tensor, gradient: Tensor, table: Tensor, sparse: bool) -> Ten
 
 @triton.jit
 def _vectors(table, word, there, column, DIM: tl.constexpr):
-    """Rows of a table, [words, columns], zero where there is no word."""
+    """Load rows of a table, [words, columns], zero where there is no word."""
     at = table + word.to(tl.int64)[:, None] * DIM + column[None, :]
     return tl.load(at, mask=there[:, None] & (column < DIM)[None, :], other=0.0)
 
 
 @triton.jit
 def _contexts(input, inputs, ends, row, column, DIM: tl.constexpr, CONTEXTS: tl.constexpr):
-    """The pairs of a row, which of them there are, and their context vectors [CONTEXTS, columns]."""
+    """Return the pairs of a row, a mask of the existing ones, and their context vectors [CONTEXTS, columns]."""
     pair = tl.load(ends + row) + tl.arange(0, CONTEXTS)
     there = pair < tl.load(ends + row + 1)
     return pair, there, _vectors(input, tl.load(inputs + pair, mask=there, other=0), there, column, DIM)
@@ -108,7 +108,7 @@ def _contexts(input, inputs, ends, row, column, DIM: tl.constexpr, CONTEXTS: tl.
 
 @triton.jit
 def _scored(v, output, added, words, at, known, column, DIM: tl.constexpr, KIND: tl.constexpr, PRECISION: tl.constexpr):
-    """The vectors of the candidates at the places `at`, and their scores with context vectors, -inf where unknown."""
+    """Return the vectors of the candidates `at`, and their scores with context vectors, -inf where not `known`."""
     u = _vectors(output, tl.load(words + at, mask=known, other=0), known, column, DIM).to(KIND)
     plus = tl.load(added + at, mask=known, other=-float("inf"))
     return u, tl.dot(v.to(KIND), tl.trans(u), input_precision=PRECISION) + plus[None, :]
@@ -148,15 +148,15 @@ def _gradients(
     moved = tl.zeros([CONTEXTS, WIDTH], tl.float32)
     for begin in range(0, SLOTS, TILE):
         slot = begin + lane
-        known, place = slot < SLOTS, row * SLOTS + slot
-        u, scores = _scored(v, output, added, words, place, known, column, DIM, KIND, PRECISION)
+        known, candidate = slot < SLOTS, row * SLOTS + slot
+        u, scores = _scored(v, output, added, words, candidate, known, column, DIM, KIND, PRECISION)
         p = tl.exp(scores - log_total[:, None])
         by_score = tl.where(there[:, None], p - tl.where(slot == 0, 1.0, 0.0)[None, :], 0.0)
-        tl.store(by_added + place, times * tl.sum(by_score, 0), mask=known)
+        tl.store(by_added + candidate, times * tl.sum(by_score, 0), mask=known)
         by_score = by_score.to(KIND)
         moved = tl.dot(by_score, u, moved, input_precision=PRECISION)
         own = times * tl.dot(tl.trans(by_score), v.to(KIND), input_precision=PRECISION)
-        at = by_word + place[:, None] * DIM + column[None, :]
+        at = by_word + candidate[:, None] * DIM + column[None, :]
         tl.store(at, own, mask=known[:, None] & (column < DIM)[None, :])
     at = by_context + pair[:, None] * DIM + column[None, :]
     tl.store(at, times * moved, mask=there[:, None] & (column < DIM)[None, :])

@@ -1,7 +1,7 @@
-"""Scores of windows against output vectors, as all objectives that look at a few of them need them.
+"""Scores of windows against a few output vectors, for all objectives but full softmax.
 
-The output rows that a window is scored with meet all its context words in one small matrix product, so that a row is
-read once a window and not once a pair. Where each pair has rows of its own, it is a window of one context word.
+One small matrix product per window scores its output rows with all its context words, so a row is read once per window
+instead of once per pair. A pair with rows of its own counts as a window of one context word.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from skiplight.objectives.base import Gradients, Objective, Tables, at_least_flo
 from skiplight.sampling.batches import Windows
 
 
-def score(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, Tensor]:
-    """Scores u·v + b of output rows with the context words of their windows, in float32 or better.
+def score_rows(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores u·v + b of output rows with the context words of their windows, in float32 or better.
 
-    Contexts are padded to the longest by the pairs that follow: rows that the step touches anyway, whose scores the
-    caller masks, so that their gradient is zero.
+    Shorter contexts are padded with the pairs that follow, rows that the step reads anyway. The caller masks their
+    scores, so their gradient is zero.
 
     Args:
         rows: int [windows, R], or [pairs, R] where each pair has its own.
 
     Returns:
-        Scores, [windows, R, C] or [pairs, R, 1], and bool [windows, 1, C] or [pairs, 1, 1]: whether a pair is there.
+        Scores, [windows, R, C] or [pairs, R, 1], and bool [windows, 1, C] or [pairs, 1, 1], False for padding.
     """
     if len(rows) == len(windows.target):
         sizes = windows.offsets.diff()
@@ -44,7 +44,7 @@ def score(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, Tenso
 class _Products(torch.autograd.Function):
     """u·v of all pairs of rows, [n, R, d] and [n, C, d]: [n, R, C].
 
-    torch.bmm's own backward pass gives the gradient of a transposed factor transposed, which then has to be copied.
+    The backward pass of torch.bmm returns the gradient of a transposed factor transposed, which would cost a copy.
     """
 
     @staticmethod
@@ -59,36 +59,36 @@ class _Products(torch.autograd.Function):
         return torch.bmm(by_score, v), torch.bmm(by_score.transpose(1, 2), u)
 
 
-def candidates(windows: Windows) -> tuple[Tensor, Tensor]:
-    """The target (slot 0) and negatives (slots 1 to K) of each window, or pair where each pair has its own.
+def gather_candidates(windows: Windows) -> tuple[Tensor, Tensor]:
+    """Return the target (slot 0) and negatives (slots 1 to K) of each window, or of each pair with its own negatives.
 
     Returns:
-        Words, int32 [windows, 1 + K] or [pairs, 1 + K]; and bool alike, which of them count.
+        Words, int32 [windows, 1 + K] or [pairs, 1 + K], and bool of the same shape, which of them count.
     """
     target = windows.target if windows.shared else windows.target[windows.window_of_pair()]
     there = torch.cat([torch.ones_like(windows.mask[:, :1]), windows.mask], dim=1)
     return torch.cat([target[:, None], windows.negatives], dim=1), there
 
 
-def contrast(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
-    """Scores of each pair's target and negatives.
+def score_candidates(tables: Tables, windows: Windows) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the scores of each pair's target and negatives.
 
     Returns:
         Words, int64 [windows, 1 + K] or [pairs, 1 + K]; their scores, [windows, 1 + K, C] or [pairs, 1 + K, 1]; and
-        bool like the scores: which of them count.
+        bool of the same shape, which of them count.
     """
-    words, there = candidates(windows)
-    scores, used = score(tables, windows, words)
+    words, there = gather_candidates(windows)
+    scores, used = score_rows(tables, windows, words)
     return words.long(), scores, there[:, :, None] & used
 
 
-def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradients:
-    """Gradients where each pair's target and negatives get one each, and its input word `per_pair`."""
+def count_candidate_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradients:
+    """Count one gradient for each pair's target and negatives, and `per_pair` for its input word."""
     inputs = torch.bincount(windows.inputs, minlength=len(tables.input.weight)) * per_pair
     sizes = windows.offsets.diff().float()
     rows = len(tables.output.weight)
     if windows.shared:
-        words, there = candidates(windows)
+        words, there = gather_candidates(windows)
         weights = there * sizes[:, None]
         return Gradients(inputs, torch.bincount(words.flatten(), weights=weights.flatten(), minlength=rows))
     outputs = torch.bincount(windows.target, weights=sizes, minlength=rows)
@@ -97,10 +97,10 @@ def contrast_gradients(tables: Tables, windows: Windows, per_pair: int) -> Gradi
 
 
 class ContrastiveObjective(Objective):
-    """What objectives have in common that tell each pair's target from its negatives by one logistic loss for each.
+    """Base of objectives with one logistic loss for each pair's target and each of its negatives.
 
     Args:
-        noise: the probabilities P_n that negatives are drawn with, float64 [V].
+        noise: the probabilities P_n of the noise distribution, float64 [V].
     """
 
     needs_noise: ClassVar[bool] = True
@@ -112,4 +112,4 @@ class ContrastiveObjective(Objective):
         self._constant("log_noise", np.log(noise))
 
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
-        return contrast_gradients(tables, windows, 1 + windows.negatives.shape[1])
+        return count_candidate_gradients(tables, windows, 1 + windows.negatives.shape[1])

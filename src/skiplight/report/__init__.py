@@ -1,4 +1,4 @@
 """The self-contained page of a run, a comparison or a study.
 
-In come run folders; out goes one HTML file, which needs no network.
+Input: run folders. Output: one HTML file per page, which needs no network.
 """

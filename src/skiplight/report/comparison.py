@@ -17,7 +17,7 @@ from skiplight.experiments.comparison.plan import ONE_VIEW
 from skiplight.experiments.comparison.queue import TrialResult, read_results, trial_table
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import PLAIN
-from skiplight.report.html import render, write
+from skiplight.report.html import render_page, write_page
 from skiplight.training.run_folder import RunFolder
 
 
@@ -45,7 +45,7 @@ def write_comparison_page(folder: Path) -> Path:
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(f"{folder} is a damaged comparison ({error}): `skiplight compare` goes on with it") from None
     path = folder / "report.html"
-    write(path, render("comparison", name, data, prose(findings)))
+    write_page(path, render_page("comparison", name, data, prose(findings)))
     return path
 
 

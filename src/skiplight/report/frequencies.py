@@ -1,4 +1,4 @@
-"""How often words occur, for the Zipf plot of a run's page, from which it computes the noise distribution at any α."""
+"""Word frequencies for the Zipf plot of a run's page, which computes the noise distribution for any α from them."""
 
 from __future__ import annotations
 
@@ -13,19 +13,15 @@ from skiplight.objectives import OBJECTIVES
 from skiplight.sampling.subsampling import keep_probabilities
 
 STEPS = 500
-"""Words whose counts differ by less than 1/500 are taken together."""
+"""Words whose counts differ by less than 1/500 form one level."""
 
 
-def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
-    """The vocabulary as levels of words that occur equally often, the most frequent first.
-
-    Args:
-        vocabulary: of the run, words in the order of their counts or not.
-        config: the run's options.
+def word_frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
+    """Return the vocabulary as levels of about equally frequent words, the most frequent first.
 
     Returns:
         `levels` [[words, mean count, share of its tokens that subsampling keeps], ...]; `tokens`, the sum of counts;
-        `examples` [[rank, word, count], ...]; `head`, how many words are not called rare; `exponent`, `negatives`;
+        `examples` [[rank, word, count], ...]; `head`, the number of words that are not rare; `exponent`, `negatives`;
         `drawn`, whether this run drew noise from count^α.
     """
     order = np.argsort(-vocabulary.counts, kind="stable")
@@ -49,7 +45,7 @@ def frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
 
 
 def count_head_words(words: int) -> int:
-    """How many of so many words are not called rare: 1,000, or in a small vocabulary the power of ten within a quarter.
+    """Return the number of words that are not rare: 1,000, or for less than 4,000 the power of ten within a quarter.
 
     >>> count_head_words(70_000), count_head_words(4000), count_head_words(3999), count_head_words(3)
     (1000, 1000, 100, 1)

@@ -1,8 +1,8 @@
-"""Makes one HTML file of data and scripts: everything is in it, and it asks for nothing from anywhere.
+"""A self-contained HTML page of data and scripts, which needs no network.
 
-Names of words, runs and options come from texts and folders, so nothing of them may become markup: data travels as
-JSON in which no `<` is left, scripts put it into the page as text only, and the page's Content-Security-Policy allows
-no script but the ones that were written here, by their hashes, and no connection.
+Names of words, runs and options come from texts and folders and must not become markup: data is embedded as JSON
+without `<`, scripts insert it as text only, and the page's Content-Security-Policy allows only the scripts written
+here, by their hashes, and no connection.
 """
 
 from __future__ import annotations
@@ -19,30 +19,30 @@ from typing import Any, Literal
 
 from skiplight.files import replacing, writing
 
-Kind = Literal["run", "comparison", "study"]
+Page = Literal["run", "comparison", "study"]
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.min.js")
-SCRIPTS: dict[Kind, tuple[str, ...]] = {
+SCRIPTS: dict[Page, tuple[str, ...]] = {
     "run": ("vectors.js", "map.js", "progress.js", "noise.js", "similarity.js", "settings.js", "run.js"),
     "comparison": ("comparison.js",),
     "study": ("study.js",),
 }
-"""By kind of page, the files of scripts/ between common.js and start.js."""
+"""The files of scripts/ between common.js and start.js, by page."""
 
 
-def render(kind: Kind, title: str, data: dict[str, Any], prose: str = "") -> str:
-    """The text of a page.
+def render_page(page: Page, title: str, data: dict[str, Any], prose: str = "") -> str:
+    """Return the HTML of a page.
 
     Args:
-        kind: what the page shows.
-        title: its title, any text.
-        data: what its scripts show: mappings, lists, strings and numbers; numbers that are not finite become null.
-        prose: HTML to be shown as it is; the caller answers for it.
+        page: the type of page.
+        title: the title, any text.
+        data: mappings, lists, strings and numbers for the scripts; numbers that are not finite become null.
+        prose: trusted HTML, inserted unchanged.
     """
-    ours = "\n".join(_read(f"scripts/{name}") for name in ("common.js", *SCRIPTS[kind], "start.js"))
+    ours = "\n".join(_read(f"scripts/{name}") for name in ("common.js", *SCRIPTS[page], "start.js"))
     scripts = [*map(_read, LIBRARIES), f'"use strict";\n(() => {{\n{ours}\n}})();']
     slots = {
-        "kind": kind,
+        "kind": page,
         "title": html.escape(title),
         "policy": f"script-src {' '.join(map(_hash, scripts))}",
         "style": _read("page.css"),
@@ -50,12 +50,12 @@ def render(kind: Kind, title: str, data: dict[str, Any], prose: str = "") -> str
         "data": as_json(data),
         "scripts": "\n".join(f"<script>{script}</script>" for script in scripts),
     }
-    # In one pass, so that what looks like a slot within a slot stays what it is.
+    # In one pass, so that text within a slot is never taken for a slot.
     return re.sub(r"\{\{(\w+)\}\}", lambda found: slots[found[1]], _read("page.html"))
 
 
-def write(path: Path, page: str) -> None:
-    """Writes a page; a name that is not UTF-8 is shown with its bytes escaped.
+def write_page(path: Path, page: str) -> None:
+    """Write a page; bytes of names that are not UTF-8 are escaped.
 
     Raises:
         UnwritableError: the folder cannot be written to.
@@ -65,7 +65,7 @@ def write(path: Path, page: str) -> None:
 
 
 def as_json(data: Any) -> str:
-    """JSON for the inside of a <script>, where only a `<` could end it or open a comment.
+    """Return JSON for a <script> element, which only `<` could end or turn into a comment.
 
     >>> as_json({"word": "</script>", "loss": float("nan")})
     '{"word":"\\\\u003c/script>","loss":null}'

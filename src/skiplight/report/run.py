@@ -1,4 +1,4 @@
-"""The page of a run: how it trained, how good the vectors are, its noise distribution, and a map of its words."""
+"""The page of a run: its training, evaluations and noise distribution, and a map of its words."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from skiplight.config.schema import Config
 from skiplight.errors import EvaluationError, RunError
 from skiplight.evaluation.sets import set_name
 from skiplight.evaluation.similarity import judged_pairs
-from skiplight.report.frequencies import frequencies
-from skiplight.report.html import render, write
-from skiplight.report.settings import settings
-from skiplight.report.words import words
+from skiplight.report.frequencies import word_frequencies
+from skiplight.report.html import render_page, write_page
+from skiplight.report.settings import list_settings
+from skiplight.report.words import map_words
 from skiplight.training.loggers import log_pictures
 from skiplight.training.run_folder import RunFolder
 from skiplight.vectors.word_vectors import WordVectors
@@ -27,70 +27,72 @@ log = logging.getLogger(__name__)
 
 
 def write_run_page(folder: Path) -> Path:
-    """Makes the page of a finished run from its folder, with t-SNE, which takes some seconds.
+    """Write the page of a finished run, including t-SNE, which takes some seconds.
 
     Raises:
-        RunError: there is no run, it is not finished, or it is damaged.
+        RunError: there is no run, or it is not finished or damaged.
         UnwritableError: the folder cannot be written to.
     """
     run = RunFolder(folder)
     config, summary, vectors = run.config(), run.read_summary(), WordVectors.load(folder)
     if not vectors.input.isfinite().all():
         raise RunError(f"{run.vectors} has vectors that are not finite: the training had diverged")
-    write(run.report, render("run", title(run), run_data(run, config, summary, vectors, tsne=True)))
+    write_page(run.report, render_page("run", page_title(run), run_data(run, config, summary, vectors, tsne=True)))
     return run.report
 
 
 def show_finished_run(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, logger: Logger | None
 ) -> None:
-    """Makes the page of a run whose training has just ended, and logs its pictures; what goes wrong is only told.
+    """Write the page of a run whose training has just ended, and log its plots; a failure is only logged.
 
-    Without t-SNE, since a short training should not be followed by a longer wait; and not for the runs of a study, a
-    multirun or a comparison, which may be hundreds: `skiplight report RUN` makes theirs.
+    It omits t-SNE, which may take longer than a short training, and does nothing for the possibly hundreds of runs of a
+    study, a multirun or a comparison. `skiplight report RUN` writes the full page of any run.
     """
     if run.part_of is not None:
         return
     try:
         data = run_data(run, config, summary, vectors, tsne=False)
-        write(run.report, render("run", data["name"], data))
+        write_page(run.report, render_page("run", data["name"], data))
         log_pictures(logger, data, run.report, summary["tokens"])
-    except Exception as error:  # a picture is no reason to lose a training
+    except Exception as error:  # a plot is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
-        log.warning("the page is left out, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason)
+        log.warning(
+            "the page was not written, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason
+        )
 
 
-def title(run: RunFolder) -> str:
-    """What the page of a run is called."""
+def page_title(run: RunFolder) -> str:
+    """Return the title of a run's page."""
     return run.path.resolve().name
 
 
 def run_data(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, *, tsne: bool
 ) -> dict[str, Any]:
-    """What the page of a run shows; see the scripts for each part."""
-    similarity = {set_name(source): pairs(vectors, source) for source in config.evaluation.similarity}
+    """Return the data of a run's page; the scripts describe each part."""
+    similarity = {set_name(source): similarity_rows(vectors, source) for source in config.evaluation.similarity}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
         environment = json.loads(run.environment.read_text(encoding="utf-8"))
     return {
         "kind": "run",
-        "name": title(run),
+        "name": page_title(run),
         "summary": summary,
         "environment": environment,
-        "settings": settings(config),
+        "settings": list_settings(config),
         "words": config.evaluation.words,
         "metrics": run.read_metrics(),
         "similarity": {name: found for name, found in similarity.items() if found},
-        "frequencies": frequencies(vectors.vocabulary, config),
-        "map": words(vectors, tsne=tsne),
+        "frequencies": word_frequencies(vectors.vocabulary, config),
+        "map": map_words(vectors, tsne=tsne),
     }
 
 
-def pairs(vectors: WordVectors, source: str) -> list[list[Any]] | None:
-    """The pairs of a similarity set: first word, second word, judgement, cosine, how much nearer than people rank it.
+def similarity_rows(vectors: WordVectors, source: str) -> list[list[Any]] | None:
+    """Return the pairs of a similarity set: words, judgement, cosine, and how much nearer than people rank them.
 
-    None where the set cannot be scored, as summary.json then says.
+    Returns None if the set cannot be scored, which summary.json then records.
     """
     try:
         judged = judged_pairs(vectors, source)

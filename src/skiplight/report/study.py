@@ -9,7 +9,7 @@ from skiplight.experiments.metrics import PLAIN, incomparable, maximised
 from skiplight.experiments.sweeps.plots import front_numbers, importances, varying
 from skiplight.experiments.sweeps.summary import summarise
 from skiplight.experiments.trials import Mean, TrialTable
-from skiplight.report.html import render, write
+from skiplight.report.html import render_page, write_page
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
 
@@ -37,7 +37,7 @@ def write_study_page(table: TrialTable, best: Path | None) -> Path:
         UnwritableError: the folder cannot be written to.
     """
     path = table.folder / "report.html"
-    write(path, render("study", table.folder.resolve().name, study_data(table, best)))
+    write_page(path, render_page("study", table.folder.resolve().name, study_data(table, best)))
     return path
 
 

@@ -1,6 +1,6 @@
 """The draws of `draws.py` as functions that Triton inlines into kernels, for tiles of any shape.
 
-32-bit words are uint32, places uint64; both wrap around by themselves.
+32-bit integers are uint32, positions uint64; both wrap around without a mask.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _TOKEN, _NOISE = tl.constexpr(int(Purpose.TOKEN) << 24), tl.constexpr(int(Purpos
 
 @triton.jit
 def mix64(document):
-    """SplitMix64's finaliser of document keys, uint64."""
+    """Apply SplitMix64's finaliser to document keys: uint64."""
     z = document + tl.full([], _INCREMENT, tl.uint64)
     z = (z ^ (z >> 30)) * tl.full([], _MIX1, tl.uint64)
     z = (z ^ (z >> 27)) * tl.full([], _MIX2, tl.uint64)
@@ -27,7 +27,7 @@ def mix64(document):
 
 @triton.jit
 def philox(a, b, c, d, k0, k1):
-    """Philox4x32-10 of four counter and two key words, uint32 that broadcast together; gives four words."""
+    """Return the four results of Philox4x32-10 for four counter and two key values, uint32 that broadcast together."""
     m0, m1 = tl.full([], _M0, tl.uint32), tl.full([], _M1, tl.uint32)
     w0, w1 = tl.full([], _W0, tl.uint32), tl.full([], _W1, tl.uint32)
     for _ in tl.static_range(10):
@@ -38,41 +38,41 @@ def philox(a, b, c, d, k0, k1):
 
 
 @triton.jit
-def call_words(place, call, attempt, seed, epoch):
-    """The four words of a call at each place.
+def call_bits(position, call, attempt, seed, epoch):
+    """Return the four results of a call at each position.
 
     Args:
-        place: uint64; call: uint32, purpose << 24 | slot, shaped like it; attempt: int; seed, epoch: uint32.
+        position: uint64; call: uint32, purpose << 24 | slot, shaped like it; attempt: int; seed, epoch: uint32.
     """
-    low, high = place.to(tl.uint32), (place >> 32).to(tl.uint32)
+    low, high = position.to(tl.uint32), (position >> 32).to(tl.uint32)
     return philox(low, high, call, (low & 0) + attempt, (low & 0) + seed, (low & 0) + epoch)
 
 
 @triton.jit
-def token_words(place, seed, epoch):
-    """The token's own call: keep, half-width and the two words of negative 0."""
-    return call_words(place, (place & 0).to(tl.uint32) + _TOKEN, 0, seed, epoch)
+def token_bits(position, seed, epoch):
+    """Return the bits that decide on a token: keep, half-width, and two for negative 0."""
+    return call_bits(position, (position & 0).to(tl.uint32) + _TOKEN, 0, seed, epoch)
 
 
 @triton.jit
-def scaled(word, size):
-    """word · size >> 32: a number from 0 to size - 1, int32."""
-    return ((word.to(tl.uint64) * size) >> 32).to(tl.int32)
+def scale_bits(bits, size):
+    """Return bits · size >> 32, an int32 from 0 to size - 1."""
+    return ((bits.to(tl.uint64) * size) >> 32).to(tl.int32)
 
 
 @triton.jit
-def draw_negative(place, n, attempt, seed, epoch, columns, vocabulary, wanted):
-    """Negative n at each place, one attempt: int32, where `wanted`.
+def draw_negative(position, n, attempt, seed, epoch, columns, vocabulary, wanted):
+    """Draw negative n at each position where `wanted`, one attempt: int32.
 
     Args:
-        place: uint64; n: int32; wanted: bool; all of one shape.
-        columns: pointer to int64 [V], alias << 32 | threshold, so that one read gets both.
+        position: uint64; n: int32; wanted: bool; all of one shape.
+        columns: pointer to int64 [V], alias << 32 | threshold, which one read loads together.
     """
     first = n == 0
-    # Negative 0 comes from the token's own call, every other from half a call of the noise's.
+    # Negative 0 comes from the token's own call, every other one from half of a noise call.
     call = tl.where(first, _TOKEN, _NOISE | ((n - 1) >> 1)).to(tl.uint32)
-    w0, w1, w2, w3 = call_words(place, call, attempt, seed, epoch)
+    w0, w1, w2, w3 = call_bits(position, call, attempt, seed, epoch)
     upper = first | ((n & 1) == 0)
-    column = scaled(tl.where(upper, w2, w0), vocabulary)
+    column = scale_bits(tl.where(upper, w2, w0), vocabulary)
     own = tl.load(columns + column, mask=wanted, other=0)
     return tl.where(tl.where(upper, w3, w1) < own.to(tl.uint32), column, (own >> 32).to(tl.int32))

@@ -1,22 +1,20 @@
-"""The noise distribution P_n(w) ∝ count(w)^α, drawn from in constant time by Walker's alias method.
+"""The noise distribution P_n(w) ∝ count(w)^α, sampled in constant time by Walker's alias method.
 
 α = 0 is uniform, 1 the unigram distribution, 0.75 the choice of Mikolov et al. (2013), "Distributed representations of
 words and phrases and their compositionality"; item vectors can be best at negative α (Caselles-Dupré et al. 2018,
 "Word2vec applied to recommendation"). The alias method (Walker 1977, in Vose's linear-time form of 1991) cuts the V
-probabilities into V equal columns of at most two words each: one random word picks the column, another the word in it.
+probabilities into V equal columns of at most two words each: one random number selects the column, another the word.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from skiplight.sampling.draws import below
+from skiplight.sampling.draws import thresholds_below
 
 
 class NoiseDistribution:
-    """P_n(w) ∝ count(w)^exponent over the ids 0..V-1.
-
-    Another distribution can be drawn from as well: `NoiseDistribution.log_uniform`.
+    """P_n(w) ∝ count(w)^exponent over the ids 0..V-1; `log_uniform` makes another distribution.
 
     Args:
         counts: int64 [V], each at least 1.
@@ -24,8 +22,8 @@ class NoiseDistribution:
 
     Attributes:
         probabilities: float64 [V], summing to 1.
-        threshold: uint32 [V], of each column the share (in 2^-32) that belongs to its own word.
-        alias: int32 [V], the word that has the rest of the column.
+        threshold: uint32 [V], the share of each column (in 2^-32) that belongs to its own word.
+        alias: int32 [V], the word that owns the rest of the column.
 
     >>> NoiseDistribution(np.array([8, 1, 1]), exponent=1.0).probabilities.round(6).tolist()
     [0.8, 0.1, 0.1]
@@ -37,14 +35,13 @@ class NoiseDistribution:
         counts = np.asarray(counts)
         if len(counts) == 0 or counts.min() < 1:
             raise ValueError("a noise distribution needs words that occur: every count must be at least 1")
-        # Scaled by the largest before the exponential, so that no exponent overflows.
+        # The largest logit is subtracted because large exponents would overflow.
         logits = exponent * np.log(counts.astype(np.float64))
-        weights = np.exp(logits - logits.max())
-        self._set(weights)
+        self._set(np.exp(logits - logits.max()))
 
     @classmethod
     def log_uniform(cls, vocabulary: int) -> NoiseDistribution:
-        """P(w) = log((w + 2) / (w + 1)) / log(V + 1), about what Zipf's law gives words in the order of their counts.
+        """Return P(w) = log((w + 2) / (w + 1)) / log(V + 1), about Zipf's law for words sorted by count.
 
         >>> NoiseDistribution.log_uniform(3).probabilities.round(3).tolist()
         [0.5, 0.292, 0.208]
@@ -62,7 +59,7 @@ class NoiseDistribution:
 
 
 def _alias_table(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vose's construction: columns below the mean are filled up from words above it."""
+    """Return threshold and alias by Vose's construction: words above the mean fill up the columns below it."""
     size = len(probabilities)
     share = (probabilities * size).tolist()
     alias = list(range(size))
@@ -75,5 +72,5 @@ def _alias_table(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         share[giver] -= 1.0 - share[column]
         if share[giver] < 1.0:
             small.append(large.pop())
-    # What is left differs from 1 by rounding only and keeps its column: alias[w] = w.
-    return below(np.array(own)), np.array(alias, dtype=np.int32)
+    # The remaining shares differ from 1 by rounding only and keep their columns: alias[w] = w.
+    return thresholds_below(np.array(own)), np.array(alias, dtype=np.int32)

@@ -1,18 +1,18 @@
-"""Subsampling of frequent words: the probability with which a token is kept.
+"""Subsampling of frequent words: the probability that a token is kept.
 
-word2vec.c keeps a token of relative frequency f with probability sqrt(t/f) + t/f (capped at 1), which is not the
-1 - sqrt(t/f) of the paper's text but what its released code, gensim and all published vectors use.
+A token of relative frequency f is kept with probability sqrt(t/f) + t/f (capped at 1), as in word2vec.c, gensim and
+all published vectors; the text of the paper discards with probability 1 - sqrt(t/f) instead.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from skiplight.sampling.draws import at_most
+from skiplight.sampling.draws import thresholds_at_most
 
 
 def keep_probabilities(counts: np.ndarray, subsample: float) -> np.ndarray:
-    """The probability that a token is kept, float64 [V].
+    """Return the probability that a token of each word is kept, float64 [V].
 
     Args:
         counts: int64 [V].
@@ -29,5 +29,5 @@ def keep_probabilities(counts: np.ndarray, subsample: float) -> np.ndarray:
 
 
 def keep_thresholds(counts: np.ndarray, subsample: float) -> np.ndarray:
-    """`keep_probabilities` as uint32 [V]: a token is kept where its random word is at most this."""
-    return at_most(keep_probabilities(counts, subsample))
+    """Return `keep_probabilities` as uint32 [V]: a token is kept if its random bits are at most its threshold."""
+    return thresholds_at_most(keep_probabilities(counts, subsample))

@@ -1,12 +1,12 @@
-"""Skip-gram windows with their negatives: what a block of tokens becomes.
+"""Skip-gram windows with their negatives, made from blocks of tokens.
 
-The order of the steps is word2vec.c's. Tokens are dropped by subsampling first, so that the windows of those that stay
-reach further; each token that stays is the centre of a window of 1 to W kept neighbours on either side, W drawn
-uniformly; a window never leaves its segment. word2vec's own orientation: each context word is an *input* that predicts
-the centre, the *target*. Every window gets K negatives, shared by its pairs or drawn for each pair.
+The steps follow word2vec.c. Subsampling drops tokens first, which widens the windows of the remaining ones. Each kept
+token is the centre of a window of up to b kept neighbours on either side, b uniform in 1..W; a window never leaves its
+segment. As in word2vec, each context word is an *input* that predicts the centre, the *target*. Every window gets K
+negatives, shared by its pairs or drawn per pair.
 
-`WindowSampler` makes the same integers on every device; on the CPU by compiled loops (`windows_numba.py`), elsewhere by
-the tensor operations of this file, which are the reference.
+`WindowSampler` returns the same integers on every device: on the CPU by compiled loops (`windows_numba.py`), elsewhere
+by the tensor operations of this file, which are the reference.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from torch import Tensor
 
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS, Purpose, mix64
-from skiplight.sampling.draws_torch import draw, draw_negative
+from skiplight.sampling.draws_torch import draw_bits, draw_negative_bits
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_thresholds
-from skiplight.sampling.windows_numba import sample
+from skiplight.sampling.windows_numba import sample_windows
 
 Shared = Literal["window", "pair"]
 Exclude = Literal["none", "target", "window"]
@@ -30,7 +30,7 @@ Input = Literal["context", "centre"]
 
 
 class WindowSampler:
-    """Turns blocks into windows with negatives; a pure function of the seed and of what the block says.
+    """Turn blocks into windows with negatives, as a pure function of the seed and the block.
 
     Args:
         counts: int64 [V], how often each word occurs in the training text.
@@ -39,17 +39,17 @@ class WindowSampler:
         subsample: the threshold t of subsampling; 0 keeps every token.
         exponent: α of the noise distribution.
         negatives: K; 0 for objectives that need no noise.
-        shared: "window" gives the pairs of a window the same negatives, "pair" each its own.
-        exclude: what a negative may not be: "none" nothing, "target" the pair's output word, "window" any word of the
-            window. An excluded draw is repeated up to 16 times, then masked; with `input="centre"`, where the pairs of
-            a window have targets of their own, a draw of the target is masked at once.
-        noise: what negatives are drawn from instead of count^α.
-        input: which side of a window is the input word: "context" as in word2vec, where each context word predicts the
-            centre, or "centre", where the centre predicts each (`Windows.center_as_input`).
+        shared: "window" shares K negatives among the pairs of a window, "pair" draws K per pair.
+        exclude: words that are not used as negatives: "none", "target" (the pair's output word) or "window" (any word
+            of the window). An excluded draw is repeated up to 16 times, then masked; with `input="centre"`, where each
+            pair of a window has its own target, a draw of the target is masked at once.
+        noise: the distribution of negatives, instead of count^α.
+        input: the input word of a pair: "context" as in word2vec, where each context word predicts the centre, or
+            "centre", which predicts each context word (`Windows.center_as_input`).
 
     Attributes:
         keep: uint32 [V], the keep thresholds (`draws.py`).
-        frequency: float64 [V], the share of each word among the tokens that subsampling leaves.
+        frequency: float64 [V], the share of each word among the kept tokens.
 
     >>> sampler = WindowSampler(np.array([3, 2, 1]), window=1, subsample=0, negatives=2, exclude="target")
     >>> windows = sampler(TokenBlock.of([[0, 1, 2]]))
@@ -75,7 +75,7 @@ class WindowSampler:
     ) -> None:
         self.seed, self.window, self.negatives = seed, window, negatives
         self.shared, self.exclude, self.input = shared, exclude, input
-        # The centre as input may be noise for its own context, or its score with itself would only ever be raised.
+        # The centre as input may be a negative of its own context; otherwise its score with itself would only rise.
         self.redrawn: Exclude = "none" if input == "centre" and exclude == "target" else exclude
         self.noise = NoiseDistribution(counts, exponent) if noise is None else noise
         self.keep = keep_thresholds(counts, subsample)
@@ -84,11 +84,11 @@ class WindowSampler:
         self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
 
     def __call__(self, block: TokenBlock) -> Windows:
-        """The windows of `block`, on its device."""
+        """Return the windows of `block`, on its device."""
         if block.ids.device.type != "cpu":
             windows = self.reference(block)
         else:
-            windows = sample(
+            windows = sample_windows(
                 block,
                 seed=self.seed,
                 window=self.window,
@@ -101,26 +101,25 @@ class WindowSampler:
         return self.center_as_input(windows) if self.input == "centre" else windows
 
     def center_as_input(self, windows: Windows) -> Windows:
-        """The windows read the other way round, without negatives that are now the target of their pair."""
+        """Return the windows with the centre as input, and mask negatives that are now the target of their pair."""
         windows = windows.center_as_input()
         if self.exclude != "none":
             windows.mask &= windows.negatives != windows.target[:, None]
         return windows
 
     def reference(self, block: TokenBlock) -> Windows:
-        """The same windows, read word2vec's way round, by tensor operations alone."""
+        """Return the windows of `block` with context words as inputs, by tensor operations only."""
         key, device = (self.seed, block.epoch), block.ids.device
         keep, _, _ = self._tables(device)
 
         segment_of = torch.repeat_interleave(torch.arange(len(block.start), device=device), block.segments.diff())
         begin = torch.from_numpy(mix64(block.document.cpu().numpy()).view(np.int64)).to(device) + block.start
-        place = (begin - block.segments[:-1])[segment_of] + torch.arange(len(block.ids), device=device)
+        position = (begin - block.segments[:-1])[segment_of] + torch.arange(len(block.ids), device=device)
 
-        # Subsampling, then windows over what is left.
-        words = draw(key, place, Purpose.TOKEN)
-        kept = (words[0] <= keep[block.ids]).nonzero().squeeze(1)
-        ids, place, segment_of = block.ids[kept], place[kept], segment_of[kept]
-        half = 1 + (words[1][kept] * self.window >> 32)
+        bits = draw_bits(key, position, Purpose.TOKEN)
+        kept = (bits[0] <= keep[block.ids]).nonzero().squeeze(1)
+        ids, position, segment_of = block.ids[kept], position[kept], segment_of[kept]
+        half = 1 + (bits[1][kept] * self.window >> 32)
         ends = torch.bincount(segment_of, minlength=len(block.start)).cumsum(0)
         last = ends[segment_of] - 1
         first = last + 1 - torch.bincount(segment_of, minlength=len(block.start))[segment_of]
@@ -132,7 +131,7 @@ class WindowSampler:
         offsets = torch.cat([size.new_zeros(1), size.cumsum(0)])
         window_of = torch.repeat_interleave(torch.arange(len(centres), device=device), size)
         step = torch.arange(len(window_of), device=device) - offsets[window_of] - left[window_of]
-        distance = step + (step >= 0)  # the centre itself is passed over
+        distance = step + (step >= 0)  # skip the centre
         windows = Windows(
             inputs=ids[centres[window_of] + distance],
             offsets=offsets,
@@ -145,20 +144,27 @@ class WindowSampler:
         k = torch.arange(self.negatives, device=device)
         if self.shared == "pair":
             zigzag = 2 * (distance.abs() - 1) + (distance > 0)
-            self._draw_negatives(windows, key, place[centres][window_of], zigzag[:, None] * self.negatives + k)
+            self._draw_negatives(windows, key, position[centres][window_of], zigzag[:, None] * self.negatives + k)
         else:
-            self._draw_negatives(windows, key, place[centres], k.expand(len(centres), -1))
+            self._draw_negatives(windows, key, position[centres], k.expand(len(centres), -1))
         return windows
 
-    def _draw_negatives(self, windows: Windows, key: tuple[int, int], place: Tensor, n: Tensor) -> None:
-        """Fills in `negatives` and `mask`, drawing again what is excluded. place: int64 [rows], n: int64 [rows, K]."""
+    def _draw_negatives(self, windows: Windows, key: tuple[int, int], position: Tensor, n: Tensor) -> None:
+        """Set `negatives` and `mask`, and redraw excluded words.
+
+        Args:
+            windows: changed in place.
+            key: seed and epoch.
+            position: int64 [rows].
+            n: int64 [rows, K], numbers of the negatives (`draws.py`).
+        """
         _, threshold, alias = self._tables(n.device)
         forbidden = self._forbidden(windows)
         row = torch.arange(len(n), device=n.device)[:, None].expand_as(n).reshape(-1)
         slot, pending = n.reshape(-1), torch.arange(n.numel(), device=n.device)
         negatives = torch.zeros(n.numel(), dtype=torch.int32, device=n.device)
         for attempt in range(ATTEMPTS):
-            a, b = draw_negative(key, place[row[pending]], slot[pending], attempt)
+            a, b = draw_negative_bits(key, position[row[pending]], slot[pending], attempt)
             column = a * len(self.noise) >> 32
             word = torch.where(b < threshold[column], column.int(), alias[column])
             negatives[pending] = word
@@ -171,7 +177,7 @@ class WindowSampler:
         windows.negatives, windows.mask = negatives.view_as(n), mask.view_as(n)
 
     def _forbidden(self, windows: Windows) -> Tensor | None:
-        """int32 [rows, n], the words that the negatives of each row may not be; -1 pads."""
+        """Return the words that are excluded as negatives of each row, int32 [rows, n], padded with -1."""
         target = windows.target[:, None]
         if self.redrawn == "none":
             return None
@@ -185,7 +191,7 @@ class WindowSampler:
         return target[windows.window_of_pair()] if self.shared == "pair" else target
 
     def _tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """keep, threshold (int64 [V], for comparison with words) and alias (int32 [V]) on `device`."""
+        """Return keep and threshold (int64 [V], to compare with bits) and alias (int32 [V]) on `device`."""
         if device not in self._on_device:
             host = (self.keep.astype(np.int64), self.noise.threshold.astype(np.int64), self.noise.alias)
             keep, threshold, alias = (torch.from_numpy(table).to(device) for table in host)

@@ -1,4 +1,4 @@
-"""`WindowSampler` on the CPU: the windows of a block by two compiled loops, one to measure and one to fill."""
+"""`WindowSampler` on the CPU by compiled loops: subsample, count the windows, then fill them."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ import torch
 from skiplight.compiled import kernel
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_words
+from skiplight.sampling.draws_numba import draw_negative, mix64, scale_bits, token_bits
 from skiplight.sampling.noise import NoiseDistribution
 
 EXCLUDE = {"none": 0, "target": 1, "window": 2}
 
 
 @kernel()
-def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half, place, ends):
-    """Subsamples every segment: ids, half-widths and places of what is kept, and where each segment ends in them."""
+def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half, position, ends):
+    """Write ids, half-widths and positions of the kept tokens, and where each segment ends among them; count them."""
     n = 0
     for s in range(len(start)):
         begin = mix64(document[s]) + np.uint64(start[s])
         for i in range(segments[s], segments[s + 1]):
             here = begin + np.uint64(i - segments[s])
-            w0, w1, _, _ = token_words(here, 0, seed, epoch)
+            w0, w1, _, _ = token_bits(here, 0, seed, epoch)
             if w0 <= np.uint64(keep[ids[i]]):
                 kept[n] = ids[i]
-                half[n] = 1 + scaled(w1, window)
-                place[n] = here
+                half[n] = 1 + scale_bits(w1, window)
+                position[n] = here
                 n += 1
         ends[s] = n
     return n
@@ -34,7 +34,7 @@ def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half,
 
 @kernel()
 def _measure(half, ends):
-    """How many windows and pairs the kept tokens give."""
+    """Return the numbers of windows and pairs of the kept tokens."""
     windows, pairs, first = 0, 0, 0
     for last in ends:
         for c in range(first, last):
@@ -47,10 +47,10 @@ def _measure(half, ends):
 
 @kernel()
 def _fill(
-    kept, half, place, ends, seed, epoch, threshold, alias, exclude, per_pair,
+    kept, half, position, ends, seed, epoch, threshold, alias, exclude, per_pair,
     inputs, offsets, target, negatives, mask,
 ):  # fmt: skip
-    """Writes the windows and draws their negatives."""
+    """Write the windows and draw their negatives."""
     window, pair, first = 0, 0, 0
     offsets[0] = 0
     k_count = negatives.shape[1]
@@ -74,7 +74,7 @@ def _fill(
                     mask[row + r, k] = False
                     for attempt in range(ATTEMPTS):
                         n = zigzag * k_count + k
-                        word = draw_negative(place[c], n, attempt, seed, epoch, threshold, alias)
+                        word = draw_negative(position[c], n, attempt, seed, epoch, threshold, alias)
                         negatives[row + r, k] = word
                         excluded = exclude > 0 and word == kept[c]
                         if exclude == 2:
@@ -88,7 +88,7 @@ def _fill(
         first = last
 
 
-def sample(
+def sample_windows(
     block: TokenBlock,
     *,
     seed: int,
@@ -102,23 +102,23 @@ def sample(
     """Return the windows of a block on the CPU, equal to `WindowSampler.reference`'s.
 
     Args:
-        block: of tokens.
+        block: the tokens.
         seed, window: of the sampler.
-        keep: uint32 [vocabulary], the thresholds that tokens are kept by.
-        noise: the distribution that negatives are drawn from.
-        negatives: for each window or pair.
-        per_pair: whether each pair has negatives of its own.
-        redrawn: which negatives are drawn again, a key of `EXCLUDE`.
+        keep: uint32 [vocabulary], keep thresholds.
+        noise: the distribution of negatives.
+        negatives: K, per window or pair.
+        per_pair: whether negatives are drawn per pair.
+        redrawn: which negatives are redrawn, a key of `EXCLUDE`.
     """
     ids, segments = block.ids.numpy(), block.segments.numpy()
     key, epoch = np.uint64(seed), np.uint64(block.epoch)
     kept, half = np.empty(len(ids), np.int32), np.empty(len(ids), np.int32)
-    place, ends = np.empty(len(ids), np.uint64), np.empty(len(block.start), np.int64)
+    position, ends = np.empty(len(ids), np.uint64), np.empty(len(block.start), np.int64)
     n = _keep(
         ids, segments, block.document.numpy(), block.start.numpy(), key, epoch,
-        window, keep, kept, half, place, ends,
+        window, keep, kept, half, position, ends,
     )  # fmt: skip
-    kept, half, place = kept[:n], half[:n], place[:n]
+    kept, half, position = kept[:n], half[:n], position[:n]
     windows, pairs = _measure(half, ends)
 
     rows = pairs if per_pair else windows
@@ -126,7 +126,7 @@ def sample(
     offsets = np.empty(windows + 1, np.int64)
     drawn, mask = np.empty((rows, negatives), np.int32), np.empty((rows, negatives), np.bool_)
     _fill(
-        kept, half, place, ends, key, epoch, noise.threshold, noise.alias,
+        kept, half, position, ends, key, epoch, noise.threshold, noise.alias,
         EXCLUDE[redrawn], per_pair, inputs, offsets, target, drawn, mask,
     )  # fmt: skip
     return Windows(

@@ -1,4 +1,4 @@
-"""A run: its folder, its components made from options, the LightningModule, and the fit from beginning to end.
+"""A run: its folder, its components built from options, the LightningModule, and the fit from start to end.
 
-In comes a checked `Config`; out goes a run folder with metrics, checkpoints, vectors and a summary.
+Input: a checked `Config`. Output: a run folder with metrics, checkpoints, vectors and a summary.
 """

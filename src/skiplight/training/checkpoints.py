@@ -1,8 +1,8 @@
-"""Checkpoints: folders that appear whole or not at all, made between two steps, from which a run goes on exactly.
+"""Checkpoints: folders that are written atomically between two steps, from which a run resumes exactly.
 
-A checkpoint holds `tables-0.safetensors` (the two tables), `state.pt` (everything else, plain types and tensors only,
-read with `weights_only=True`) and `manifest.json` (format version, sizes and checksums). No path is in it: a run
-folder can be moved.
+A checkpoint has `tables-0.safetensors` (the two tables), `state.pt` (everything else, plain types and tensors only,
+read with `weights_only=True`) and `manifest.json` (format version, sizes and checksums). It contains no path, so that a
+run folder can be moved.
 """
 
 from __future__ import annotations
@@ -51,18 +51,18 @@ class FolderCheckpointIO(CheckpointIO):
             (folder / _MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Reads a checkpoint back.
+        """Read a checkpoint.
 
         Raises:
-            RunError: it is not one, is damaged, or of a newer format.
+            RunError: it is not a checkpoint, is damaged, or has a newer format.
         """
         folder = Path(path)
-        verify(folder)
+        verify_checkpoint(folder)
         try:
             checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
             checkpoint["state_dict"] = load_file(folder / _TABLES)
         except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError):
-            # The checksums are right, so nothing was damaged: it was made so, to be taken for a checkpoint.
+            # The checksums are correct, so the file is not damaged: somebody else wrote it.
             raise RunError(
                 f"{folder} was not written by skiplight: it holds more than tensors and plain values"
             ) from None
@@ -72,11 +72,11 @@ class FolderCheckpointIO(CheckpointIO):
         remove(Path(path))
 
 
-def verify(folder: Path) -> None:
-    """Compares a checkpoint's files with the sizes and checksums of its manifest.
+def verify_checkpoint(folder: Path) -> None:
+    """Compare a checkpoint's files with the sizes and checksums of its manifest.
 
     Raises:
-        RunError: it is not one, is damaged, or of a newer format.
+        RunError: it is not a checkpoint, is damaged, or has a newer format.
     """
     remedy = f"delete {folder} to go on from the checkpoint before it"
     try:
@@ -101,20 +101,20 @@ def verify(folder: Path) -> None:
             raise RunError(f"{file} is damaged: {remedy}")
 
 
-def checkpoints(folder: Path) -> list[Path]:
-    """The checkpoints in a run's `checkpoints/`, the newest last."""
+def list_checkpoints(folder: Path) -> list[Path]:
+    """Return the checkpoints in a run's `checkpoints/`, the newest last."""
     return sorted(path for path in folder.glob("step-*") if path.is_dir())
 
 
 class Checkpointing(Checkpoint):
-    """Saves every so many seconds, on a stop request and at the end; keeps the newest.
+    """Save at an interval in seconds, on a stop request and at the end; keep the newest checkpoints.
 
     Args:
         folder: the run's `checkpoints/`.
         every: seconds between two checkpoints.
-        keep: how many stay.
-        stop: asked between steps whether to save and stop.
-        healthy: whether training has not begun to diverge, as all ranks know; while it has, the good checkpoints stay.
+        keep: the number of checkpoints to keep.
+        stop: read between steps, to save and stop.
+        healthy: whether training shows no sign of divergence, the same on all ranks; otherwise nothing is removed.
     """
 
     def __init__(
@@ -128,7 +128,7 @@ class Checkpointing(Checkpoint):
     ) -> None:
         self.folder, self.every, self.keep, self.stop, self.healthy = folder, every, keep, stop, healthy
         self._saved = time.monotonic()
-        self._step = 0  # that of the newest checkpoint
+        self._step = 0  # of the newest checkpoint
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         self._saved, self._step = time.monotonic(), trainer.global_step
@@ -137,9 +137,9 @@ class Checkpointing(Checkpoint):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
     ) -> None:
         if not is_synchronized(trainer):
-            return  # saving would move the tables, and when it is due depends on the clock
+            return  # saving would move the tables at a time that depends on the clock
         if getattr(pl_module, "is_accumulating", False):
-            return  # between the batches of one step; a request to stop waits for its last one
+            return  # a stop request waits for the last batch of the step
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
         due = due or self.stop.signal is not None
         strategy = trainer.strategy
@@ -148,7 +148,7 @@ class Checkpointing(Checkpoint):
         if not (strategy.agreed_before(due) if isinstance(strategy, RankStrategy) else due):
             return
         if isinstance(strategy, RankStrategy):
-            strategy.forget_decision()  # it was made before this checkpoint
+            strategy.forget_decision()  # made before this checkpoint
         if signal := int(trainer.strategy.reduce(torch.tensor(self.stop.signal or 0), reduce_op="max")):
             self.stop.signal = signal
             trainer.should_stop = True
@@ -162,10 +162,10 @@ class Checkpointing(Checkpoint):
         if self._step == trainer.global_step:
             return
         path = self.folder / f"step-{trainer.global_step:010d}"
-        trainer.strategy.barrier()  # until no rank moves tables that it shares with others
+        trainer.strategy.barrier()  # until no rank moves shared tables
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
         self._saved, self._step = time.monotonic(), trainer.global_step
-        for old in checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
-            with contextlib.suppress(OSError):  # what cannot be removed now is tried again the next time
+        for old in list_checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
+            with contextlib.suppress(OSError):  # the next save tries again
                 remove(old)

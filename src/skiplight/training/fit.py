@@ -33,8 +33,7 @@ from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.progress import TokenProgress
 from skiplight.training.callbacks.rank_consistency import RankConsistencyCheck
 from skiplight.training.callbacks.tracking import Tracking
-from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, checkpoints
-from skiplight.training.checkpoints import verify as verify_checkpoint
+from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, list_checkpoints, verify_checkpoint
 from skiplight.training.loggers import check_logger, log_summary, open_logger
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.signals import StopRequest
@@ -64,7 +63,7 @@ def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | N
     """
     begin = time.perf_counter()
     run = RunFolder(run_dir)
-    place = RankInfo.of(config.trainer.devices, config.trainer.num_nodes)
+    place = RankInfo.detect(config.trainer.devices, config.trainer.num_nodes)
     if place.rank > 0:
         run.wait()
     if place.started and run.path.exists():
@@ -113,7 +112,7 @@ def resume(
     config = run.config()
     before = config.trainer.devices, config.trainer.num_nodes
     config.trainer.devices, config.trainer.num_nodes = devices or before[0], num_nodes or before[1]
-    place = RankInfo.of(config.trainer.devices, config.trainer.num_nodes)
+    place = RankInfo.detect(config.trainer.devices, config.trainer.num_nodes)
     if place.rank > 0:
         logging.getLogger("skiplight").setLevel(logging.WARNING)  # the first rank says it for all
     with contextlib.ExitStack() as stack:
@@ -127,7 +126,7 @@ def resume(
             run.describe(config.seed)
             if (config.trainer.devices, config.trainer.num_nodes) != before:
                 run.rewrite(config)
-        found = checkpoints(run.checkpoints)
+        found = list_checkpoints(run.checkpoints)
         checkpoint = found[-1] if found else None
         parts = build_training(config, run.path, place, fresh=checkpoint is None)
         if verify:

@@ -1,8 +1,8 @@
-"""The loggers that `logger=` names: W&B (offline unless told otherwise), CSV, or none.
+"""The loggers of `logger=`: W&B (offline by default), CSV, or none.
 
-W&B runs are made by `wandb.init` itself rather than by Lightning's arguments, whose offline mode would set an
-environment variable for the whole process. One training is one W&B run: its id comes from the run folder, so that a
-resumed run goes on with it, and it is finished in every case.
+W&B runs are created by `wandb.init`, because the offline mode of Lightning's logger sets an environment variable for
+the whole process. One training is one W&B run: its id comes from the run folder, so that a resumed run continues it,
+and it is always finished.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ from skiplight.training.run_folder import RunFolder
 
 
 def check_logger(config: Config) -> None:
-    """Finds out before anything is made whether the logger can be used.
+    """Check that the logger can be used, before anything is written.
 
     Raises:
-        ConfigError: W&B is to be sent to, but nobody is logged in.
+        ConfigError: W&B is online, but nobody is logged in.
     """
     if config.logger.name == "wandb" and not config.logger.offline:
         import wandb
@@ -37,12 +37,12 @@ def check_logger(config: Config) -> None:
 
 @contextlib.contextmanager
 def open_logger(config: Config, run: RunFolder) -> Iterator[Logger | None]:
-    """The logger of a training, finished when the training is over, however it ends."""
+    """Yield the logger of a training, or None, and finish it in every case."""
     if config.logger.name == "wandb":
         with _wandb(config, run) as logger:
             yield logger
     elif config.logger.name == "csv":
-        # Lightning empties a folder that has a file already: what a resumed run adds stands beside it.
+        # Lightning empties a folder that has a file already, so a resumed run gets a new one.
         number = sum(1 for _ in run.path.glob("csv*/metrics.csv"))
         yield CSVLogger(run.path, name="", version=f"csv-{number}" if number else "csv")
     else:
@@ -62,7 +62,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
         resume="allow",
         mode="offline" if config.logger.offline else "online",
         config=run_options(config),
-        reinit="create_new",  # never an earlier training's run of the same process
+        reinit="create_new",  # not an earlier run of the same process
         settings=wandb.Settings(silent=True, console="off"),
     )
     experiment.define_metric("tokens")
@@ -79,23 +79,19 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
 
 
 def log_neighbors(logger: Logger | None, neighbors: dict[str, list[tuple[str, float]]], tokens: int) -> None:
-    """Logs the neighbours of words as a table, where the logger has tables."""
+    """Log the neighbours of words as a table, to W&B only."""
     if isinstance(logger, WandbLogger) and neighbors:
         import wandb
 
-        rows = [[word, rank, *near] for word, found in neighbors.items() for rank, near in enumerate(found, 1)]
+        rows = [[word, rank, *near] for word, nearest in neighbors.items() for rank, near in enumerate(nearest, 1)]
         table = wandb.Table(columns=["word", "rank", "neighbor", "cosine"], data=rows)
         logger.experiment.log({"evaluation/neighbors": table, "tokens": tokens})
 
 
 def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens: int) -> None:
-    """Logs what a run's page shows, where the logger has such: word pairs and the map as scatter plots, and the page.
+    """Log the page of a run, and its word pairs and map as scatter plots, to W&B only.
 
-    Args:
-        logger: of the training.
-        data: of the page, see `skiplight.report.run`.
-        page: its file.
-        tokens: of the run.
+    `data` is that of the page (`skiplight.report.run`), `page` its file, and `tokens` the tokens of the run.
     """
     if not isinstance(logger, WandbLogger):
         return
@@ -113,7 +109,7 @@ def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens
 
 
 def log_summary(logger: Logger | None, summary: dict[str, Any], run: RunFolder, artifact: bool) -> None:
-    """Logs what summary.json holds and, where asked, the vectors as an artifact."""
+    """Log the content of summary.json and, if `artifact`, the vectors, to W&B only."""
     if not isinstance(logger, WandbLogger):
         return
     logger.experiment.summary.update(summary)
@@ -121,6 +117,6 @@ def log_summary(logger: Logger | None, summary: dict[str, Any], run: RunFolder, 
         import wandb
 
         vectors = wandb.Artifact(f"vectors-{run.id}", type="model")
-        # Immutable: else W&B copies the vectors to a folder of its own, outside the run's.
+        # Otherwise W&B copies the vectors to a folder outside the run.
         vectors.add_dir(str(run.vectors), policy="immutable")
         logger.experiment.log_artifact(vectors)

@@ -1,11 +1,10 @@
 """`SkipGramModule`: the two tables, an objective and the engine that moves them, as a LightningModule.
 
-Optimisation stays automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users
-expect. An engine that has already moved the tables in `training_step` leaves nothing to the backward pass, which then
-does nothing.
+Optimisation is automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users expect.
+If an engine has already moved the tables in `training_step`, the backward pass does nothing.
 
-With `accumulate_grad_batches=N` a step is that of N blocks: their losses, tokens and gradients add up to what one block
-of all their segments would give, and all of it counts at the optimiser's step, so that nothing is half consumed.
+With `accumulate_grad_batches=N` a step consists of N blocks: their losses, tokens and gradients add up to those of one
+block of all their segments. All of them count as consumed at the optimiser's step, so no step is half consumed.
 """
 
 from __future__ import annotations
@@ -30,11 +29,11 @@ from skiplight.sampling.batches import TokenBlock, Windows
 log = logging.getLogger(__name__)
 
 FINAL_LR = 1e-4
-"""The share of the learning rate that is left at the end, as in word2vec.c."""
+"""The final share of the learning rate, as in word2vec.c."""
 
 
 def learning_rate(lr: float, tokens: int, total: int) -> float:
-    """The learning rate after `tokens` of `total`: falls linearly to `FINAL_LR` of where it began.
+    """Return the learning rate after `tokens` of `total`, which falls linearly to `FINAL_LR` times its initial value.
 
     >>> learning_rate(0.1, 50, 100)
     0.05
@@ -43,20 +42,19 @@ def learning_rate(lr: float, tokens: int, total: int) -> float:
 
 
 class SkipGramModule(lightning.LightningModule):
-    """Trains two tables under an objective.
+    """Train two tables with an objective.
 
     Args:
         tables: the input and output vectors.
         objective: the scoring rule.
         optimizer: name of a class of torch.optim.
-        lr: learning rate at the beginning.
+        lr: initial learning rate.
         total_tokens: tokens of the whole run, over which the learning rate falls.
-        engine: what makes the engine: its class, or what `Engine.maker` gives.
+        engine: a callable that makes the engine: its class, or the result of `Engine.maker`.
 
     Attributes:
         tokens: tokens consumed so far, over all ranks.
-        loss_sum, pairs: float64 [] and integer, the loss and the pairs of this process since the last `take_loss`, of
-            complete steps.
+        loss_sum, pairs: float64 [] and integer, loss and pairs of this process in complete steps since `take_loss`.
     """
 
     def __init__(
@@ -77,16 +75,16 @@ class SkipGramModule(lightning.LightningModule):
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs: Tensor | int = 0
         self._engine: Engine | None = None
-        self.gradient_counts: GradientCounts = {}  # of the backward passes before the next step
+        self.gradient_counts: GradientCounts = {}  # summed over the backward passes of a step
         self._batch: TokenBlock | Windows | None = None
-        self._waiting: list[tuple[TokenBlock, StepResult]] = []  # blocks whose optimiser step is still to come
+        self._waiting: list[tuple[TokenBlock, StepResult]] = []  # blocks of the current, incomplete step
         self._batch_tokens = 0
-        self._shortening: dict[str, Any] | None = None  # of a checkpoint, until there is an engine
-        self._look = 0.0  # when to look over the tables again
+        self._shortening: dict[str, Any] | None = None  # from a checkpoint, until the engine exists
+        self._next_check = 0.0  # time of the next check of the tables
 
     @property
     def batch_tokens(self) -> int:
-        """How many tokens the last step, or the one that is being made, consumed over all ranks."""
+        """The tokens of the current step, or else of the last one, over all ranks."""
         return self._waiting_tokens() if self._waiting else self._batch_tokens
 
     def _waiting_tokens(self) -> int:
@@ -94,12 +92,12 @@ class SkipGramModule(lightning.LightningModule):
 
     @property
     def is_accumulating(self) -> bool:
-        """Whether blocks wait for others of their step: the tables and all counters are as they were before them."""
+        """Whether the current step is incomplete; tables and counters are still those before it."""
         return bool(self._waiting)
 
     @property
     def engine(self) -> Engine:
-        """The engine; made with the optimiser, when training begins."""
+        """The engine, which is made together with the optimiser when training begins."""
         if self._engine is None:
             raise RuntimeError("the engine is made when training begins")
         return self._engine
@@ -114,7 +112,7 @@ class SkipGramModule(lightning.LightningModule):
         return optimizer
 
     def _refuse_trainer(self, trainer: lightning.Trainer, optimizer: type[torch.optim.Optimizer]) -> None:
-        """Refuses what a Trainer was told that the engine cannot do, which no option of a config may have said."""
+        """Raise a `ConfigError` for arguments of the Trainer that the engine does not support."""
         request = Request(
             type(self.objective),
             optimizer,
@@ -133,38 +131,38 @@ class SkipGramModule(lightning.LightningModule):
             )
 
     def lr_at(self, tokens: int) -> float:
-        """The learning rate when `tokens` tokens of the run have been consumed."""
+        """Return the learning rate after `tokens` tokens of the run."""
         return learning_rate(self.lr, tokens, self.total_tokens)
 
     def on_train_start(self) -> None:
         self.loss_sum = self.loss_sum.to(self.device)
         self._waiting.clear()
         if self.tokens >= self.total_tokens:
-            self.trainer.should_stop = True  # a run that was stopped behind its last step
+            self.trainer.should_stop = True  # a run that was stopped after its last step
 
     def on_train_epoch_start(self) -> None:
-        if self.trainer.accumulate_grad_batches > 1:  # which a callback may have changed since training began
+        if self.trainer.accumulate_grad_batches > 1:  # a callback may have changed it
             self._refuse_trainer(self.trainer, type(self.engine.optimizer))
 
     def on_train_batch_start(self, batch: TokenBlock | Windows, batch_idx: int) -> None:
         block = _block_of(batch)
         after = getattr(block, "after", None)
         if self.trainer.accumulate_grad_batches > 1 and after is not None and after.epoch > block.epoch:
-            # Lightning makes the step of what is left at the end of an epoch, but counts anew to it where a run goes on
-            # that a callback had stopped before.
+            # Lightning makes a step of the remaining batches at the end of an epoch, but its count restarts in a run
+            # that continues after a callback has stopped it.
             self.trainer.fit_loop.epoch_loop.batch_progress.is_last_batch = True
 
     def training_step(self, batch: TokenBlock | Windows, batch_idx: int) -> Tensor:
         self._batch = batch
         if not self._waiting:
             self.gradient_counts = {}
-        # The learning rate is that of the whole step as far as it is known: at its last block, of all its tokens.
+        # The learning rate covers the blocks of the step so far; at its last block, all its tokens.
         after = self.tokens + self._waiting_tokens() + _block_of(batch).tokens
         result = self.engine.step(batch, self.lr_at(self.tokens), self.lr_at(after))
         self._waiting.append((_block_of(batch), StepResult(result.loss_sum, result.pairs)))
         loss = result.loss if result.loss is not None else torch.as_tensor(result.loss_sum)
         batches = 1 if self._trainer is None else self._trainer.accumulate_grad_batches
-        # Lightning divides by the number of batches, for losses that are means; this one is a sum over pairs.
+        # Lightning divides by the number of batches, as for mean losses; this loss is a sum over pairs.
         return loss * batches if batches > 1 else loss
 
     def backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -181,7 +179,7 @@ class SkipGramModule(lightning.LightningModule):
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        # The tables have moved: from here on the blocks count as consumed, for whoever saves the state.
+        # The tables have moved, so a state that is saved from now on counts the blocks as consumed.
         self._batch_tokens = self._waiting_tokens()
         self.tokens += self._batch_tokens
         for _, result in self._waiting:
@@ -194,7 +192,7 @@ class SkipGramModule(lightning.LightningModule):
 
     @property
     def _datamodule(self) -> Any:
-        """The data module that keeps its place in the text, None where the blocks come from another loader."""
+        """The data module that keeps its position in the text; None if the blocks come from another loader."""
         datamodule = getattr(self.trainer, "datamodule", None)
         return datamodule if hasattr(datamodule, "consumed") else None
 
@@ -202,16 +200,16 @@ class SkipGramModule(lightning.LightningModule):
         if self.loss_sum.device.type == "cpu":
             begin = time.monotonic()
             self.check_finite()
-            if begin >= self._look:  # a hundredth of the time at most
+            if begin >= self._next_check:  # at most 1% of the time
                 self.check_tables_finite()
-                self._look = begin + 100 * (time.monotonic() - begin)
+                self._next_check = begin + 100 * (time.monotonic() - begin)
         if self.tokens >= self.total_tokens:
             self.trainer.should_stop = True
 
     def on_train_epoch_end(self) -> None:
         if self.trainer.should_stop:
             return
-        # A step is made of what is left at an epoch's announced end; a stream may end before that.
+        # Lightning makes a step of the remaining blocks at the announced end of an epoch; a stream may end earlier.
         if self._waiting:
             log.warning(
                 "the epoch ended %d of `accumulate_grad_batches=%d` blocks into a step: they are left out",
@@ -223,40 +221,40 @@ class SkipGramModule(lightning.LightningModule):
             self._datamodule.end_epoch()
 
     def check_finite(self) -> None:
-        """Asked at every step on the CPU; elsewhere, where it would wait for the device, before anything is saved.
+        """Check the loss, at every step on the CPU; on other devices, to avoid waiting for them, before every save.
 
         Raises:
-            DivergedError: the loss is infinite or not a number.
+            DivergedError: the loss is not finite.
         """
         if not math.isfinite(float(self.loss_sum)):
-            raise self.diverged(f"the loss is {float(self.loss_sum)}")
+            raise self.divergence_error(f"the loss is {float(self.loss_sum)}")
 
     def check_tables_finite(self) -> None:
-        """Asked before anything is saved: a step whose loss was finite may have left tables that are not.
+        """Check the tables before every save, since a step with a finite loss may leave tables that are not finite.
 
         Raises:
-            DivergedError: a number of the tables is infinite or none.
+            DivergedError: a number in the tables is not finite.
         """
         for table in self.tables.parameters():
             if not all(math.isfinite(float(end)) for end in table.detach().aminmax()):
-                raise self.diverged("vectors are not finite")
+                raise self.divergence_error("vectors are not finite")
 
-    def diverged(self, what: str) -> DivergedError:
-        """The error of a training of which `what` is true: where it is in its text, and which options to lower."""
+    def divergence_error(self, problem: str) -> DivergedError:
+        """Return an error that states `problem`, the position in the text, and the options to lower."""
         ranks = ""
         if self._trainer is not None and self._trainer.world_size > 1:
             ranks = ", or train on fewer ranks (`trainer.devices`, `trainer.num_nodes`)"
         block = _block_of(self._batch) if self._batch is not None else TokenBlock.of([])
         return DivergedError(
-            f"{what} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
+            f"{problem} at block {block.index}, epoch {block.epoch} ({self.tokens:,} tokens);"
             f" `optim.lr={self.lr}` is too high with {self.optimizer} and steps of {self.batch_tokens:,} tokens;"
             f" lower `optim.lr` or `data.block_tokens`{ranks}"
         )
 
     def take_loss(self) -> tuple[float, int]:
-        """The summed loss and the number of pairs since the last call, which it sets back to zero.
+        """Return the summed loss and the number of pairs over all ranks since the last call, and reset both.
 
-        Over all ranks, which call this at the same tokens.
+        All ranks must call this at the same tokens.
         """
         self.check_finite()
         loss, pairs = self._over_ranks()
@@ -279,32 +277,32 @@ class SkipGramModule(lightning.LightningModule):
         checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": loss, "pairs": pairs, "world_size": world}
         checkpoint["skiplight"]["shortening"] = self.engine.shortening.state_dict() if self._engine else None
         if self._waiting and "loops" in checkpoint:
-            # Saved by a callback of the user's between the batches of a step: what is saved is the state before it.
+            # A user's callback saves between the batches of a step, so the saved state is the one before the step.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             for counts in (progress["current"], progress["total"]):
                 counts.update({name: count - len(self._waiting) for name, count in counts.items()})
 
     def _count_steps_anew(self, checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
-        """Tells Lightning how many steps into the epoch so many blocks are for another number of ranks."""
+        """Set Lightning's count of steps in the epoch for another number of ranks."""
         datamodule = self._datamodule
         if datamodule is None:
             log.warning(
-                "the checkpoint is of another number of ranks, and the loader keeps no place in the text: the epoch"
-                " goes on after as many steps as Lightning counted; train with a SkipGramDataModule to go on exactly"
+                "the checkpoint is of another number of ranks, and the loader keeps no position in the text: the"
+                " epoch continues after the steps Lightning counted; train with a SkipGramDataModule to resume exactly"
             )
             return
         _, index, *_ = checkpoint[type(datamodule).__qualname__]["cursor"]
         current = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         ended = index == 0 and current["processed"] > 0
         steps = datamodule.steps if ended else index // trainer.world_size
-        # Shifted, since `completed` is one behind the others in what was saved between two steps.
+        # Each count is shifted, since `completed` is one less than the others between two steps.
         current.update({name: count + steps - current["processed"] for name, count in current.items()})
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         for name, table in self.state_dict().items():
-            found = checkpoint["state_dict"].get(name)
-            if found is None or found.shape != table.shape:
-                shape = "not there" if found is None else f"{list(found.shape)}"
+            saved = checkpoint["state_dict"].get(name)
+            if saved is None or saved.shape != table.shape:
+                shape = "missing" if saved is None else f"{list(saved.shape)}"
                 raise RunError(
                     f"{name} is {list(table.shape)} by the run's config and text, but in the checkpoint {shape}:"
                     " restore the config.yaml that the run began with"
@@ -314,13 +312,13 @@ class SkipGramModule(lightning.LightningModule):
         self._shortening = state.get("shortening")  # older checkpoints have none
         if self._trainer is not None and self._trainer.world_size != state.get("world_size", 1):
             self._count_steps_anew(checkpoint, self._trainer)
-        if self._trainer is None or self._trainer.is_global_zero:  # the sum over all ranks, once
+        if self._trainer is None or self._trainer.is_global_zero:  # the checkpoint holds the sum over all ranks
             self.pairs = state["pairs"]
             self.loss_sum.fill_(state["loss_sum"])
 
 
 def _name_of(strategy: Strategy) -> str:
-    """What an engine's `unsupported` calls a strategy."""
+    """Return the name of a strategy for an engine's `unsupported`."""
     if isinstance(strategy, SingleDeviceStrategy):
         return "single"
     return getattr(strategy, "name", type(strategy).__name__)

@@ -1,18 +1,14 @@
-"""A run's folder: where everything of a run lies, and how it comes to be."""
+"""The folder of a run: its paths, its creation, and its files."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import importlib.metadata
 import json
 import logging
 import os
-import platform
 import re
 import secrets
-import shutil
-import subprocess
 import time
 import traceback
 from collections.abc import Iterator
@@ -22,39 +18,28 @@ from typing import Any
 
 from skiplight.config import validate
 from skiplight.config.schema import Config
-from skiplight.errors import ConfigError, PrunedError, RunError, Stopped, UnwritableError, command
+from skiplight.errors import PrunedError, RunError, Stopped, UnwritableError, command
 from skiplight.files import locked, remove, replacing, writing
+from skiplight.training.environment import describe_environment, job_name
 
 log = logging.getLogger(__name__)
 
 SUMMARY_FORMAT = 1
 
-TELL_SECONDS = 30
+LOG_SECONDS = 30
 
 ORPHANS = 15
-"""Seconds to wait for the loaders of a process that was killed: they hold its lock until they notice, after some 5."""
-
-PACKAGES = (
-    "skiplight",
-    "torch",
-    "lightning",
-    "numba",
-    "numpy",
-    "pyarrow",
-    "datasets",
-    "hydra-core",
-    "gensim",
-)
+"""Seconds to wait for the loaders of a killed process, which hold its lock until they exit, after about 5 seconds."""
 
 
 @dataclasses.dataclass(frozen=True)
 class PartOf:
-    """What a run belongs to.
+    """The experiment that a run belongs to.
 
     Attributes:
         kind: study, comparison or multirun.
         experiment: its id.
-        folder: the way to its folder from the run's.
+        folder: its folder, relative to the run's.
         number: of the run in it.
     """
 
@@ -65,11 +50,7 @@ class PartOf:
 
 
 class RunFolder:
-    """The paths of a run.
-
-    Args:
-        path: the folder, which need not exist yet.
-    """
+    """The paths of a run, whose folder need not exist yet, and the operations on its files."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
@@ -84,31 +65,27 @@ class RunFolder:
         self.trial = self.path / "trial.json"
 
     def refuse_existing(self) -> None:
-        """Runs are never overwritten.
-
-        Raises:
-            RunError: the folder exists.
-        """
+        """Raise a `RunError` if the folder exists, since runs are never overwritten."""
         if self.path.exists():
             raise RunError(
                 f"`run_dir={self.path}` exists already: choose another, or go on with `{command('resume', self.path)}`"
             )
 
     def create(self, config: Config, part_of: PartOf | None = None) -> None:
-        """Make the folder with the resolved config; `describe` says later what the run runs on.
+        """Create the folder with the resolved config.
 
         Args:
             config: all options.
             part_of: the experiment that the run belongs to; by default it is a run of its own.
 
         Raises:
-            RunError: it exists, or cannot be written to.
+            RunError: the folder exists, or cannot be written to.
         """
         self.refuse_existing()
         try:
             with replacing(self.path) as folder:
                 (folder / self.checkpoints.name).mkdir(parents=True)
-                validate.save(config, folder / self.config_file.name)
+                validate.save_config(config, folder / self.config_file.name)
                 about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
                 (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
                 if part_of is not None:
@@ -120,33 +97,30 @@ class RunFolder:
             ) from None
 
     def describe(self, seed: int) -> None:
-        """Writes down what the run runs on, where it is not written down yet: asked by the process that trains."""
-        identity = {"id": self.id}
-        about = identity | json.loads(self.environment.read_text(encoding="utf-8"))
-        if "python" not in about:
-            with writing(self.environment), replacing(self.environment) as temporary:
-                temporary.write_text(json.dumps(about | environment(seed), indent=2), encoding="utf-8")
+        """Write the environment to environment.json if it is not there yet; called by the process that trains."""
+        if self.id and "python" not in json.loads(self.environment.read_text(encoding="utf-8")):
+            self.add_facts(**describe_environment(seed))
 
-    def note(self, **facts: Any) -> None:
-        """Writes more into environment.json."""
+    def add_facts(self, **facts: Any) -> None:
+        """Add facts to environment.json."""
         about = json.loads(self.environment.read_text(encoding="utf-8"))
         with writing(self.environment), replacing(self.environment) as temporary:
             temporary.write_text(json.dumps(about | facts, indent=2), encoding="utf-8")
 
     def rewrite(self, config: Config) -> None:
-        """Replaces config.yaml, where a run goes on with other options than it began with."""
+        """Replace config.yaml, for a run that continues with other options."""
         with writing(self.config_file), replacing(self.config_file) as temporary:
-            validate.save(config, temporary)
+            validate.save_config(config, temporary)
 
     def config(self) -> Config:
-        """The options of an existing run.
+        """Return the options of an existing run.
 
         Raises:
-            RunError: there is no run here.
+            RunError: the folder is not a run.
         """
         if not self.config_file.exists():
             raise RunError(f"{self.path} is not a run: it has no config.yaml")
-        return validate.load(self.config_file)
+        return validate.load_config(self.config_file)
 
     @property
     def part_of(self) -> PartOf | None:
@@ -164,7 +138,7 @@ class RunFolder:
 
     @property
     def id(self) -> str:
-        """What names the run outside its folder: the folder's first name and some random characters.
+        """The identifier of the run outside its folder: the folder's original name and random characters.
 
         Raises:
             RunError: environment.json is damaged.
@@ -173,7 +147,7 @@ class RunFolder:
             name = json.loads(self.environment.read_text(encoding="utf-8"))["id"]
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
             name = None
-        # It becomes part of the names of folders and of addresses.
+        # The id becomes part of folder names and addresses.
         if not isinstance(name, str) or not re.fullmatch("[A-Za-z0-9_-]{1,80}", name):
             raise RunError(
                 f"{self.environment} is damaged, it has no id of letters, digits, - and _: copy it again from its run"
@@ -181,27 +155,27 @@ class RunFolder:
         return name
 
     def clean(self) -> None:
-        """Removes what a killed process left half-written, and makes the place of checkpoints that were dropped."""
+        """Remove files that a killed process left incomplete, and create checkpoints/ if it was dropped."""
         for leftover in [*self.path.glob(".tmp-*"), *self.path.glob("*/.tmp-*")]:
             remove(leftover)
         with writing(self.checkpoints):
             self.checkpoints.mkdir(exist_ok=True)
 
     def drop_checkpoints(self) -> None:
-        """Removes the checkpoints of a finished run: its vectors are what is left to use, and nothing resumes it."""
+        """Remove the checkpoints of a finished run, which cannot be resumed."""
         if self.summary.exists() and self.checkpoints.exists():
             with contextlib.suppress(OSError):  # they do no harm
                 remove(self.checkpoints)
 
     @contextlib.contextmanager
     def locked(self, patience: float = 0) -> Iterator[None]:
-        """Keeps other processes from training in this folder meanwhile.
+        """Lock the folder against other processes that train in it.
 
         Args:
             patience: seconds to wait for another process to end.
 
         Raises:
-            RunError: one does already.
+            RunError: another process trains in the folder.
         """
         lock, begin = self.path / ".lock", time.monotonic()
         with contextlib.ExitStack() as held:
@@ -223,17 +197,17 @@ class RunFolder:
             yield
 
     def wait(self) -> None:
-        """Waits until the first rank, which prepares the text before, has made the folder."""
-        told = time.monotonic()
+        """Wait until the first rank has prepared the text and made the folder."""
+        logged = time.monotonic()
         while not self.config_file.exists():
             time.sleep(0.1)
-            if time.monotonic() - told >= TELL_SECONDS:
-                told = time.monotonic()
+            if time.monotonic() - logged >= LOG_SECONDS:
+                logged = time.monotonic()
                 log.info("waiting for the first rank to prepare the text and make %s", self.path)
 
     @contextlib.contextmanager
     def keeping_errors(self, rank: int) -> Iterator[None]:
-        """Leaves the traceback of what goes wrong meanwhile in errors/<rank>.txt, if that can be written."""
+        """Write the traceback of an exception to errors/<rank>.txt, if possible, and raise it again."""
         try:
             yield
         except (Stopped, PrunedError, KeyboardInterrupt):
@@ -247,7 +221,7 @@ class RunFolder:
             raise
 
     def write_summary(self, summary: dict[str, Any]) -> None:
-        """Writes summary.json, which marks the run as finished."""
+        """Write summary.json, which marks the run as finished."""
         with writing(self.summary), replacing(self.summary, parents=False) as temporary:
             text = json.dumps({"format": SUMMARY_FORMAT, **summary}, indent=2)
             temporary.write_text(text + "\n", encoding="utf-8")
@@ -265,7 +239,7 @@ class RunFolder:
         return [about for about in found if isinstance(about, dict)]
 
     def read_summary(self) -> dict[str, Any]:
-        """What summary.json holds.
+        """Return the content of summary.json.
 
         Raises:
             RunError: the run is not finished, or the file is damaged or of a newer format.
@@ -285,7 +259,7 @@ class RunFolder:
 
 
 def _is_dead(process: str) -> bool:
-    """Whether a number is that of no process here."""
+    """Return whether no process on this machine has this number."""
     if not process.isdecimal():
         return False
     try:
@@ -298,60 +272,19 @@ def _is_dead(process: str) -> bool:
 
 
 def default_run_dir(config: Config) -> Path:
-    """runs/<time>-<data>, with the process behind it, since several may start in the same second.
+    """Return runs/<time>-<data>-<process>, where the process separates runs that start in the same second.
 
-    In a job of torchrun or Slurm it is runs/<job>-<data>, the same for every rank, and again when the job is requeued.
+    In a torchrun or Slurm job it is runs/<job>-<data>, the same for every rank and after a requeue.
 
     Raises:
         ConfigError: torchrun has not named its job.
     """
     name = _plain(config.data.name or config.data.source)
-    if (job := _job()) is not None:
+    if (job := job_name()) is not None:
         return Path("runs") / f"{_plain(job)}-{name}"
     return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
 
 
-def _job() -> str | None:
-    """What names this job of torchrun or Slurm; None outside of one, and in an interactive shell of Slurm's."""
-    variables = os.environ
-    if (elastic := variables.get("TORCHELASTIC_RUN_ID")) is not None:
-        if elastic == "none":
-            raise ConfigError("torchrun has no name for this job: give it --rdzv-id, or give `run_dir`")
-        return f"torchrun-{elastic}"
-    if "SLURM_JOB_ID" not in variables or variables.get("SLURM_JOB_NAME") in ("bash", "interactive"):
-        return None
-    if (array := variables.get("SLURM_ARRAY_JOB_ID")) is not None:
-        return f"slurm-{array}-{variables.get('SLURM_ARRAY_TASK_ID', '0')}"
-    return f"slurm-{variables['SLURM_JOB_ID']}"
-
-
 def _plain(name: str) -> str:
-    """A name of letters, digits, - and _ only."""
+    """Return a name of letters, digits, - and _ only, at most 64 characters."""
     return "".join(c if c.isascii() and (c.isalnum() or c in "-_") else "-" for c in name)[:64]
-
-
-def environment(seed: int) -> dict[str, Any]:
-    """Versions, hardware, git commit of the working folder, and the seed."""
-    import torch
-
-    def version(package: str) -> str | None:
-        try:
-            return importlib.metadata.version(package)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
-    git = shutil.which("git")
-    commit = None
-    if git:
-        done = subprocess.run([git, "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
-        commit = done.stdout.strip() or None
-    return {
-        "python": platform.python_version(),
-        "packages": {package: version(package) for package in PACKAGES},
-        "platform": platform.platform(),
-        "processor": platform.processor() or platform.machine(),
-        "cores": os.cpu_count(),
-        "gpus": [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
-        "git_commit": commit,
-        "seed": seed,
-    }

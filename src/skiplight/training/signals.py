@@ -1,7 +1,7 @@
-"""Stopping on request: the first signal asks the training to save and stop, a second one ends it at once.
+"""Stop requests: the first SIGINT or SIGTERM makes the training save and stop, a second one ends it immediately.
 
-A terminal's Ctrl-C and a scheduler's SIGTERM reach every process of a training. Those that load its blocks must go on
-until the training itself has stopped, so they handle signals in the same way and never look whether one came.
+A terminal's Ctrl-C and a scheduler's SIGTERM reach every process of a training. Processes that load blocks must run
+until the training has stopped, so they install the same handler and ignore its flag.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from typing import Any
 
 
 class StopRequest:
-    """Handles SIGINT and SIGTERM while it is installed; `signal` is the number of the first that came, or None.
+    """A handler of SIGINT and SIGTERM; `signal` is the number of the first one received, or None.
 
-    The handler only sets a flag, which training reads between two steps, where the tables and all counters agree.
+    The handler only sets a flag. Training reads it between two steps, where the tables and all counters agree.
     """
 
     def __init__(self) -> None:
@@ -25,13 +25,13 @@ class StopRequest:
         self._before: dict[int, Any] = {}
 
     def install(self) -> None:
-        """Takes the two signals over; again, where another handler has come in between."""
+        """Install the handler, or install it again after another handler has replaced it."""
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before.setdefault(number, signal.signal(number, self._handle))
 
     @contextlib.contextmanager
     def installed(self) -> Iterator[None]:
-        """Takes the two signals over, and gives them back in the end."""
+        """Install the handler for the duration of a block."""
         self.install()
         try:
             yield
@@ -39,7 +39,7 @@ class StopRequest:
             self.remove()
 
     def remove(self) -> None:
-        """Gives them back to who had them first."""
+        """Restore the original handlers."""
         while self._before:
             number, handler = self._before.popitem()
             signal.signal(number, handler)
@@ -51,5 +51,5 @@ class StopRequest:
 
 
 def ignore_first_signal(worker: int) -> None:
-    """Handle signals in a process that loads blocks as the training does, which ends it."""
+    """Install the handler in a worker process that loads blocks, which the training then ends itself."""
     StopRequest().install()

@@ -1,13 +1,13 @@
-"""Warns of a learning rate that is too high for the gradients that one update sums up, before a training and after it.
+"""Warnings, before and after a training, of a learning rate too high for the gradients summed in one update.
 
-A row moves by lr times the sum of n gradients at once. By the logistic loss's curvature that is stable only while
-lr·n·σ(1-σ)·λ < 2, with σ(1-σ) at most 1/4 and λ the squared length of the vectors on the other side, some 4 for
-frequent words of trained tables: so while lr·n < 2. What n is depends on the unit of update:
+An update moves a row by lr times the sum of n gradients. By the curvature of the logistic loss it is stable only if
+lr·n·σ(1-σ)·λ < 2, with σ(1-σ) at most 1/4 and λ the squared length of the vectors on the other side, about 4 for
+frequent words of trained tables: if lr·n < 2. The unit of update determines n:
 
 - a window (the fused engine): each of its words adds to the centre's row, so n is up to twice the half-width;
-- a block (the autograd engine, plain SGD): every pair that a word of the block is in. There the engine counts a row's
-  sum for at most 4/lr gradients, which keeps any block stable, but leaves out what a frequent word has more. How much
-  that is can be expected from the counts of the words before a training, and is counted while it trains.
+- a block (the autograd engine, plain SGD): all pairs of the word in the block. The engine limits the sum of a row to
+  the weight of 4/lr gradients, which keeps any block stable but leaves out the rest of a frequent word's gradients.
+  Word counts predict this share before a training; the engine counts it during the training.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
 LEFT_OUT = 0.05
-"""Where shortened steps leave out a larger share of a table's gradients, the user is warned."""
+"""The share of a table's gradients left out by shortened steps above which the user is warned."""
 
 SMALLEST = 100
-"""Steps of fewer tokens would take too long to be a remedy."""
+"""The smallest `data.block_tokens` that is recommended; smaller steps would take too long."""
 
 DRAWN = 20_000
-"""Tokens at most, on which the gradients of a step are counted before a training."""
+"""The most tokens on which the gradients of a step are counted before a training."""
 
 
 def learning_rate_warning(
@@ -41,18 +41,18 @@ def learning_rate_warning(
     ranks: int = 1,
     per_window: bool,
 ) -> str | None:
-    """Return what to warn of before a training, None where there is nothing.
+    """Return the warning to give before a training, or None.
 
     Args:
         sampler: makes the windows.
-        counts: of the words, int64 [V].
+        counts: word counts, int64 [V].
         objective: counts the gradients that it sums in each row.
-        tables: as the training begins with them; only their sizes matter.
-        optimizer: name of the optimiser; all but plain SGD choose the length of their steps themselves.
-        lr: learning rate at the beginning.
+        tables: the initial tables; only their sizes matter.
+        optimizer: name of the optimiser; all but plain SGD scale their steps themselves.
+        lr: initial learning rate.
         block_tokens: tokens a step consumes on each rank.
-        ranks: how many ranks sum their gradients in a step.
-        per_window: whether the tables move with every window, rather than once a step.
+        ranks: number of ranks that sum their gradients in a step.
+        per_window: whether the tables move with every window instead of once per step.
     """
     if optimizer.lower() != "sgd":
         return None
@@ -82,10 +82,10 @@ def learning_rate_warning(
 
 
 def shortened_warning(shares: dict[str, dict[str, float | int]], per_window: bool) -> str | None:
-    """Return what to warn of after a training, None where there is nothing.
+    """Return the warning to give after a training, or None.
 
     Args:
-        shares: what the engine's `Shortening.shares` returns.
+        shares: the result of the engine's `Shortening.shares`.
         per_window: as in `learning_rate_warning`.
     """
     table = max(shares, key=lambda name: shares[name]["share"])
@@ -110,9 +110,9 @@ def _remedy(smaller: str | None) -> str:
 def expected_gradients(
     sampler: WindowSampler, counts: np.ndarray, objective: Objective, tables: Tables, tokens: int
 ) -> dict[str, np.ndarray]:
-    """Return how many gradients a step of so many tokens sums in each row of the tables, float64 [rows] by table.
+    """Return the gradients that a step of `tokens` tokens sums in each row of the tables, float64 [rows] by table.
 
-    Counted by the objective itself on a text of `DRAWN` tokens at most, whose words are drawn one by one, and scaled.
+    The objective counts them on at most `DRAWN` tokens drawn independently by word count, and the result is scaled.
     """
     drawn = min(tokens, DRAWN)
     p = counts / counts.sum()
@@ -129,7 +129,7 @@ def expected_gradients(
 
 
 def share_left_out(gradients: np.ndarray, most: float) -> float:
-    """Return the share of the gradients that is left out where each row counts for `most` of its own at most.
+    """Return the share of the gradients that is left out if each row counts at most `most` of its own.
 
     >>> share_left_out(np.array([30.0, 60.0, 10.0]), most=40)
     0.2

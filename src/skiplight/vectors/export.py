@@ -1,13 +1,12 @@
-"""Input vectors in the formats that other tools read.
+"""Export of input vectors in the formats of other tools.
 
-    word2vec          text: a line `V d`, then a word and its d numbers a line, the most frequent word first
+    word2vec          text: a line `V d`, then one line per word with its d numbers, the most frequent word first
     word2vec-binary   the same with float32 numbers as bytes, as the original tool writes with `-binary 1`
     keyedvectors      gensim's KeyedVectors with counts, for `KeyedVectors.load(path, mmap="r")`
     safetensors       a vectors folder (see `skiplight.vectors.word_vectors`), both tables
     projector         a folder for TensorBoard's embedding projector, or projector.tensorflow.org
 
-The first three are written by gensim itself. In the word2vec formats, a path that ends in `.gz` or `.bz2` is
-compressed.
+gensim writes the first three. In the word2vec formats, a file whose path ends in `.gz` or `.bz2` is compressed.
 """
 
 from __future__ import annotations
@@ -33,12 +32,12 @@ _FOLDERS = ("safetensors", "projector")
 _PROJECTOR = 'embeddings {\n  tensor_path: "tensors.tsv"\n  metadata_path: "metadata.tsv"\n}\n'
 
 
-def export(vectors: WordVectors, path: str | os.PathLike[str], format: str, escape: bool = False) -> None:
-    """Writes vectors for other tools; what is written appears whole or not at all.
+def export_vectors(vectors: WordVectors, path: str | os.PathLike[str], format: str, escape: bool = False) -> None:
+    """Write vectors for other tools; the output appears complete or not at all.
 
     Args:
-        vectors: the vectors; the input vectors are written, for `safetensors` the output vectors too.
-        path: the file, or for `safetensors` and `projector` the folder. A file is replaced, a folder never.
+        vectors: the input vectors are written, for `safetensors` the output vectors too.
+        path: the file, or for `safetensors` and `projector` the folder. A file is replaced, a folder is not.
         format: one of `FORMATS`.
         escape: in the word2vec formats, which end a word at white space, write white space inside a word as
             `\\xNN` or `\\uNNNN` and a backslash as two, instead of refusing.
@@ -58,7 +57,7 @@ def export(vectors: WordVectors, path: str | os.PathLike[str], format: str, esca
         if format == "keyedvectors":
             _write_keyedvectors(vectors, path)
         else:
-            words = escaped_words(vectors.vocabulary.words, escape) if format.startswith("word2vec") else None
+            words = escape_words(vectors.vocabulary.words, escape) if format.startswith("word2vec") else None
             with replacing(path) as temporary:
                 if format == "projector":
                     _write_projector(vectors, temporary)
@@ -72,13 +71,13 @@ def export(vectors: WordVectors, path: str | os.PathLike[str], format: str, esca
         raise RunError(f"cannot write {path}: {error.strerror or error}; give --output another path") from error
 
 
-def escaped_words(words: Sequence[str], escape: bool) -> list[str]:
-    """The words as the word2vec formats can hold them.
+def escape_words(words: Sequence[str], escape: bool) -> list[str]:
+    """Return the words as the word2vec formats can hold them.
 
     Raises:
         ConfigError: a word is empty, or contains white space and `escape` is False.
 
-    >>> escaped_words(["new york", "naïve"], escape=True)
+    >>> escape_words(["new york", "naïve"], escape=True)
     ['new\\\\x20york', 'naïve']
     """
     for index, word in enumerate(words):
@@ -99,10 +98,10 @@ def _escape(character: str) -> str:
 
 
 def _keyedvectors(vectors: WordVectors, words: list[str] | None = None) -> KeyedVectors:
-    """gensim's own object with the same ids, the counts as vector attribute `count`."""
+    """Return gensim's KeyedVectors with the same ids, and the counts as vector attribute `count`."""
     from gensim.models import KeyedVectors
 
-    # Filled by attribute: add_vectors of gensim 4.4 fails on extra attributes (it unpacks a dict's keys).
+    # Attributes are set directly, since add_vectors of gensim 4.4 fails on extra attributes (it unpacks a dict's keys).
     keyed = KeyedVectors(vectors.dim)
     keyed.index_to_key = list(vectors.vocabulary.words if words is None else words)
     keyed.key_to_index = {word: index for index, word in enumerate(keyed.index_to_key)}
@@ -113,7 +112,7 @@ def _keyedvectors(vectors: WordVectors, words: list[str] | None = None) -> Keyed
 
 
 def _write_keyedvectors(vectors: WordVectors, path: Path) -> None:
-    # gensim puts large arrays in files beside the first, `<path>.vectors.npy`; they must be there before it.
+    # gensim puts large arrays in files beside the first, `<path>.vectors.npy`, which are moved before it.
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".tmp-") as folder:
         _keyedvectors(vectors).save(str(Path(folder, path.name)))
@@ -129,6 +128,6 @@ def _write_projector(vectors: WordVectors, folder: Path) -> None:
     plain = csv.WriteOptions(include_header=False, delimiter="\t", quoting_style="none")
     columns = [pa.array(column) for column in vectors.input.cpu().T.contiguous().numpy()]
     csv.write_csv(pa.table(columns, names=[str(i) for i in range(vectors.dim)]), folder / "tensors.tsv", plain)
-    # The projector takes the first of several columns as label and wants their names: vocabulary.tsv is that.
+    # The projector expects a header with several columns and uses the first as label, as in vocabulary.tsv.
     vectors.vocabulary.save(folder / "metadata.tsv")
     (folder / "projector_config.pbtxt").write_text(_PROJECTOR, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Publishing vectors on the Hugging Face Hub: the vectors folder of a run, card included, as a model repository."""
+"""Publication of a vectors folder, with its model card, as a model repository of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from skiplight.errors import ConfigError, SkiplightError
 
 
 def push_to_hub(folder: Path, repository: str) -> str:
-    """Uploads a `vectors/` folder to a model repository, made private where it does not exist; returns its address.
+    """Upload a `vectors/` folder to a model repository, and return its address; a new repository is private.
 
     Args:
         folder: holds vectors.safetensors, vocabulary.tsv and the model card README.md.
         repository: owner/name.
 
     Raises:
-        ConfigError: nobody is logged in, or the name is not one.
+        ConfigError: nobody is logged in, or the name is invalid.
         SkiplightError: the Hub refused or could not be reached.
     """
     from huggingface_hub import HfApi, get_token

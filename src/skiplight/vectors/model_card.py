@@ -1,4 +1,4 @@
-"""The model card: what vectors/README.md says of the vectors, in the form that the Hugging Face Hub reads."""
+"""The model card vectors/README.md, in the format of the Hugging Face Hub."""
 
 from __future__ import annotations
 
@@ -18,17 +18,11 @@ CREDITS = {
     "Salesforce/wikitext": WIKIPEDIA,
     "wikimedia/wikipedia": WIKIPEDIA,
 }
-"""Whom the presets' texts are owed to."""
+"""Credits of the presets' texts."""
 
 
 def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str, Any]) -> str:
-    """The card of a trained run, Markdown behind a YAML header.
-
-    Args:
-        config: the run's options.
-        text: what it was trained on.
-        summary: what summary.json holds.
-    """
+    """Return the card of a trained run, Markdown after a YAML header; `summary` is the content of summary.json."""
     source = config.data.name or config.data.source
     credit = CREDITS.get(source)
     header: dict[str, Any] = {

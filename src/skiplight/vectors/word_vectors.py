@@ -1,4 +1,4 @@
-"""Word vectors as training leaves them: the two tables, their vocabulary, and the folder that keeps them.
+"""Trained word vectors: the two tables, their vocabulary, and the folder that stores them.
 
 A run's `vectors/` folder holds
 
@@ -7,8 +7,8 @@ A run's `vectors/` folder holds
     vocabulary.tsv        the words in id order, with their counts
     README.md             the model card
 
-safetensors, because it is read without running code, memory-mapped, and by every framework. The input vectors
-are what people call word vectors; the output vectors are kept to go on training and to score pairs.
+safetensors files can be memory-mapped and are read by every framework without running code. The input vectors are
+the usual word vectors; the output vectors are needed to continue training and to score pairs.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ class WordVectors:
 
     Args:
         vocabulary: the words, V of them.
-        input: input vectors [V, d], row by word id, on any device; kept as float32, not copied if they are.
-        output: output vectors [V, d], or None where the objective has none for each word.
+        input: input vectors [V, d], rows in id order, on any device; stored as float32, without a copy if possible.
+        output: output vectors [V, d], or None if the objective has none per word.
         card: the text of the model card.
 
     >>> vectors = WordVectors(Vocabulary(["a", "b"], [5, 3]), torch.tensor([[3.0, 4.0], [0.0, 0.0]]))
@@ -64,13 +64,13 @@ class WordVectors:
 
     @property
     def dim(self) -> int:
-        """The length d of a vector."""
+        """The dimension d of the vectors."""
         return self.input.shape[1]
 
     def unit(self) -> torch.Tensor:
-        """The input vectors at length 1, float32 [V, d], where they lie; rows of zeros stay zero.
+        """Return the input vectors scaled to length 1, float32 [V, d], on their device; rows of zeros stay zero.
 
-        Computed once: after more training steps on the same tables, make a new WordVectors.
+        They are computed once: after more training steps on the same tables, make a new WordVectors.
         """
         return self._unit
 
@@ -80,10 +80,10 @@ class WordVectors:
         return self.input / torch.where(norms > 0, norms, 1.0)
 
     def save(self, folder: str | os.PathLike[str], card: str | None = None) -> None:
-        """Writes the folder, each file whole or not at all, the tensors last.
+        """Write the folder, each file complete or not at all, the tensors last.
 
         Args:
-            folder: made where it is missing.
+            folder: created if missing.
             card: the text of README.md; by default the card that these vectors were loaded with, if any.
         """
         from safetensors.torch import save_file
@@ -107,15 +107,15 @@ class WordVectors:
 
     @classmethod
     def load(cls, folder_or_run: str | os.PathLike[str], *, verify: bool = False) -> WordVectors:
-        """Reads the vectors of a run folder, or of a `vectors/` folder itself.
+        """Read the vectors of a run folder or of a `vectors/` folder.
 
         Args:
             folder_or_run: the folder.
-            verify: whether to compare the checksums of the tables, which reads them twice; the vocabulary's, sizes and
-                the header are always looked at.
+            verify: whether to check the tables' checksums, which reads them twice; the vocabulary's checksum, sizes and
+                header are always checked.
 
         Raises:
-            RunError: there are no vectors, they are damaged, of a newer format, or unfit for the vocabulary.
+            RunError: there are no vectors, they are damaged, of a newer format, or do not fit the vocabulary.
             DataError: a line of vocabulary.tsv is malformed.
         """
         from safetensors import SafetensorError, safe_open
@@ -163,10 +163,10 @@ def _digest(table: torch.Tensor) -> str:
 
 
 def vectors_folder(folder_or_run: str | os.PathLike[str]) -> Path:
-    """The `vectors/` folder of a run, or the folder itself where it is one.
+    """Return the `vectors/` folder of a run, or the given folder if it contains vectors.
 
     Raises:
-        RunError: neither holds vectors.
+        RunError: neither contains vectors.
     """
     path = Path(folder_or_run)
     for folder in (path, path / "vectors"):

@@ -28,8 +28,9 @@ from skiplight.experiments.executor import execute
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.trials import TrialTable
 from skiplight.files import replacing, writing
-from skiplight.training.build import heldout_unigram, prepare_text, total_tokens
+from skiplight.training.build import heldout_unigram
 from skiplight.training.loggers import check_logger
+from skiplight.training.text import prepare_text, total_tokens
 
 log = logging.getLogger(__name__)
 

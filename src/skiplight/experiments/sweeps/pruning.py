@@ -17,7 +17,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import PrunedError
 from skiplight.experiments.folder import experiment_of
 from skiplight.experiments.sweeps.study import Study
-from skiplight.training.callbacks.evaluation import Evaluation, scores
+from skiplight.training.callbacks.evaluation import Evaluation, evaluation_metrics
 from skiplight.training.module import SkipGramModule
 from skiplight.training.run_folder import RunFolder
 
@@ -68,7 +68,7 @@ class Pruning(lightning.Callback):
     def _judge(self, tokens: int) -> None:
         self._seen = tokens
         every = self.evaluation.every
-        value = scores(self.evaluation.results).get(self.study.targets[0])
+        value = evaluation_metrics(self.evaluation.results).get(self.study.targets[0])
         if every is None or value is None:  # the set could not be evaluated, of which the evaluation warns
             return
         step = tokens // every * every

@@ -1,4 +1,4 @@
-"""What a training does besides its steps: metrics, progress, evaluations, and checks of its ranks and of divergence.
+"""Callbacks: metrics, progress, evaluations, and checks of the ranks and for divergence.
 
-In come Lightning's hooks; out go lines of metrics.jsonl and what the logger is given.
+Input: Lightning's hooks. Output: lines of metrics.jsonl and records of the logger.
 """

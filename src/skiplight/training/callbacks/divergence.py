@@ -1,10 +1,9 @@
-"""Ends a training whose loss stays above that of tables that know nothing, which it would otherwise call finished.
+"""Stop a training whose loss stays above the loss of untrained tables.
 
-The bound is the loss per pair of vectors that are all zero, as the objective itself computes it: with the output bias
-that the run begins with, and without one, whichever is more. It is measured once, on targets and negatives drawn from
-the vocabulary rather than on the run's first batch, which may be ten tokens or about one subject: the draws also show
-how much the loss of so many windows varies by chance, which the bound allows for. Vectors of one number are enough,
-since they are zero.
+The bound is the larger of two losses per pair of zero vectors, as the objective computes them: with the initial output
+bias and without a bias. It is measured once, on targets and negatives drawn from the vocabulary, because the first
+batch may have ten tokens or a single subject. The draws also show the chance variation of the loss, which is added to
+the bound. One dimension is enough, since the vectors are zero.
 """
 
 from __future__ import annotations
@@ -24,24 +23,24 @@ from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 
 PIECES, WINDOWS = 16, 500
-"""The bound is measured on so many pieces of so many windows of one pair each."""
+"""The number of samples for the bound, and the windows of one pair in each."""
 
 SLACK = 1.01
 LINES, STEPS = 3, 50
-"""A loss that stays so many lines above the bound ends a run; where the tables move once in a step, it must stay there
-for so many steps too. Adaptive optimisers may go too far in their first steps, before they know how far is enough, and
-come back: Adagrad with a learning rate of 0.4 for about ten."""
+"""A loss above the bound for this many lines of metrics ends a run; if the tables move once per step, it must also last
+this many steps. Adaptive optimisers may overshoot in their first steps and recover: Adagrad with a learning rate of 0.4
+for about ten."""
 
 FAR = 10.0
-"""A loss so many times the bound ends a run at once."""
+"""A loss of this multiple of the bound ends a run immediately."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Blank:
-    """The loss per pair of tables that know nothing of the text.
+    """The loss per pair of untrained tables.
 
     Attributes:
-        mean: its mean, in nats.
+        mean: the mean, in nats.
         deviation: the standard deviation over windows.
     """
 
@@ -49,20 +48,15 @@ class Blank:
     deviation: float
 
     def loss_bound(self, windows: float) -> float:
-        """Return what the mean over so many windows does not exceed by chance.
+        """Return the bound that the mean loss over `windows` windows does not exceed by chance.
 
-        Many windows of a text in a row are about the same things, so that more than `WINDOWS` do not make the mean
-        more certain.
+        Consecutive windows share a subject, so more than `WINDOWS` of them do not make the mean more certain.
         """
         return SLACK * self.mean + 4 * self.deviation / math.sqrt(min(max(windows, 1.0), WINDOWS))
 
 
 class DivergenceCheck(lightning.Callback):
-    """Judges every line of metrics, which `Tracking` hands over; costs nothing between two lines.
-
-    Args:
-        sampler: what the run draws its windows and negatives with.
-    """
+    """Judge the loss of every line of metrics, which `Tracking` passes on; no cost between two lines."""
 
     def __init__(self, sampler: WindowSampler) -> None:
         self.sampler = sampler
@@ -76,26 +70,26 @@ class DivergenceCheck(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        if not self.blanks:  # else they are those of a checkpoint: the bias has learned meanwhile
+        if not self.blanks:  # else read from a checkpoint, since the bias is trained by now
             self.blanks = _measure(pl_module, self.sampler)
 
     def loss_bound(self, pairs: int) -> float:
-        """Return the loss per pair above which a mean over so many pairs is worse than that of no knowledge."""
-        windows = pairs / (self.sampler.window + 1)  # the mean number of pairs of a window; they share their target
+        """Return the loss per pair above which a mean over `pairs` pairs is worse than untrained tables."""
+        windows = pairs / (self.sampler.window + 1)  # the mean pairs per window, which share their target
         return max(blank.loss_bound(windows) for blank in self.blanks)
 
     def judge(self, module: SkipGramModule, loss: float, pairs: int, *, step: int, last: bool) -> None:
-        """Judge the mean loss of a line; every rank is given the same.
+        """Judge the mean loss of a line, which is the same on every rank.
 
         Args:
-            module: what is trained.
-            loss: the mean loss per pair since the line before, over all ranks.
-            pairs: how many pairs it is the mean of.
-            step: how many steps the run has made.
+            module: the module in training.
+            loss: the mean loss per pair since the previous line, over all ranks.
+            pairs: the number of pairs in the mean.
+            step: the number of steps of the run.
             last: whether the run ends here.
 
         Raises:
-            DivergedError: the tables are worse than tables that know nothing, and stay so.
+            DivergedError: the tables stay worse than untrained ones.
         """
         bound = self.loss_bound(pairs)
         if not loss > bound:
@@ -105,8 +99,8 @@ class DivergenceCheck(lightning.Callback):
         self._above += 1
         long = self._above >= LINES and (module.engine.takes_blocks or step - self._since >= STEPS)
         if last or long or loss > FAR * bound:
-            raise module.diverged(
-                f"the loss is {loss:,.4g} a pair, above the {bound:,.4g} of vectors that know nothing,"
+            raise module.divergence_error(
+                f"the loss is {loss:,.4g} per pair, above the {bound:,.4g} of untrained vectors,"
             )
 
     def state_dict(self) -> dict[str, Any]:
@@ -122,14 +116,14 @@ class DivergenceCheck(lightning.Callback):
 
 
 def _measure(module: SkipGramModule, sampler: WindowSampler) -> list[Blank]:
-    """What the loss is with vectors of zero, and with those that the run begins with where they are another run's."""
+    """Measure the loss of zero vectors, and of the initial vectors if they come from another run."""
     objective, tables = module.objective, module.tables
     rows = len(tables.output.weight)
     biases: list[Tensor | None] = [None]
     if tables.bias is not None:
         biases.append(tables.bias.weight.detach().squeeze(1))
     found = []
-    # With vectors of zero it makes no difference which the input words are; one alone spares a softmax many rows.
+    # The input words do not matter with zero vectors; using one for all saves rows of a full softmax.
     pieces = [
         dataclasses.replace(piece, inputs=torch.zeros_like(piece.inputs)) for piece in _pieces(sampler, PIECES, WINDOWS)
     ]
@@ -138,14 +132,14 @@ def _measure(module: SkipGramModule, sampler: WindowSampler) -> list[Blank]:
         torch.nn.init.zeros_(blank.input.weight)
         found.append(_blank(objective, blank.to(tables.input.weight), pieces))
     if tables.output.weight.any():
-        # Another run's vectors may know worse than nothing of this text. Where no input word has to do with its
-        # target, they are at their worst. These have all their numbers, so fewer windows do.
+        # Another run's vectors may be worse than zero on this text, most of all on independent input and output words.
+        # These vectors have all dimensions, so fewer windows are used.
         found.append(_blank(objective, tables, _pieces(sampler, 4, WINDOWS // 4)))
     return found
 
 
 def _pieces(sampler: WindowSampler, number: int, size: int) -> list[Windows]:
-    """So many pieces of windows of one pair each, whose words are drawn one by one as they are in the mean."""
+    """Return `number` samples of `size` windows of one pair each, with words drawn independently by frequency."""
     rng = np.random.default_rng(0)
     noise = sampler.noise.probabilities
     shape = (number, size)

@@ -1,6 +1,6 @@
-"""The one callback that judges the tables while they train: similarity, analogies, held-out text, neighbours.
+"""Evaluation during training: similarity, analogies, held-out text and neighbours.
 
-What cannot be evaluated is warned of once and recorded as an error; training goes on.
+An evaluation that fails is logged once as a warning and recorded as an error; training continues.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import dataclasses
 import functools
 import json
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -32,21 +33,21 @@ NEIGHBORS = 10
 
 
 class Evaluation(lightning.Callback):
-    """Evaluates every so many tokens, and when training ends.
+    """Evaluate at an interval in tokens, and at the end of training.
 
     Args:
-        data: has the vocabulary and the held-out text.
-        tracking: writes the scores down, and does not count the time.
+        data: provides the vocabulary and the held-out text.
+        tracking: writes the scores, and stops its clock during an evaluation.
         every: tokens between two evaluations; None for the end only.
         similarity, analogy, hit_rate: sets, built in or files.
-        words: whose neighbours are shown.
-        restrict_vocabulary: analogies are answered among so many most frequent words.
-        pairs: held-out pairs at most; 0 for none.
+        words: words whose neighbours are shown.
+        restrict_vocabulary: number of most frequent words that may answer analogies.
+        pairs: the most held-out pairs; 0 for none.
 
     Attributes:
-        results: what the last evaluation found, by set; as summary.json has it.
+        results: the results of the last evaluation by set, as in summary.json.
         neighbors: the neighbours of `words` at the last evaluation.
-        seconds: what all evaluations took.
+        seconds: the duration of all evaluations.
         evaluated: tokens of the run at the last evaluation; -1 before the first.
     """
 
@@ -90,28 +91,29 @@ class Evaluation(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        # Not where training was stopped before its end, and not again where it was stopped behind it.
+        # Not if training was stopped before its end, and not again if it was stopped after the evaluation.
         if pl_module.tokens >= pl_module.total_tokens and self.evaluated != pl_module.tokens:
             synchronize(trainer)
             self.run(trainer, pl_module)
 
     def run(self, trainer: lightning.Trainer, module: SkipGramModule) -> None:
-        """Evaluate now, on the first rank, for which the others wait; training goes on as if nothing had been."""
+        """Evaluate on the first rank, while the others wait; the state of the training does not change."""
         self.evaluated = module.tokens
         with final_tables(trainer, module.tables) as tables:
             if trainer.is_global_zero:
                 self._evaluate(trainer, module, tables)
-        self.tracking.write(trainer, module, scores(self.results))
+        self.tracking.write(trainer, module, evaluation_metrics(self.results))
 
     def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule, tables: Tables) -> None:
-        with self.tracking.paused() as pause:
+        begin = time.perf_counter()
+        with self.tracking.paused():
             vectors = WordVectors(self.data.text.vocabulary, tables.input.weight.detach())
             self.results = self.sets(vectors)
             if self.pairs:
                 self.results["heldout"] = _or_error(lambda: self._heldout(module.objective, tables))
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
-            self.neighbors = {word: found for word, found in near.items() if isinstance(found, list)}
-        self.seconds += pause.seconds
+            self.neighbors = {word: nearest for word, nearest in near.items() if isinstance(nearest, list)}
+        self.seconds += time.perf_counter() - begin
         for what, result in [*self.results.items(), *near.items()]:
             if isinstance(result, dict) and "error" in result and what not in self._warned:
                 self._warned.add(what)
@@ -133,11 +135,11 @@ class Evaluation(lightning.Callback):
         self.results, self.neighbors = found["results"], found["neighbors"]
 
 
-def scores(results: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """The figures of an evaluation that are followed over a run, as metrics.jsonl names them."""
-    found = {f"evaluation/{name}": result["score"] for name, result in results.items() if "score" in result}
+def evaluation_metrics(results: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Return the results of an evaluation that are tracked over a run, by their names in metrics.jsonl."""
+    metrics = {f"evaluation/{name}": result["score"] for name, result in results.items() if "score" in result}
     heldout = results.get("heldout", {})
-    return found | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
+    return metrics | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
 
 
 def _or_error(measure: Callable[[], Any]) -> Any:

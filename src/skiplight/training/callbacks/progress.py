@@ -1,4 +1,4 @@
-"""The progress bar: tokens of the whole run, loss, words a second, learning rate and time left."""
+"""The progress bar: tokens of the whole run, loss, words per second, learning rate and time left."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ REFRESH_SECONDS = 0.25
 
 
 class TokenProgress(ProgressBar):
-    """A bar over the tokens of the whole run; where there is no terminal, a line of log each tenth of it.
-
-    Args:
-        tracking: knows the loss and the seconds.
-    """
+    """A bar over the tokens of the whole run; without a terminal, one log line per tenth of the run."""
 
     def __init__(self, tracking: Tracking) -> None:
         super().__init__()
@@ -44,12 +40,7 @@ class TokenProgress(ProgressBar):
         self._tenth = 10 * pl_module.tokens // pl_module.total_tokens
         console = Console(stderr=True)
         if console.is_terminal:
-            columns = (
-                BarColumn(bar_width=24),
-                "{task.percentage:>3.0f}%",
-                TextColumn("{task.description}"),
-                "left",
-            )
+            columns = (BarColumn(bar_width=24), "{task.percentage:>3.0f}%", TextColumn("{task.description}"), "left")
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
             self._bar.add_task("", total=pl_module.total_tokens, completed=pl_module.tokens)
             self._bar.start()

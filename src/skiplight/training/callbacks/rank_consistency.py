@@ -1,4 +1,4 @@
-"""A callback that makes sure that the ranks of a training begin alike, and writes down who they are."""
+"""A callback that checks that all ranks of a training start from the same state, and records them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 class RankConsistencyCheck(lightning.Callback):
-    """Compares what the ranks begin with: options, text, tables and the place in the run.
+    """Compare options, text, tables and position of the ranks when training begins.
 
     Args:
         run: the run's folder; its environment.json gets the ranks' hosts, processes and devices.
@@ -31,10 +31,10 @@ class RankConsistencyCheck(lightning.Callback):
         self.run, self.text = run, text
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        """Every rank says what it is.
+        """Gather the state of every rank and compare it.
 
         Raises:
-            RunError: they do not begin alike.
+            RunError: two ranks differ.
         """
         strategy = trainer.strategy
         assert isinstance(strategy, RankStrategy)
@@ -55,16 +55,16 @@ class RankConsistencyCheck(lightning.Callback):
             "tables": [list(table.shape) for table in pl_module.tables.parameters()],
             "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
         }
-        heard = strategy.gather((begin, about))
+        messages = strategy.gather((begin, about))
         for what in begin:
-            said = [other[what] for other, _ in heard]
-            if any(theirs != said[0] for theirs in said):
-                rank = next(rank for rank, theirs in enumerate(said) if theirs != said[0])
+            values = [other[what] for other, _ in messages]
+            rank = next((rank for rank, value in enumerate(values) if value != values[0]), None)
+            if rank is not None:
                 raise RunError(
-                    f"rank {rank} begins with other {what} than rank 0 ({said[rank]}, {said[0]}): give all machines the"
-                    f" same versions, text and {self.run.path}"
+                    f"rank {rank} begins with other {what} than rank 0 ({values[rank]}, {values[0]}): give all machines"
+                    f" the same versions, text and {self.run.path}"
                 )
         if trainer.is_global_zero:
-            for _, other in heard:
-                log.info(f"rank %(rank)d of {len(heard)}: process %(process)d on %(host)s, %(device)s", other)
-            self.run.note(ranks=[about for _, about in heard])
+            for _, other in messages:
+                log.info(f"rank %(rank)d of {len(messages)}: process %(process)d on %(host)s, %(device)s", other)
+            self.run.add_facts(ranks=[about for _, about in messages])

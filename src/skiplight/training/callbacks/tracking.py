@@ -1,9 +1,8 @@
-"""What a run writes down while it trains: counts of tokens, pairs, loss and seconds, and the lines of metrics.jsonl."""
+"""Counts of tokens, pairs, loss and seconds during training, and the lines of metrics.jsonl."""
 
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import json
 import logging
 import time
@@ -20,31 +19,23 @@ from skiplight.training.module import SkipGramModule
 log = logging.getLogger(__name__)
 
 RECORDS = 500
-"""About so many lines are written over a whole run."""
-
+"""The approximate number of lines per run."""
 
 LEAST_STEPS = 8
-"""Of several ranks, which wait for each other at a line, a line is of so many steps at least."""
-
-
-@dataclasses.dataclass
-class Pause:
-    """How many seconds a pause took, once it is over."""
-
-    seconds: float = 0.0
+"""The least steps per line with several ranks, which wait for each other at every line."""
 
 
 class Tracking(lightning.Callback):
-    """Writes a line of metrics about every 1/500 of the run.
+    """Write a line of metrics about every 1/500 of the run.
 
     Args:
-        path: metrics.jsonl; an object a line: step, tokens, seconds, lr, words_per_second and what was measured.
-        check: judges the loss of every line, where it is given.
+        path: metrics.jsonl, one object per line: step, tokens, seconds, lr, words_per_second and metrics.
+        check: judges the loss of every line.
 
     Attributes:
-        loss: mean loss of a pair over the last line's stretch; nan before the first.
-        epoch_loss: mean loss of a pair over the last epoch, or what there was of it.
-        pairs: pairs trained on so far, over all resumptions.
+        loss: mean loss per pair over the last line's interval; nan before the first line.
+        epoch_loss: mean loss per pair over the last epoch, which may be incomplete.
+        pairs: pairs trained on so far, including earlier sessions of a resumed run.
     """
 
     def __init__(self, path: Path, check: DivergenceCheck | None = None) -> None:
@@ -52,26 +43,25 @@ class Tracking(lightning.Callback):
         self.loss, self.pairs, self.epoch_loss = float("nan"), 0, float("nan")
         self._line, self._epoch = (0.0, 0), (0.0, 0)  # loss and pairs since the last line, and in this epoch
         self._seconds = 0.0
-        self._since: float | None = None  # None while the clock stands still
+        self._since: float | None = None  # None while the clock is stopped
         self._written = (0, 0.0)  # tokens and seconds at the last line
-        self._lines = 0  # how many there are
+        self._lines = 0  # written so far
         self._least_tokens = 1  # between two lines
         self._next = 0
 
     @property
     def seconds(self) -> float:
-        """Seconds of training so far, without what was `paused`, over all resumptions."""
+        """Seconds of training without pauses, including earlier sessions of a resumed run."""
         return self._seconds + (0.0 if self._since is None else time.perf_counter() - self._since)
 
     @contextlib.contextmanager
-    def paused(self) -> Iterator[Pause]:
-        """What is done meanwhile does not count as training; the pause says how long it was."""
-        running, begin, pause = self._since is not None, time.perf_counter(), Pause()
+    def paused(self) -> Iterator[None]:
+        """Stop the clock of the training for the duration of a block."""
+        running = self._since is not None
         self._stop()
         try:
-            yield pause
+            yield
         finally:
-            pause.seconds = time.perf_counter() - begin
             self._since = time.perf_counter() if running else None
 
     def _stop(self) -> None:
@@ -81,18 +71,15 @@ class Tracking(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         if trainer.is_global_zero:
             with writing(self.path):
-                cut_back(self.path, self._lines)
+                truncate_metrics(self.path, self._lines)
         self._since = time.perf_counter()
         if trainer.world_size > 1:
-            self._least_tokens = LEAST_STEPS * self._step_tokens(trainer) * trainer.world_size
+            block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
+            self._least_tokens = LEAST_STEPS * block_tokens * trainer.world_size
         self._next = self._after(pl_module)
 
-    @staticmethod
-    def _step_tokens(trainer: lightning.Trainer) -> int:
-        return getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
-
     def _after(self, module: SkipGramModule) -> int:
-        """At how many tokens the next line is due: on one grid, wherever a run was resumed."""
+        """Return the tokens at which the next line is due; resuming does not shift the grid."""
         stretch = max(1, module.total_tokens // RECORDS, self._least_tokens)
         return (module.tokens // stretch + 1) * stretch
 
@@ -121,7 +108,7 @@ class Tracking(lightning.Callback):
             self.epoch_loss = self._epoch[0] / self._epoch[1]
 
     def _collect(self, module: SkipGramModule) -> None:
-        """Takes the loss since the last time over from all ranks, which call this at the same tokens."""
+        """Add the loss of all ranks since the last call; all ranks must call this at the same tokens."""
         loss, pairs = module.take_loss()
         self.pairs += pairs
         self._line = self._line[0] + loss, self._line[1] + pairs
@@ -143,7 +130,7 @@ class Tracking(lightning.Callback):
             self.check.judge(module, self.loss, pairs, step=trainer.global_step, last=ended)
 
     def write(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
-        """Appends a line with `metrics` and where in the run they were measured; the first rank does."""
+        """Append a line with `metrics` and the current step and tokens, on the first rank; all ranks must call this."""
         self._collect(module)
         self._append(trainer, module, metrics)
 
@@ -165,7 +152,7 @@ class Tracking(lightning.Callback):
     def on_save_checkpoint(self, trainer: lightning.Trainer, *args: Any) -> None:
         if self._lines and trainer.is_global_zero:
             with writing(self.path):
-                sync(self.path)  # a checkpoint on the disk counts on the lines before it
+                sync(self.path)  # a checkpoint requires the lines before it
 
     def state_dict(self) -> dict[str, Any]:
         state = {"seconds": self.seconds, "pairs": self.pairs, "loss": self.loss, "epoch_loss": self.epoch_loss}
@@ -178,12 +165,12 @@ class Tracking(lightning.Callback):
         self._lines, self._written = state_dict["lines"], tuple(state_dict["written"])
 
 
-def cut_back(path: Path, lines: int) -> None:
-    """Leaves the first `lines` lines of metrics.jsonl: what came after the checkpoint will be written again."""
+def truncate_metrics(path: Path, lines: int) -> None:
+    """Keep the first `lines` lines of metrics.jsonl; a resumed run writes those after the checkpoint again."""
     written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
     if len(written) < lines:
         log.warning(
-            "%s has %d of the %d lines it had at the checkpoint: the others are lost", path, len(written), lines
+            "%s has %d of the %d lines that it had at the checkpoint: the others are lost", path, len(written), lines
         )
     if len(written) <= lines:
         return
