@@ -226,7 +226,7 @@ def measure_speed(bench: Bench) -> list[dict[str, Any]]:
             read = added if kind == "resident" else 2 * added
             rate = len(windows.target) / spent
             found.append({
-                "d": dim, "layout": kind, "programs": engine.programs, "M raw words/s": len(block.ids) / spent / 1e6,
+                "d": dim, "layout": kind, "programs": engine.own_workers, "M raw words/s": len(block.ids) / spent / 1e6,
                 "M effective words/s": rate / 1e6, "M pairs/s": windows.pairs / spent / 1e6,
                 "GB/s read": rate * read * 4 * dim / 1e9, "of ceiling": rate * read * 4 * dim / limits["read_zipf"],
                 "G additions/s": rate * added * dim / 1e9, "of their ceiling": rate * added * dim / limits["add_zipf"],
@@ -301,7 +301,7 @@ def measure_peers(bench: Bench) -> list[dict[str, Any]]:
 def measure_blocks(bench: Bench) -> list[dict[str, Any]]:
     """Loss after the same passes, by tokens a block and by windows in flight."""
     dim, found = (16 if bench.tiny else 100), []
-    standard = bench.engine("resident", dim).programs
+    standard = bench.engine("resident", dim).own_workers
     settings = [(tokens, standard) for tokens in ((100,) if bench.tiny else (20_000, 200_000, 1_000_000, 8_000_000))]
     settings += [
         (100 if bench.tiny else 1_000_000, programs) for programs in ((2,) if bench.tiny else (64, 2048, 8192))

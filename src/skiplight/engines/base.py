@@ -134,10 +134,17 @@ class Engine(abc.ABC):
 class FusedEngine(Engine):
     """An engine that draws, scores and updates in kernels of its own: negative sampling by plain SGD.
 
+    Its workers, threads on a CPU and programs on a GPU, move the tables at the same time.
+
     Args:
         objective, tables, optimizer: as for every engine; the optimiser is not stepped.
-        sampler: says which windows and negatives a block gives.
-        scales: the step scales of frequent rows, for the workers that move the tables at the same time.
+        sampler: draws the windows and negatives of a block.
+        own_workers: number of workers of this engine; default: as many as run at a time on the device.
+        workers: number of workers that move these tables, with those of other processes that share them; default:
+            those of this engine.
+
+    Raises:
+        ValueError: there are fewer `workers` than `own_workers`.
     """
 
     name: ClassVar[str] = "fused"
@@ -151,10 +158,26 @@ class FusedEngine(Engine):
         tables: Tables,
         optimizer: torch.optim.Optimizer,
         sampler: WindowSampler,
-        scales: StepScales,
+        own_workers: int | None = None,
+        workers: int | None = None,
     ) -> None:
         super().__init__(objective, tables, optimizer)
-        self.sampler, self.scales = sampler, scales
+        self.sampler = sampler
+        resident, most = self.plan()
+        self.own_workers = own_workers or most
+        self.workers = workers or self.own_workers
+        if self.workers < self.own_workers:
+            raise ValueError(f"{self.own_workers} workers of this engine are not among {self.workers} workers")
+        self.scales = StepScales(sampler, resident, self.workers - 1)
+        self.prepare()
+
+    @abc.abstractmethod
+    def plan(self) -> tuple[bool, int]:
+        """Return whether context rows are resident (`in_flight_gradients`), and how many workers run at a time."""
+
+    @abc.abstractmethod
+    def prepare(self) -> None:
+        """Make what `train` needs, such as kernels and tables on the device; called once, by the constructor."""
 
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, TokenBlock):

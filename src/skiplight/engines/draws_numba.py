@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from skiplight.compiled import inline, kernel
+from skiplight.compiled import kernel
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import noise_words, scaled, token_words
-
-_32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
+from skiplight.sampling.draws_numba import draw_negative, noise_bits, noise_word, scaled, token_bits
 
 
 @kernel()
@@ -21,7 +19,7 @@ def draw_tokens(begin, count, seed, epoch, words):
     """The calls of `count` tokens from place `begin` on; words: uint32 [4, >= count]."""
     w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
     for i in range(count):
-        w0[i], w1[i], w2[i], w3[i] = token_words(begin + np.uint64(i), 0, seed, epoch)
+        w0[i], w1[i], w2[i], w3[i] = token_bits(begin + np.uint64(i), 0, seed, epoch)
 
 
 @kernel()
@@ -56,14 +54,6 @@ def link_equals(kept, n, reach, chain, before, after):
             before[i], after[j] = j, True
 
 
-@inline
-def noise_word(a, b, columns):
-    """The word that two random words draw; columns: uint64 [V], alias << 32 | threshold, so that one read gets both."""
-    column = (np.uint64(a) * np.uint64(len(columns))) >> _32
-    own = columns[column]
-    return np.int32(column if np.uint64(b) < own & _WORD else own >> _32)
-
-
 @kernel()
 def draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, negatives):
     """All negatives of n windows, each its first attempt.
@@ -80,7 +70,7 @@ def draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, negatives
     _look_up(w0, w1, n, columns, negatives[0])
     for slot in range(count // 2):
         for c in range(n):
-            w0[c], w1[c], w2[c], w3[c] = noise_words(begin + np.uint64(at[c]), slot, 0, seed, epoch)
+            w0[c], w1[c], w2[c], w3[c] = noise_bits(begin + np.uint64(at[c]), slot, 0, seed, epoch)
         _look_up(w0, w1, n, columns, negatives[2 * slot + 1])
         if 2 * slot + 2 < count:
             _look_up(w2, w3, n, columns, negatives[2 * slot + 2])
@@ -103,7 +93,7 @@ def draw_for_pairs(place, first, second, n, seed, epoch, columns, calls, negativ
     """
     w0, w1, w2, w3 = calls[0], calls[1], calls[2], calls[3]
     for slot in range(n // 2):
-        w0[slot], w1[slot], w2[slot], w3[slot] = noise_words(place, slot, 0, seed, epoch)
+        w0[slot], w1[slot], w2[slot], w3[slot] = noise_bits(place, slot, 0, seed, epoch)
     negatives[0] = noise_word(first, second, columns)
     for slot in range(n // 2):
         negatives[2 * slot + 1] = noise_word(w0[slot], w1[slot], columns)
@@ -124,12 +114,7 @@ def permitted(word, place, n, seed, epoch, columns, kept, centre, left, right, e
                 excluded |= word == kept[i]
         if not excluded:
             return np.int32(word)
-        if n == 0:
-            _, _, a, b = token_words(place, attempt, seed, epoch)
-        else:
-            w0, w1, w2, w3 = noise_words(place, (n - 1) >> 1, attempt, seed, epoch)
-            a, b = (w0, w1) if n & 1 else (w2, w3)
-        word = noise_word(a, b, columns)
+        word = draw_negative(place, n, attempt, seed, epoch, columns)
     return np.int32(-1)
 
 

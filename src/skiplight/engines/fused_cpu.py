@@ -23,7 +23,6 @@ import torch
 from skiplight.cores import usable_cores
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
-from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
@@ -37,44 +36,25 @@ class FusedCpuEngine(FusedEngine):
 
     Making one compiles the kernel for its dimension and K, where this machine has not done so before: some seconds.
 
-    Args:
-        objective, tables, optimizer, sampler: as for every fused engine.
-        threads: by default one for each core that the process may use.
-        workers: how many threads move these tables, with those of other processes that share them; by default as many
-            as this process has.
-
-    Raises:
-        ValueError: fewer workers than threads.
+    Its workers are threads, by default one for each core that the process may use.
     """
 
     device: ClassVar[str] = "cpu"
     block_tokens: ClassVar[int] = 400_000
 
-    def __init__(
-        self,
-        objective: Objective,
-        tables: Tables,
-        optimizer: torch.optim.Optimizer,
-        sampler: WindowSampler,
-        threads: int | None = None,
-        workers: int | None = None,
-    ) -> None:
-        self.threads = threads or len(usable_cores())
-        self.workers = workers or self.threads
-        if self.workers < self.threads:
-            raise ValueError(f"{self.threads} threads are not among {self.workers} workers")
-        scales = StepScales(sampler, resident=True, others=self.workers - 1)
-        super().__init__(objective, tables, optimizer, sampler, scales)
-        # One number a column of the alias table, so that a draw is one read.
-        self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
-        self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
+    def plan(self) -> tuple[bool, int]:
+        return True, len(usable_cores())
+
+    def prepare(self) -> None:
+        threads = self.own_workers
+        self._pool = ThreadPoolExecutor(threads, "skiplight-fused") if threads > 1 else None
         self.kernel = self._compile(scaled=False)
 
     @classmethod
     def maker(
         cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        return functools.partial(cls, sampler=sampler, threads=threads, workers=workers)
+        return functools.partial(cls, sampler=sampler, own_workers=threads, workers=workers)
 
     def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         kernel = self.kernel
@@ -106,10 +86,10 @@ class FusedCpuEngine(FusedEngine):
         def run(span: tuple[int, int]) -> tuple[float, int]:
             loss, pairs, _ = kernel(
                 block.ids.numpy(), block.segments.numpy(), block.document.numpy(), block.start.numpy(), *span,
-                np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, self.columns, sampler.window,
+                np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, sampler.noise.columns, sampler.window,
                 EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
                 self.tables.output.weight.detach().numpy(), rate, rate_step,
-                self.workers - 1, *self.scales.in_flight.values(),
+                self.scales.others, *self.scales.in_flight.values(),
             )  # fmt: skip
             return loss, pairs
 
@@ -118,6 +98,6 @@ class FusedCpuEngine(FusedEngine):
 
     def _spans(self, segments: np.ndarray) -> list[tuple[int, int]]:
         """The first and last + 1 segment of each thread: about as many tokens for each."""
-        ends = np.searchsorted(segments, segments[-1] * np.arange(1, self.threads) / self.threads)
+        ends = np.searchsorted(segments, segments[-1] * np.arange(1, self.own_workers) / self.own_workers)
         cuts = [0, *ends.tolist(), len(segments) - 1]
         return [(a, b) for a, b in itertools.pairwise(cuts) if a < b]

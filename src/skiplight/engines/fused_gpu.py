@@ -16,7 +16,6 @@ import torch
 
 from skiplight.engines import in_flight
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
-from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
@@ -50,34 +49,24 @@ class FusedGpuEngine(FusedEngine):
     """Moves the tables by negative sampling's gradient, many windows at a time.
 
     Triton compiles the kernels at the first step: some seconds, kept on disk.
-
-    Args:
-        objective, tables, optimizer, sampler: as for every fused engine.
-        programs: windows in flight, by default as many as run at a time.
+    Its workers are programs, each of which has one window in flight.
     """
 
     device: ClassVar[str] = "cuda"
     block_tokens: ClassVar[int] = 1_000_000
 
-    def __init__(
-        self,
-        objective: Objective,
-        tables: Tables,
-        optimizer: torch.optim.Optimizer,
-        sampler: WindowSampler,
-        programs: int | None = None,
-    ) -> None:
+    def plan(self) -> tuple[bool, int]:
+        self.shape = shape(self.tables.input.embedding_dim, self.sampler.window, self.sampler.shared == "pair")
+        return self.shape.resident, _programs(self.tables.input.weight.device, self.shape.warps)
+
+    def prepare(self) -> None:
         from skiplight.engines import fused_gpu_triton
         from skiplight.sampling.windows_triton import DeviceSampler
 
-        device, dim = tables.input.weight.device, tables.input.embedding_dim
+        device = self.tables.input.weight.device
         self.kernels = fused_gpu_triton
-        self.device_sampler = DeviceSampler(sampler, device)
-        self.shape = shape(dim, sampler.window, sampler.shared == "pair")
-        self.programs = programs or _programs(device, self.shape.warps)
-        scales = StepScales(sampler, self.shape.resident, self.programs - 1)
-        super().__init__(objective, tables, optimizer, sampler, scales)
-        self.in_flight = [torch.from_numpy(rows).to(device) for rows in scales.in_flight.values()]
+        self.device_sampler = DeviceSampler(self.sampler, device)
+        self.in_flight = [torch.from_numpy(rows).to(device) for rows in self.scales.in_flight.values()]
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -101,8 +90,8 @@ class FusedGpuEngine(FusedEngine):
 
     def _stretches(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         tokens, device, sampler = len(block.ids), block.ids.device, self.device_sampler
-        losses = torch.zeros(self.programs, dtype=torch.float64, device=device)
-        pairs = torch.zeros(self.programs, dtype=torch.int64, device=device)
+        losses = torch.zeros(self.own_workers, dtype=torch.float64, device=device)
+        pairs = torch.zeros(self.own_workers, dtype=torch.int64, device=device)
         centres = sampler.centres(block)
         rows = min(max(NEGATIVES // sampler.per_centre, 1), tokens)
         negatives = torch.empty((rows, sampler.per_centre), dtype=torch.int32, device=device)
@@ -138,12 +127,12 @@ class FusedGpuEngine(FusedEngine):
             SHORTEST,
             in_flight.MOST,
         )
-        grid, options = (self.programs,), {"num_warps": form.warps, "num_stages": 1}
+        grid, options = (self.own_workers,), {"num_warps": form.warps, "num_stages": 1}
         if form.resident:
             self.kernels.train_resident[grid](*arguments, *constants, **options)
         else:
             columns = -(-(sampler.negatives + 1) // form.group) * form.group
-            steps = weight.new_empty((self.programs, form.ring, columns))
+            steps = weight.new_empty((self.own_workers, form.ring, columns))
             self.kernels.train_reloaded[grid](*arguments, steps, *constants, sampler.shared == "pair", **options)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from skiplight.compiled import inline
 from skiplight.sampling.draws import MIX, MULTIPLIERS, WEYL, Purpose
 
-_WORD = np.uint64(0xFFFFFFFF)
+_LOW = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _M0, _M1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
 _W0, _W1 = np.uint64(WEYL[0]), np.uint64(WEYL[1])
@@ -31,24 +31,24 @@ def philox(a, b, c, d, k0, k1):
         product0 = a * _M0
         product1 = c * _M1
         a = (product1 >> _32) ^ b ^ k0
-        b = product1 & _WORD
+        b = product1 & _LOW
         c = (product0 >> _32) ^ d ^ k1
-        d = product0 & _WORD
-        k0 = (k0 + _W0) & _WORD
-        k1 = (k1 + _W1) & _WORD
+        d = product0 & _LOW
+        k0 = (k0 + _W0) & _LOW
+        k1 = (k1 + _W1) & _LOW
     return a, b, c, d
 
 
 @inline
-def token_words(place, attempt, seed, epoch):
+def token_bits(place, attempt, seed, epoch):
     """The token's own call: keep, half-width and the two words of negative 0."""
-    return philox(place & _WORD, place >> _32, _TOKEN, np.uint64(attempt), seed, epoch)
+    return philox(place & _LOW, place >> _32, _TOKEN, np.uint64(attempt), seed, epoch)
 
 
 @inline
-def noise_words(place, slot, attempt, seed, epoch):
+def noise_bits(place, slot, attempt, seed, epoch):
     """The words of negatives 2·slot + 1 (0, 1) and 2·slot + 2 (2, 3)."""
-    return philox(place & _WORD, place >> _32, _NOISE | np.uint64(slot), np.uint64(attempt), seed, epoch)
+    return philox(place & _LOW, place >> _32, _NOISE | np.uint64(slot), np.uint64(attempt), seed, epoch)
 
 
 @inline
@@ -58,19 +58,19 @@ def scaled(word, size):
 
 
 @inline
-def noise_word(a, b, threshold, alias):
-    """The word that two random words draw from the noise distribution, int32."""
-    column = scaled(a, len(threshold))
-    return np.int32(column) if b < np.uint64(threshold[column]) else alias[column]
+def noise_word(a, b, columns):
+    """Return the word, int32, that 32 + 32 random bits draw by `NoiseDistribution.columns`, uint64 [V]."""
+    column = (np.uint64(a) * np.uint64(len(columns))) >> _32
+    own = columns[column]
+    return np.int32(column if np.uint64(b) < own & _LOW else own >> _32)
 
 
 @inline
-def draw_negative(place, n, attempt, seed, epoch, threshold, alias):
-    """Negative n at a place, one attempt, int32."""
+def draw_negative(place, n, attempt, seed, epoch, columns):
+    """Return one attempt of negative n at a place, int32; `columns` as for `noise_word`."""
     if n == 0:
-        _, _, a, b = token_words(place, attempt, seed, epoch)
-        return noise_word(a, b, threshold, alias)
-    w0, w1, w2, w3 = noise_words(place, (n - 1) >> 1, attempt, seed, epoch)
-    if n & 1 == 1:
-        return noise_word(w0, w1, threshold, alias)
-    return noise_word(w2, w3, threshold, alias)
+        _, _, a, b = token_bits(place, attempt, seed, epoch)
+    else:
+        b0, b1, b2, b3 = noise_bits(place, (n - 1) >> 1, attempt, seed, epoch)
+        a, b = (b0, b1) if n & 1 else (b2, b3)
+    return noise_word(a, b, columns)

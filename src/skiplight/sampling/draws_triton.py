@@ -38,7 +38,7 @@ def philox(a, b, c, d, k0, k1):
 
 
 @triton.jit
-def call_words(place, call, attempt, seed, epoch):
+def call_bits(place, call, attempt, seed, epoch):
     """The four words of a call at each place.
 
     Args:
@@ -49,9 +49,9 @@ def call_words(place, call, attempt, seed, epoch):
 
 
 @triton.jit
-def token_words(place, seed, epoch):
+def token_bits(place, seed, epoch):
     """The token's own call: keep, half-width and the two words of negative 0."""
-    return call_words(place, (place & 0).to(tl.uint32) + _TOKEN, 0, seed, epoch)
+    return call_bits(place, (place & 0).to(tl.uint32) + _TOKEN, 0, seed, epoch)
 
 
 @triton.jit
@@ -71,7 +71,7 @@ def draw_negative(place, n, attempt, seed, epoch, columns, vocabulary, wanted):
     first = n == 0
     # Negative 0 comes from the token's own call, every other from half a call of the noise's.
     call = tl.where(first, _TOKEN, _NOISE | ((n - 1) >> 1)).to(tl.uint32)
-    w0, w1, w2, w3 = call_words(place, call, attempt, seed, epoch)
+    w0, w1, w2, w3 = call_bits(place, call, attempt, seed, epoch)
     upper = first | ((n & 1) == 0)
     column = scaled(tl.where(upper, w2, w0), vocabulary)
     own = tl.load(columns + column, mask=wanted, other=0)

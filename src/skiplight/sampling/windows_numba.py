@@ -8,7 +8,7 @@ import torch
 from skiplight.compiled import kernel
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_words
+from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_bits
 from skiplight.sampling.noise import NoiseDistribution
 
 EXCLUDE = {"none": 0, "target": 1, "window": 2}
@@ -22,7 +22,7 @@ def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half,
         begin = mix64(document[s]) + np.uint64(start[s])
         for i in range(segments[s], segments[s + 1]):
             here = begin + np.uint64(i - segments[s])
-            w0, w1, _, _ = token_words(here, 0, seed, epoch)
+            w0, w1, _, _ = token_bits(here, 0, seed, epoch)
             if w0 <= np.uint64(keep[ids[i]]):
                 kept[n] = ids[i]
                 half[n] = 1 + scaled(w1, window)
@@ -47,7 +47,7 @@ def _measure(half, ends):
 
 @kernel()
 def _fill(
-    kept, half, place, ends, seed, epoch, threshold, alias, exclude, per_pair,
+    kept, half, place, ends, seed, epoch, columns, exclude, per_pair,
     inputs, offsets, target, negatives, mask,
 ):  # fmt: skip
     """Writes the windows and draws their negatives."""
@@ -74,7 +74,7 @@ def _fill(
                     mask[row + r, k] = False
                     for attempt in range(ATTEMPTS):
                         n = zigzag * k_count + k
-                        word = draw_negative(place[c], n, attempt, seed, epoch, threshold, alias)
+                        word = draw_negative(place[c], n, attempt, seed, epoch, columns)
                         negatives[row + r, k] = word
                         excluded = exclude > 0 and word == kept[c]
                         if exclude == 2:
@@ -126,7 +126,7 @@ def sample(
     offsets = np.empty(windows + 1, np.int64)
     drawn, mask = np.empty((rows, negatives), np.int32), np.empty((rows, negatives), np.bool_)
     _fill(
-        kept, half, place, ends, key, epoch, noise.threshold, noise.alias,
+        kept, half, place, ends, key, epoch, noise.columns,
         EXCLUDE[redrawn], per_pair, inputs, offsets, target, drawn, mask,
     )  # fmt: skip
     return Windows(

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_triton import draw_negative, mix64, scaled, token_words
+from skiplight.sampling.draws_triton import draw_negative, mix64, scaled, token_bits
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
@@ -56,8 +56,7 @@ class DeviceSampler:
     def __init__(self, sampler: WindowSampler, device: torch.device) -> None:
         self.sampler = sampler
         self.keep = torch.from_numpy(sampler.keep.view(np.int32)).to(device)
-        columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
-        self.columns = torch.from_numpy(columns.view(np.int64)).to(device)
+        self.columns = torch.from_numpy(sampler.noise.columns.view(np.int64)).to(device)
 
     @property
     def per_centre(self) -> int:
@@ -119,7 +118,7 @@ def _sift(
     inside = i < tokens
     segment = tl.load(segment_of + i, mask=inside, other=0)
     place = _places(i, segment, segments, document, start, inside)
-    w0, w1, _, _ = token_words(place, seed.to(tl.uint32), epoch.to(tl.uint32))
+    w0, w1, _, _ = token_bits(place, seed.to(tl.uint32), epoch.to(tl.uint32))
     threshold = tl.load(keep + tl.load(ids + i, mask=inside, other=0), mask=inside, other=0)
     width = 1 + scaled(w1, window)
     tl.store(half + i, tl.where(w0 <= threshold.to(tl.uint32, bitcast=True), width, 0), mask=inside)
