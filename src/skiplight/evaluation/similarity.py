@@ -110,7 +110,9 @@ class JudgedPairs:
 
     def disagreement(self) -> torch.Tensor:
         """How much nearer the vectors rank a pair than people do, as a share of all ranks, -1 to 1, float64 [n]."""
-        return (_ranks(self.cosines) - _ranks(self.judgements)) / (len(self) - 1)
+        from scipy.stats import rankdata
+
+        return torch.from_numpy(rankdata(self.cosines) - rankdata(self.judgements)) / (len(self) - 1)
 
 
 def judged_pairs(
@@ -159,14 +161,13 @@ def similarity(
         EvaluationError: the set cannot be read; fewer than two of its pairs are covered; or all judgements or
             all cosines are equal or not numbers, so that there is no correlation.
     """
-    from torchmetrics.functional import pearson_corrcoef
+    from scipy import stats
 
     judged = judged_pairs(vectors, pairs, restrict_vocabulary)
-    # torchmetrics' own Spearman ranks in float32, sums tied ranks in int32 and adds 1e-6 to the denominator:
-    # up to 4e-6 off on few pairs. Spearman's correlation is Pearson's of ranks; its Pearson keeps float64.
+    cosines, judgements = judged.cosines.numpy(), judged.judgements.numpy()
     return SimilarityResult(
-        score=float(pearson_corrcoef(_ranks(judged.cosines), _ranks(judged.judgements))),
-        pearson=float(pearson_corrcoef(judged.cosines, judged.judgements)),
+        score=float(stats.spearmanr(cosines, judgements).statistic),
+        pearson=float(stats.pearsonr(cosines, judgements).statistic),
         oov=judged.left_out / (judged.left_out + len(judged)),
         pairs=len(judged),
     )
@@ -177,10 +178,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks from 1, equal values sharing the mean of theirs, float64 [n]."""
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    counts = counts.double()
-    return (counts.cumsum(0) - (counts - 1) / 2)[place]
