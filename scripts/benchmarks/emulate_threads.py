@@ -111,7 +111,7 @@ def run(text: TokenStore, threads: int, options: argparse.Namespace) -> dict[str
     objective = NegativeSampling(sampler.noise.probabilities)
     engine = FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, threads)
     if options.plain:
-        engine.scales.others = 0
+        engine.scales.other_workers = 0
     total = text.train.tokens * options.epochs
     losses = [
         train(engine, text, epoch, lambda tokens: options.lr * max(1 - tokens / total, 1e-4))

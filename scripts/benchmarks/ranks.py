@@ -72,7 +72,8 @@ class Runs:
 
 def scores(summary: dict[str, Any]) -> dict[str, float]:
     """Return what the sets gave, of those that were asked for."""
-    return {name: round(summary["evaluation"][name]["score"], 4) for name in SETS if name in summary["evaluation"]}
+    found = {name: summary["evaluation"].get(name, {}) for name in SETS}
+    return {name: round(result["score"], 4) for name, result in found.items() if "score" in result}
 
 
 def speed(runs: Runs, times: int) -> dict[str, Any]:

@@ -161,6 +161,8 @@ def main() -> None:
     cases += [Case("negative_sampling", "fused", streaming, threads=2) for streaming in (False, True)]
     undisturbed: dict[Case, tuple[Path, float, list[float]]] = {}
     for number, case in enumerate(cases):
+        if len(undisturbed) == arguments.kills:
+            break
         seeds = SEEDS if case.threads > 1 else 1
         losses: list[float] = []
         for seed in range(seeds):

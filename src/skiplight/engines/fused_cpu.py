@@ -1,10 +1,10 @@
 """The fused CPU engine: one compiled kernel draws windows and negatives from a block and moves both tables in place.
 
-Where autograd writes windows, scores and gradients to memory between operations, the kernel (`fused_cpu_numba.py`)
-keeps a window in registers and the nearest cache from its draws to its update. It takes plain SGD on negative
-sampling. Threads share a block out by segments and write to the same tables without locks, as may those of other
-processes; the steps of rows that many of them move at the same time are shortened (`in_flight.py`). With one thread a
-run repeats bit for bit.
+Autograd writes windows, scores and gradients to memory between operations; the kernel (`fused_cpu_numba.py`) keeps a
+window in registers and the first-level cache from its draws to its update. It supports negative sampling with plain
+SGD. Each thread trains on some segments of a block, and all threads, also those of other processes, write to the same
+tables without locks. The steps of rows that many threads move at the same time are shortened (`in_flight.py`). With one
+thread, a run is reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -32,11 +32,10 @@ log = logging.getLogger(__name__)
 
 
 class FusedCpuEngine(FusedEngine):
-    """Moves the tables by negative sampling's gradient, a window at a time.
+    """Moves the tables along the gradient of negative sampling, one window at a time.
 
-    Making one compiles the kernel for its dimension and K, where this machine has not done so before: some seconds.
-
-    Its workers are threads, by default one for each core that the process may use.
+    Its workers are threads, by default one per core that the process may use. The constructor compiles the kernel for
+    the dimension and K, which takes some seconds unless it is in the cache of compiled kernels.
     """
 
     device: ClassVar[str] = "cpu"
@@ -64,23 +63,23 @@ class FusedCpuEngine(FusedEngine):
 
     @functools.cached_property
     def scaled_kernel(self) -> Callable:
-        """The kernel that shortens steps, compiled when a training first needs it."""
+        """The kernel with shortened steps, compiled when a training first needs it."""
         return self._compile(scaled=True)
 
     def _compile(self, scaled: bool) -> Callable:
-        """Return a kernel that this machine has compiled, now or before."""
+        """Return the compiled kernel, from the cache if it is there."""
         begin = time.perf_counter()
         dim, pair = self.tables.input.embedding_dim, self.sampler.shared == "pair"
         kernel = train_segments(dim, self.sampler.negatives, pair, scaled)
         self._train(kernel, TokenBlock.of([[]]), [(0, 0)], 0.0, 0.0)
         if time.perf_counter() - begin > 1:
-            log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
+            log.info("compiled the fused engine's kernel in %.0f s; it is cached", time.perf_counter() - begin)
         return kernel
 
     def _train(
         self, kernel: Callable, block: TokenBlock, spans: list[tuple[int, int]], rate: float, rate_step: float
     ) -> StepResult:
-        """Trains on spans of segments, each in a thread of its own."""
+        """Train on spans of segments, each in its own thread."""
         sampler = self.sampler
 
         def run(span: tuple[int, int]) -> tuple[float, int]:
@@ -89,7 +88,7 @@ class FusedCpuEngine(FusedEngine):
                 np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, sampler.noise.columns, sampler.window,
                 EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
                 self.tables.output.weight.detach().numpy(), rate, rate_step,
-                self.scales.others, *self.scales.in_flight.values(),
+                self.scales.other_workers, *self.scales.in_flight.values(),
             )  # fmt: skip
             return loss, pairs
 
@@ -97,7 +96,7 @@ class FusedCpuEngine(FusedEngine):
         return StepResult(sum(loss for loss, _ in results), sum(pairs for _, pairs in results))
 
     def _spans(self, segments: np.ndarray) -> list[tuple[int, int]]:
-        """The first and last + 1 segment of each thread: about as many tokens for each."""
+        """Return the first and last + 1 segment of each thread, with about the same number of tokens per thread."""
         ends = np.searchsorted(segments, segments[-1] * np.arange(1, self.own_workers) / self.own_workers)
         cuts = [0, *ends.tolist(), len(segments) - 1]
         return [(a, b) for a, b in itertools.pairwise(cuts) if a < b]

@@ -1,8 +1,8 @@
-"""The fused GPU engine: from a block of tokens to updated tables on the device, without waiting for it.
+"""The fused GPU engine: updates the tables from a block of tokens on the device; the host does not wait for it.
 
 A step launches four kinds of kernels and reads nothing back: subsampling and compaction (`sampling/windows_triton.py`),
-the negatives of a stretch of kept tokens, and the training on it (`fused_gpu_triton.py`), stretch by stretch where the
-negatives of a whole block would take too much memory.
+the draws of negatives, and the training (`fused_gpu_triton.py`). The last two take a limited number of kept tokens at a
+time if the negatives of the whole block would need too much memory.
 """
 
 from __future__ import annotations
@@ -24,32 +24,32 @@ if TYPE_CHECKING:
     from skiplight.sampling.windows_triton import Centres
 
 MOST_DIM, MOST_NEGATIVES, MOST_WINDOW = 1024, 256, 20
-"""What the kernels have been compiled and tried for."""
+"""The largest values that the kernels are tested with."""
 
 SHORTEST = 32
-"""Centres that are worth a program: its first window reads as many rows as the next 2W together."""
+"""The fewest centres of a program, since its first window reads as many rows as the next 2W windows together."""
 
 RESIDENT = 4096
-"""Numbers of context rows that a program keeps in registers; with more, too few programs fit a processor."""
+"""The most float32 of context rows that a program keeps in registers; with more, too few programs fit a processor."""
 
 GROUP = 16
-"""Output rows of a matrix product, the least that it takes in every Triton."""
+"""Output rows per matrix product: the smallest size that all versions of Triton support."""
 
 PIECE = 128
-"""Columns at a time where rows do not stay in registers."""
+"""Columns per pass if rows do not stay in registers."""
 
 WARPS = 8
-"""Warps of these kernels that fit a processor at a time, by their registers."""
+"""Warps of these kernels that run on a processor at a time, as limited by its registers."""
 
 NEGATIVES = 2**26
-"""Negatives that are drawn at a time: 256 MB."""
+"""The most negatives that are drawn at a time: 256 MB."""
 
 
 class FusedGpuEngine(FusedEngine):
-    """Moves the tables by negative sampling's gradient, many windows at a time.
+    """Moves the tables along the gradient of negative sampling, many windows at a time.
 
-    Triton compiles the kernels at the first step: some seconds, kept on disk.
-    Its workers are programs, each of which has one window in flight.
+    Its workers are programs, each of which trains on one window at a time. Triton compiles the kernels at the first
+    step, which takes some seconds unless they are in Triton's cache.
     """
 
     device: ClassVar[str] = "cuda"
@@ -76,7 +76,7 @@ class FusedGpuEngine(FusedEngine):
             f"windows of {request.window}, but up to {MOST_WINDOW}": request.window > MOST_WINDOW,
             "anything without the package `triton`: install the version that your torch asks for": _no_triton(),
         }
-        return super().unsupported(request) + [problem for problem, there in problems.items() if there]
+        return super().unsupported(request) + [problem for problem, present in problems.items() if present]
 
     @classmethod
     def maker(
@@ -85,10 +85,10 @@ class FusedGpuEngine(FusedEngine):
         return functools.partial(cls, sampler=sampler)
 
     def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
-        with torch.cuda.device_of(block.ids):  # Triton launches where torch is
-            return self._stretches(block, rate, rate_step)
+        with torch.cuda.device_of(block.ids):  # Triton launches on torch's current device
+            return self._train_in_parts(block, rate, rate_step)
 
-    def _stretches(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
+    def _train_in_parts(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         tokens, device, sampler = len(block.ids), block.ids.device, self.device_sampler
         losses = torch.zeros(self.own_workers, dtype=torch.float64, device=device)
         pairs = torch.zeros(self.own_workers, dtype=torch.int64, device=device)
@@ -110,7 +110,7 @@ class FusedGpuEngine(FusedEngine):
         rate: float,
         rate_step: float,
     ) -> None:
-        """Trains on the centres that `negatives` belong to, number `first` and those after it."""
+        """Train on the centres from number `first` on whose negatives are `negatives`, int32 [centres, per centre]."""
         sampler, weight = self.sampler, self.tables.input.weight
         arguments = (
             centres.count, centres.word, centres.left, centres.right, centres.at, negatives, weight.detach(),
@@ -137,14 +137,14 @@ class FusedGpuEngine(FusedEngine):
 
 
 class Shape(NamedTuple):
-    """How a kernel lays out a window.
+    """The layout of a window in a kernel.
 
     Attributes:
-        resident: whether context rows stay in registers, rather than being read for every window.
-        ring: slots for context rows.
-        width: columns at a time.
-        group: output rows at a time.
-        warps: of a program.
+        resident: whether context rows stay in registers from window to window, rather than being read for each.
+        ring: number of slots for context rows.
+        width: columns per pass.
+        group: output rows per pass.
+        warps: warps per program.
     """
 
     resident: bool
@@ -155,7 +155,12 @@ class Shape(NamedTuple):
 
 
 def shape(dim: int, window: int, pair: bool, resident: bool | None = None) -> Shape:
-    """The layout for vectors of `dim` numbers; context rows are resident where they may be, if nothing else is said."""
+    """Return the layout for vectors of length `dim` and windows of half-width `window`.
+
+    Args:
+        pair: whether each pair has its own negatives.
+        resident: whether context rows are resident; default: if they fit.
+    """
     ring, width = _power_of_two(2 * window + 1), _power_of_two(dim)
     if resident is None:
         resident = not pair and ring * width <= RESIDENT
@@ -168,12 +173,12 @@ def _no_triton() -> bool:
 
 
 def _power_of_two(size: int) -> int:
-    """The least power of two that is at least `size`, and 16, the least that a matrix product takes."""
+    """Return the smallest power of two that is at least `size` and 16, the smallest size of a matrix product."""
     return max(16, 1 << (size - 1).bit_length())
 
 
 def _programs(device: torch.device, warps: int) -> int:
-    """How many programs run at a time, so that none waits for another to end."""
+    """Return how many programs run at the same time on a device."""
     if device.type != "cuda":
-        return 4  # the interpreter runs one after the other
+        return 4  # Triton's interpreter runs them one after the other
     return torch.cuda.get_device_properties(device).multi_processor_count * max(WARPS // warps, 1)

@@ -7,7 +7,7 @@ import numpy as np
 from skiplight.compiled import inline
 from skiplight.sampling.draws import MIX, MULTIPLIERS, WEYL, Purpose
 
-_LOW = np.uint64(0xFFFFFFFF)
+_MASK = np.uint64(0xFFFFFFFF)
 _32 = np.uint64(32)
 _M0, _M1 = np.uint64(MULTIPLIERS[0]), np.uint64(MULTIPLIERS[1])
 _W0, _W1 = np.uint64(WEYL[0]), np.uint64(WEYL[1])
@@ -31,46 +31,46 @@ def philox(a, b, c, d, k0, k1):
         product0 = a * _M0
         product1 = c * _M1
         a = (product1 >> _32) ^ b ^ k0
-        b = product1 & _LOW
+        b = product1 & _MASK
         c = (product0 >> _32) ^ d ^ k1
-        d = product0 & _LOW
-        k0 = (k0 + _W0) & _LOW
-        k1 = (k1 + _W1) & _LOW
+        d = product0 & _MASK
+        k0 = (k0 + _W0) & _MASK
+        k1 = (k1 + _W1) & _MASK
     return a, b, c, d
 
 
 @inline
 def token_bits(place, attempt, seed, epoch):
     """The token's own call: keep, half-width and the two words of negative 0."""
-    return philox(place & _LOW, place >> _32, _TOKEN, np.uint64(attempt), seed, epoch)
+    return philox(place & _MASK, place >> _32, _TOKEN, np.uint64(attempt), seed, epoch)
 
 
 @inline
 def noise_bits(place, slot, attempt, seed, epoch):
     """The words of negatives 2·slot + 1 (0, 1) and 2·slot + 2 (2, 3)."""
-    return philox(place & _LOW, place >> _32, _NOISE | np.uint64(slot), np.uint64(attempt), seed, epoch)
+    return philox(place & _MASK, place >> _32, _NOISE | np.uint64(slot), np.uint64(attempt), seed, epoch)
 
 
 @inline
-def scaled(word, size):
+def scale_bits(word, size):
     """word · size >> 32: a number from 0 to size - 1, int64."""
     return np.int64((word * np.uint64(size)) >> _32)
 
 
 @inline
-def noise_word(a, b, columns):
+def draw_noise_word(a, b, columns):
     """Return the word, int32, that 32 + 32 random bits draw by `NoiseDistribution.columns`, uint64 [V]."""
     column = (np.uint64(a) * np.uint64(len(columns))) >> _32
     own = columns[column]
-    return np.int32(column if np.uint64(b) < own & _LOW else own >> _32)
+    return np.int32(column if np.uint64(b) < own & _MASK else own >> _32)
 
 
 @inline
 def draw_negative(place, n, attempt, seed, epoch, columns):
-    """Return one attempt of negative n at a place, int32; `columns` as for `noise_word`."""
+    """Return one attempt of negative n at a place, int32; `columns` as for `draw_noise_word`."""
     if n == 0:
         _, _, a, b = token_bits(place, attempt, seed, epoch)
     else:
         b0, b1, b2, b3 = noise_bits(place, (n - 1) >> 1, attempt, seed, epoch)
         a, b = (b0, b1) if n & 1 else (b2, b3)
-    return noise_word(a, b, columns)
+    return draw_noise_word(a, b, columns)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from skiplight.sampling.draws import MULTIPLIERS, WEYL, Purpose
 
-_LOW = 0xFFFFFFFF
+_WORD = 0xFFFFFFFF
 Words = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
@@ -33,18 +33,18 @@ def philox(counter: tuple[Tensor | int, ...], key: tuple[int, int]) -> Words:
     for _ in range(10):
         product0, product1 = a * MULTIPLIERS[0], c * MULTIPLIERS[1]
         a, b, c, d = (
-            (product1 >> 32) & _LOW ^ b ^ k0,
-            product1 & _LOW,
-            (product0 >> 32) & _LOW ^ d ^ k1,
-            product0 & _LOW,
+            (product1 >> 32) & _WORD ^ b ^ k0,
+            product1 & _WORD,
+            (product0 >> 32) & _WORD ^ d ^ k1,
+            product0 & _WORD,
         )
-        k0, k1 = (k0 + WEYL[0]) & _LOW, (k1 + WEYL[1]) & _LOW
+        k0, k1 = (k0 + WEYL[0]) & _WORD, (k1 + WEYL[1]) & _WORD
     return a, b, c, d
 
 
 def draw(key: tuple[int, int], place: Tensor, purpose: Purpose, slot: Tensor | int = 0, attempt: int = 0) -> Words:
     """The four words of the call (purpose, slot, attempt) at each place, int64 like `place` and `slot` together."""
-    return philox((place & _LOW, (place >> 32) & _LOW, (int(purpose) << 24) | slot, attempt), key)
+    return philox((place & _WORD, (place >> 32) & _WORD, (int(purpose) << 24) | slot, attempt), key)
 
 
 def draw_negative(key: tuple[int, int], place: Tensor, n: Tensor, attempt: int) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def draw_negative(key: tuple[int, int], place: Tensor, n: Tensor, attempt: int) 
     first = n == 0
     # Negative 0 comes from the token's own call, every other from half a call of the noise's.
     call = torch.where(first, int(Purpose.TOKEN) << 24, (int(Purpose.NOISE) << 24) | ((n - 1) >> 1))
-    words = philox((place & _LOW, (place >> 32) & _LOW, call, attempt), key)
+    words = philox((place & _WORD, (place >> 32) & _WORD, call, attempt), key)
     upper = first | (n & 1 == 0)
     return torch.where(upper, words[2], words[0]), torch.where(upper, words[3], words[1])
 

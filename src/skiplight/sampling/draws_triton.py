@@ -55,7 +55,7 @@ def token_bits(place, seed, epoch):
 
 
 @triton.jit
-def scaled(word, size):
+def scale_bits(word, size):
     """word · size >> 32: a number from 0 to size - 1, int32."""
     return ((word.to(tl.uint64) * size) >> 32).to(tl.int32)
 
@@ -73,6 +73,6 @@ def draw_negative(place, n, attempt, seed, epoch, columns, vocabulary, wanted):
     call = tl.where(first, _TOKEN, _NOISE | ((n - 1) >> 1)).to(tl.uint32)
     w0, w1, w2, w3 = call_bits(place, call, attempt, seed, epoch)
     upper = first | ((n & 1) == 0)
-    column = scaled(tl.where(upper, w2, w0), vocabulary)
+    column = scale_bits(tl.where(upper, w2, w0), vocabulary)
     own = tl.load(columns + column, mask=wanted, other=0)
     return tl.where(tl.where(upper, w3, w1) < own.to(tl.uint32), column, (own >> 32).to(tl.int32))

@@ -8,7 +8,7 @@ import torch
 from skiplight.compiled import kernel
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import draw_negative, mix64, scaled, token_bits
+from skiplight.sampling.draws_numba import draw_negative, mix64, scale_bits, token_bits
 from skiplight.sampling.noise import NoiseDistribution
 
 EXCLUDE = {"none": 0, "target": 1, "window": 2}
@@ -25,7 +25,7 @@ def _keep(ids, segments, document, start, seed, epoch, window, keep, kept, half,
             w0, w1, _, _ = token_bits(here, 0, seed, epoch)
             if w0 <= np.uint64(keep[ids[i]]):
                 kept[n] = ids[i]
-                half[n] = 1 + scaled(w1, window)
+                half[n] = 1 + scale_bits(w1, window)
                 place[n] = here
                 n += 1
         ends[s] = n

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_triton import draw_negative, mix64, scaled, token_bits
+from skiplight.sampling.draws_triton import draw_negative, mix64, scale_bits, token_bits
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE
 
@@ -120,7 +120,7 @@ def _sift(
     place = _places(i, segment, segments, document, start, inside)
     w0, w1, _, _ = token_bits(place, seed.to(tl.uint32), epoch.to(tl.uint32))
     threshold = tl.load(keep + tl.load(ids + i, mask=inside, other=0), mask=inside, other=0)
-    width = 1 + scaled(w1, window)
+    width = 1 + scale_bits(w1, window)
     tl.store(half + i, tl.where(w0 <= threshold.to(tl.uint32, bitcast=True), width, 0), mask=inside)
 
 
