@@ -35,7 +35,7 @@ SETS = ["wordsim353", "simlex999", "google"]
 
 
 class Runs:
-    """Trains runs in a folder, and reads those that are there."""
+    """Trains runs in a folder, and reads those that exist."""
 
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
         self.given, self.folder = given, folder
@@ -71,7 +71,7 @@ class Runs:
 
 
 def scores(summary: dict[str, Any]) -> dict[str, float]:
-    """Return what the sets gave, of those that were asked for."""
+    """Return the scores of the sets that could be evaluated."""
     found = {name: summary["evaluation"].get(name, {}) for name in SETS}
     return {name: round(result["score"], 4) for name, result in found.items() if "score" in result}
 
