@@ -1,4 +1,4 @@
-"""Takes the README's pictures of pages: the map of a run, the heatmaps of a study.
+"""Take the README's pictures of pages: the map of a run, and the heatmaps of a study.
 
     skiplight train experiment=quickstart evaluation=full run_dir=runs/quickstart && skiplight report runs/quickstart
     skiplight sweep noise.exponent=-0.5,0,0.5,0.75,1 noise.negatives=2,5,15 model.dim=50,100 seed=0,1,2 \
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def take(folder: Path, part: str, picture: Path, width: int, word: str | None = None) -> None:
-    """Writes a picture of a part of a folder's page, at two pixels for one."""
+    """Write a picture of a part of a folder's page, with two pixels per CSS pixel."""
     options = webdriver.ChromeOptions()
     options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
     with tempfile.TemporaryDirectory() as profile:

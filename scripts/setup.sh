@@ -1,4 +1,5 @@
-# Makes .venv with skiplight and its tested dependencies; sourced by quickstart.sh and test.sh.
+# Makes .venv with skiplight and its tested dependencies; sourced by quickstart.sh and test.sh, which pass an extra.
+# With SKIPLIGHT_LOCKED=1, pip installs the files of requirements.lock and refuses any whose hash is not in it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -15,10 +16,19 @@ if [ -z "$python" ]; then
 fi
 
 # The stamp says what was installed, so that a second run installs nothing.
-wanted="$(cat pyproject.toml constraints.txt | cksum) $1"
+wanted="$(cat pyproject.toml constraints.txt requirements.lock | cksum) $1 ${SKIPLIGHT_LOCKED:-}"
 if [ ! -x .venv/bin/python ] || [ "$(cat .venv/installed 2>/dev/null)" != "$wanted" ]; then
     echo "installing skiplight$1 into .venv (a few minutes the first time)"
     "$python" -m venv .venv
-    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".$1"
+    pip=(.venv/bin/python -m pip install --quiet --disable-pip-version-check)
+    if [ -n "${SKIPLIGHT_LOCKED:-}" ]; then
+        # What has no wheel is built by the locked setuptools, and skiplight by the locked hatchling.
+        sed -n '/^setuptools==/,/[^\\]$/p' requirements.lock > .venv/setuptools.lock
+        "${pip[@]}" --require-hashes --no-deps -r .venv/setuptools.lock
+        "${pip[@]}" --require-hashes --no-deps --no-build-isolation -r requirements.lock
+        "${pip[@]}" --no-deps --no-build-isolation -e .
+    else
+        "${pip[@]}" -c constraints.txt -e ".$1"
+    fi
     echo "$wanted" > .venv/installed
 fi

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.metadata
+import itertools
 import os
 import re
 import subprocess
@@ -14,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from skiplight import __version__
 from skiplight.config import conf_dir
 from tests.support.texts import write_texts
 
@@ -61,6 +63,37 @@ def test_every_import_is_declared() -> None:
     found = importlib.metadata.packages_distributions()
     missing = {name for name in others if not declared & {d.lower().replace("_", "-") for d in found[name]}}
     assert not missing
+
+
+def pinned(name: str) -> dict[str, set[str]]:
+    """Return the versions that a file of requirements pins each project to, several where markers choose."""
+    versions: dict[str, set[str]] = {}
+    for line in (ROOT / name).read_text().splitlines():
+        if found := re.match(r"([\w.-]+)==([^ ;\\]+)", line):
+            versions.setdefault(found[1].lower().replace("_", "-"), set()).add(found[2])
+    return versions
+
+
+def test_the_lock_and_the_constraints_name_the_same_versions() -> None:
+    constraints, locked = pinned("constraints.txt"), pinned("requirements.lock")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needs = itertools.chain(project["dependencies"], *project["optional-dependencies"].values())
+    direct = {re.split(r"[<>=!~;\[ ]", need)[0].lower().replace("_", "-") for need in needs}
+    assert direct <= locked.keys()
+    assert direct - {"triton"} <= constraints.keys()
+    shared = constraints.keys() & locked.keys()
+    assert {name: locked[name] for name in shared} == {name: constraints[name] for name in shared}
+
+
+def test_every_locked_file_has_a_hash() -> None:
+    requirements = re.findall(r"^[\w.-]+==.*(?:\n    .*)*", (ROOT / "requirements.lock").read_text(), re.MULTILINE)
+    assert len(requirements) >= len(pinned("requirements.lock"))
+    assert all("--hash=sha256:" in requirement for requirement in requirements)
+    assert "://" not in (ROOT / "requirements.lock").read_text().partition("\n\n")[2]  # names no index
+
+
+def test_the_citation_names_the_version() -> None:
+    assert re.findall(r"^version: (.+)$", (ROOT / "CITATION.cff").read_text(), re.MULTILINE) == [__version__]
 
 
 def test_importing_the_package_loads_nothing_heavy() -> None:

@@ -1,11 +1,11 @@
-"""How fast text becomes tokens, on one core and on all, stored and streamed; and what a second start takes.
+"""Measure how fast text becomes tokens, on one core and on all, stored and streamed, and how long a second start takes.
 
     python scripts/benchmarks/corpus.py PATH [--normalise text8|unicode|none] [--column text] [--min-count 5]
 
-PATH is what `data.path` takes: a file, folder, glob pattern or URL. Every line is a process of its own, since peak
-memory is a process's; reading the data set is in all rates, importing `datasets` and listing the files in none.
-Words are raw words, before the vocabulary leaves any out. The rate a core is by CPU time, all threads together, and
-so holds on a busy machine, too.
+PATH is any value of `data.path`: a file, folder, glob pattern or URL. Every row is measured in its own process, since
+peak memory is that of a process. All rates include reading the data set; none includes importing `datasets` and listing
+the files. Rates count raw tokens, before the vocabulary drops any. The rate per core is by the CPU time of all threads,
+so it also holds on a busy machine.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MEASURES = ("build", "open", "stream")
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
-    """One measurement, in this process."""
+    """Return the results of one measurement in this process."""
     started = time.perf_counter()
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: options.cores])
     from skiplight.corpus import TokenStore, TokenStream, open_source, prepare
@@ -56,7 +56,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def run(options: argparse.Namespace, name: str, cores: int, stores: str) -> dict[str, Any]:
-    """One measurement, in a process of its own."""
+    """Return the results of one measurement in its own process."""
     command = [sys.executable, __file__, options.path, "--measure", name, "--cores", str(cores)]
     command += ["--stores", stores, "--normalise", options.normalise, "--column", options.column]
     command += ["--min-count", str(options.min_count)]

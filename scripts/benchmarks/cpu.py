@@ -1,23 +1,25 @@
-"""skiplight's fused CPU engine against gensim and fastText: speed, quality and memory on the same text and settings.
+"""Compare skiplight's fused CPU engine with gensim and fastText: speed, quality and memory on the same text.
 
     python scripts/benchmarks/cpu.py PATH [--systems skiplight gensim fasttext] [--dims 100 300] [--seeds 0 1 2]
                                           [--epochs 5] [--more-epochs 20] [--output FOLDER] [--scaling]
                                           [--similarity wordsim353 simlex999 men.txt] [--engine autograd]
 
-PATH is what `data.path` takes. All systems train on the same words (text8's normalisation), gensim from a line file
-through `corpus_file`, its fastest way, and fastText (`pip install fasttext-numpy2`) from the same without n-grams. Runs
-are processes of their own, since peak memory is a process's, and take turns, so that a busy machine troubles all. A run
-that FOLDER has already is not repeated. A short try: one small file, `--epochs 1 --seeds 0 --dims 100`.
+PATH is any value of `data.path`. All systems train on the same words (text8's normalisation): gensim from a line file
+by `corpus_file`, its fastest way, and fastText (`pip install fasttext-numpy2`) from the same file without n-grams.
+Every run is a separate process, since peak memory is that of a process. The systems take turns, so that a busy machine
+affects all of them. Runs whose results are in FOLDER are not repeated. For a short try, give one small file and
+`--epochs 1 --seeds 0 --dims 100`.
 
-- raw words/s count in-vocabulary tokens before subsampling, in training only; effective words/s those that are left.
-- end to end is from raw text to vectors, kernels compiled before: gensim's includes writing the line file (by
-  skiplight's normaliser, faster than a loop in Python); `prepared` is without that. fastText counts and trains in one
-  call: its seconds of training have both.
-- `--more-epochs` trains skiplight longer as well: what it reaches in gensim's time.
-- `--scaling` tries dimensions, K, windows and threads instead, one at a time, without evaluation.
+- raw words/s counts in-vocabulary tokens before subsampling, during the training only; effective words/s counts the
+  tokens after it.
+- end to end is from raw text to vectors, with compiled kernels. For gensim it includes writing the line file (by
+  skiplight's normaliser, faster than a loop in Python); `prepared` does not. fastText counts and trains in one call, so
+  its seconds of training include both.
+- `--more-epochs` also trains skiplight longer, to show its quality in gensim's time.
+- `--scaling` varies dimension, K, window and threads instead, one at a time, without evaluation.
 
-FOLDER gets cpu.json, a row a run, and cpu.png: the mean score against seconds of training, a curve a system.
-With `--engine autograd` skiplight's rows are of that engine, in steps of its own size.
+Writes cpu.json, a row per run, and cpu.png, the mean score against seconds of training, a curve per system, to FOLDER.
+With `--engine autograd`, skiplight trains by that engine, with its own default step size.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ SCALING = {
 
 
 def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Trains from raw text through a store of its own; evaluates."""
+    """Train from raw text through a new store, and evaluate."""
     from skiplight.config.validate import from_mapping
     from skiplight.training.fit import train
     from skiplight.vectors.word_vectors import WordVectors
@@ -77,7 +79,7 @@ def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def compile_kernel(run: argparse.Namespace) -> None:
-    """Has the kernel compiled, where this machine has not done so before."""
+    """Compile the kernel, unless it is cached."""
     import numpy as np
     import torch
 
@@ -92,7 +94,7 @@ def compile_kernel(run: argparse.Namespace) -> None:
 
 
 def gensim(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Writes the line file, trains from it; evaluates."""
+    """Write the line file, train on it, and evaluate."""
     import torch
     from gensim.models import Word2Vec
 
@@ -130,7 +132,7 @@ def gensim(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def fasttext(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Writes the line file, trains from it without n-grams; evaluates. Its noise exponent is 0.5, hard-wired."""
+    """Write the line file, train on it without n-grams, and evaluate; fastText's noise exponent is always 0.5."""
     import torch
     from fasttext import train_unsupervised
 
@@ -165,7 +167,7 @@ SYSTEMS = {"skiplight": skiplight, "gensim": gensim, "fasttext": fasttext}
 
 
 def write_lines(run: argparse.Namespace, path: Path, longest: int = 10_000) -> Path:
-    """The text as gensim wants it: words between spaces, lines of at most 10,000, beyond which it drops them."""
+    """Write the text for gensim: words separated by spaces, at most 10,000 per line, since it drops all others."""
     from skiplight.corpus.sources.registry import open_source
     from skiplight.corpus.text.normalise import split
 
@@ -183,7 +185,7 @@ def write_lines(run: argparse.Namespace, path: Path, longest: int = 10_000) -> P
 
 
 def scores(vectors: Any, run: argparse.Namespace) -> dict[str, float]:
-    """Scores on all sets, by skiplight's evaluation for both."""
+    """Return the scores on all sets, by skiplight's evaluation for all systems."""
     from skiplight.evaluation.suite import evaluate
 
     results = evaluate(vectors, run.similarity, run.analogy)
@@ -191,12 +193,12 @@ def scores(vectors: Any, run: argparse.Namespace) -> dict[str, float]:
 
 
 def peak() -> int:
-    """Peak memory of this process in bytes."""
+    """Return the peak memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The settings of every run: all dimensions, seeds and numbers of epochs, by the systems in turn."""
+    """Yield the settings of all runs: dimensions, seeds and numbers of epochs, with the systems in turn."""
     for dim in options.dims:
         for seed in options.seeds:
             for epochs in [*options.epochs, *options.more_epochs]:
@@ -205,7 +207,7 @@ def runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def scaling_runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
-    """The settings of runs with one setting at a time over its range, the others as they are."""
+    """Yield settings that vary one at a time over its range, with the others unchanged."""
     for name, values in SCALING.items():
         for value in values:
             varied = {name: value, "seed": options.seeds[0], "epochs": options.epochs[0]}
@@ -214,7 +216,7 @@ def scaling_runs(options: argparse.Namespace) -> Iterator[dict[str, Any]]:
 
 
 def run_apart(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str, Any]:
-    """One run in a process of its own."""
+    """Return the results of one run in its own process."""
     settings = vars(options) | settings
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, options.path, "--run", json.dumps(settings), "--folder", folder]
@@ -223,12 +225,12 @@ def run_apart(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
 
 
 def key(settings: dict[str, Any]) -> dict[str, Any]:
-    """What tells a run from the others."""
+    """Return the name that identifies a run."""
     return {name: settings.get(name) for name in ("system", "engine", "seed", "epochs", "lr", "varied", *SETTINGS)}
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """A line for each setting and system: medians of speed, means of scores (and each), over the seeds."""
+    """Return a row per setting and system: median speed and mean scores over the seeds, and each score."""
     from rich.console import Console
     from rich.table import Table
 
@@ -263,7 +265,7 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """The mean score over all sets against seconds of training: a curve for each system and dimension."""
+    """Plot the mean score over all sets against seconds of training, a curve per system and dimension."""
     import matplotlib
 
     matplotlib.use("Agg")

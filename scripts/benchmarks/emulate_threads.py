@@ -1,15 +1,15 @@
-"""What many threads at a time do to the loss of the fused CPU engine, emulated on one core.
+"""Emulate many threads of the fused CPU engine on one core, and measure their effect on the loss.
 
     python scripts/benchmarks/emulate_threads.py TEXT [--threads 1 2 8 16 64 128] [--lr 0.05] [--window 10]
                                                       [--subsample 0] [--epochs 1] [--plain] [--json PATH]
 
-TEXT is what `data.path` takes, or `vital` for the demo text. The engine and its kernel are the package's own, with one
-addition: a thread gives the core to the next one between the scores of a window and its updates (`sched_yield`). So
-threads take turns, a window each, as if each had a core of its own. The scores of a window lack one window of updates
-by each other thread, and copies of context rows lack one for every window that they have been within reach.
+TEXT is any value of `data.path`, or `vital` for the demo text. The engine and its kernel are those of the package, with
+one addition: between the scores of a window and its updates, a thread yields the core to the next one (`sched_yield`).
+So threads take turns, a window each, as if each had its own core. The scores of a window lack one window of updates by
+each other thread, and copies of context rows lack one for every window that they have been within reach.
 
-`--plain` trains as if every thread were alone: whole steps, and copies that live as long as equal words follow each
-other within reach. That is what diverges.
+`--plain` trains as if every thread were alone: with full steps, and with copies that live as long as equal words follow
+each other within reach. That diverges.
 
 The output has a row for each number of threads:
 
@@ -17,8 +17,8 @@ The output has a row for each number of threads:
   to the document at hand, which lowers this number and not the next.
 - `loss`: that of the tables at the end, over the whole text with other draws.
 - `input left out`, `output left out`: the shares of both tables' gradients that shortened steps leave out.
-- `turns`: the median number of turns that other threads have between two turns of one thread. Where it is not
-  threads - 1, the system's scheduler does not take the threads in turns, and the row shows nothing.
+- `turns`: the median number of turns of other threads between two turns of one thread. If it is not threads - 1, the
+  scheduler of the system does not run the threads in turns, and the row is not valid.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ update_rows = fused_cpu_numba.update_group
 def update_group(
     contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled
 ):
-    """The kernel's own, after all other threads have had a turn."""
+    """Return the kernel's result after all other threads have had a turn."""
     yield_core()
     update_rows(contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled)
 
 
 def take_turns() -> None:
-    """Has kernels that are compiled from now on give way to other threads, all on one core; none of them is kept."""
+    """Make kernels that are compiled from now on yield to other threads on one core, and do not cache them."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
     fused_cpu_numba.update_group = update_group
     fused_cpu_numba.kernel = lambda: numba.njit(nogil=True)
@@ -79,7 +79,7 @@ def _log_turns(thread, log, count, turns):
 
 
 def turns_of_others(threads: int, turns: int = 1000) -> float:
-    """The median number of turns that other threads have between two turns of one thread."""
+    """Return the median number of turns of other threads between two turns of one thread."""
     log, count = np.empty(threads * turns, np.int32), np.zeros(1, np.int64)
     _log_turns(0, log, count, 0)
     crew = [threading.Thread(target=_log_turns, args=(i, log, count, turns)) for i in range(threads)]
@@ -93,7 +93,7 @@ def turns_of_others(threads: int, turns: int = 1000) -> float:
 
 
 def train(engine: FusedCpuEngine, text: TokenStore, epoch: int, rate: Callable[[int], float]) -> float:
-    """Train for one epoch and return the mean loss per pair; `rate` gives the learning rate after so many tokens."""
+    """Train for one epoch and return the mean loss per pair; `rate` maps a number of tokens to a learning rate."""
     loss, pairs, done = 0.0, 0, text.train.tokens * epoch
     for block in StoredBlocks(text.train, BLOCK, 0)(Cursor(epoch), 0, 1, 0, 1):
         result = engine.step(block, rate(done), rate(done + len(block.ids)))
@@ -102,7 +102,7 @@ def train(engine: FusedCpuEngine, text: TokenStore, epoch: int, rate: Callable[[
 
 
 def run(text: TokenStore, threads: int, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains by so many threads at a time; the mean loss a pair of each epoch and what shortened steps left out."""
+    """Train by a number of threads; return the mean loss per pair of each epoch and the share left out."""
     counts = text.vocabulary.counts
     sampler = WindowSampler(
         counts, window=options.window, negatives=options.negatives, subsample=options.subsample, shared=options.shared
@@ -111,7 +111,7 @@ def run(text: TokenStore, threads: int, options: argparse.Namespace) -> dict[str
     objective = NegativeSampling(sampler.noise.probabilities)
     engine = FusedCpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, threads)
     if options.plain:
-        engine.workers, engine.scales.others = 1, 0
+        engine.scales.other_workers = 0
     total = text.train.tokens * options.epochs
     losses = [
         train(engine, text, epoch, lambda tokens: options.lr * max(1 - tokens / total, 1e-4))

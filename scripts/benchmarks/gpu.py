@@ -1,21 +1,21 @@
-"""The fused GPU engine against the ceilings of the card that it runs on, against autograd, and against the CPU engine.
+"""Compare the fused GPU engine with the limits of its GPU, with autograd, and with the fused CPU engine.
 
     python scripts/benchmarks/gpu.py --prepare TEXT --output wiki17.npz    # where all of skiplight is installed
     python scripts/benchmarks/gpu.py [--text wiki17.npz] [--sets FILE ...] [--output FOLDER]
     python scripts/benchmarks/gpu.py --tiny --interpret                    # no GPU: does it run at all?
 
-The machine with the GPU needs torch, lightning, triton and numba only. Everything is to take less than 8 minutes;
-parts that `--minutes` leaves no time for are passed over and named. Text is synthetic, of Zipf's law, unless `--text`
-is given; the quality of vectors is measured only with it, by similarity sets (word, word, score a line).
+The machine with the GPU needs only torch, lightning, triton and numba. The whole benchmark takes less than 8 minutes;
+parts for which `--minutes` leaves no time are skipped and named. The text is synthetic, of Zipf's law, unless `--text`
+is given. Only then is the quality of vectors measured, by similarity sets (word, word, score per line).
 
 - ceilings: `gpu_ceilings.py`, on rows of 128 numbers.
-- speed: raw words/s are tokens before subsampling, effective ones those that it leaves; bytes and atomic additions are
-  those that the design needs (see below), whose ceilings are the card's own rates for rows drawn by Zipf's law.
+- speed: raw words/s counts tokens before subsampling, effective words/s those after it; bytes and atomic additions are
+  those that the design needs (see below), and their ceilings are the rates of the GPU for rows drawn by Zipf's law.
 - block size and windows in flight: loss of a last pass over the text after the same passes.
 - quality: similarity after the same epochs on GPU and CPU.
 - full softmax: FLOP/s of three products against the card's bf16 rate.
 - sampled softmax: loss and gradients of a step in kernels that write no scores, against tensor operations.
-- peers: FULL-W2V on the same text, where its source is given (`--full-w2v FOLDER`) and nvcc is there.
+- peers: FULL-W2V on the same text, if its source is given (`--full-w2v FOLDER`) and nvcc is installed.
 - input: words/s from a memory map through pinned memory into a step that does nothing.
 
 For a window with R context rows (W + 1 on average) and K + 1 output rows of d numbers, a resident layout reads and adds
@@ -45,7 +45,7 @@ DIMS = (64, 100, 128, 256, 512)
 
 
 class Text:
-    """Tokens with what a block needs to know of them.
+    """The tokens of a text with their segments and counts.
 
     Attributes:
         ids: int32 [tokens]; end, document, start: int64 [segments]; counts: int64 [V]; words: str [V], or none.
@@ -57,7 +57,7 @@ class Text:
 
     @classmethod
     def synthetic(cls, tokens: int, words: int) -> Text:
-        """Words drawn by Zipf's law, independently."""
+        """Return words drawn independently by Zipf's law."""
         rng = np.random.default_rng(0)
         chance = 1 / (np.arange(words) + 2.7)
         ids = np.searchsorted((chance / chance.sum()).cumsum(), rng.random(tokens)).clip(max=words - 1).astype(np.int32)
@@ -70,7 +70,7 @@ class Text:
         })  # fmt: skip
 
     def blocks(self, tokens: int, epoch: int = 0) -> Iterator[Any]:
-        """Blocks of about `tokens` tokens, in the order of the text."""
+        """Yield blocks of about `tokens` tokens, in the order of the text."""
         import torch
 
         from skiplight.sampling.batches import TokenBlock
@@ -89,7 +89,7 @@ class Text:
 
 
 def prepare(path: str, output: Path) -> None:
-    """Writes a text's tokens and vocabulary for a machine without the packages that read it."""
+    """Write the tokens and the vocabulary of a text, for a machine without the packages that read it."""
     from skiplight.config.validate import from_mapping
     from skiplight.training.text import prepare_text
 
@@ -103,7 +103,7 @@ def prepare(path: str, output: Path) -> None:
 
 
 class Bench:
-    """What all parts share: the device, the text, how much time is left, and what has been found."""
+    """The state that all parts share: the device, the text, the remaining time, and the results."""
 
     def __init__(self, options: argparse.Namespace) -> None:
         import torch
@@ -131,7 +131,7 @@ class Bench:
         return WindowSampler(self.text.counts, seed=seed, window=WINDOW, negatives=NEGATIVES, subsample=subsample)
 
     def engine(self, kind: str, dim: int, seed: int = 0, programs: int | None = None) -> Any:
-        """An engine with fresh tables: resident, reloaded, cpu or autograd."""
+        """Return an engine with new tables; its kind is resident, reloaded, cpu or autograd."""
         import torch
 
         from skiplight.engines.autograd import AutogradEngine
@@ -159,7 +159,7 @@ class Bench:
         return engine
 
     def train(self, engine: Any, epochs: int, block_tokens: int, lr: float = 0.025) -> list[float]:
-        """Trains as a run does; the mean loss of each epoch."""
+        """Train as a run does, and return the mean loss of each epoch."""
         total, done, losses = epochs * len(self.text.ids), 0, []
         device = engine.tables.input.weight.device
         for epoch in range(epochs):
@@ -172,7 +172,7 @@ class Bench:
         return losses
 
     def part(self, name: str, work: Callable[[], Any]) -> None:
-        """Does one part, where time is left for it."""
+        """Run one part if there is time for it."""
         minutes = (time.perf_counter() - self.begin) / 60
         if minutes > self.options.minutes:
             print(f"{name}: passed over, {minutes:.1f} minutes are gone")
@@ -189,7 +189,7 @@ class Bench:
 
 
 def show(found: Any) -> None:
-    """A dict as lines, a list of dicts as a table."""
+    """Format a dict as lines, or a list of dicts as a table."""
     rows = found if isinstance(found, list) else [{"what": key, "value": value} for key, value in found.items()]
     if not rows:
         return
@@ -226,7 +226,7 @@ def measure_speed(bench: Bench) -> list[dict[str, Any]]:
             read = added if kind == "resident" else 2 * added
             rate = len(windows.target) / spent
             found.append({
-                "d": dim, "layout": kind, "programs": engine.programs, "M raw words/s": len(block.ids) / spent / 1e6,
+                "d": dim, "layout": kind, "programs": engine.own_workers, "M raw words/s": len(block.ids) / spent / 1e6,
                 "M effective words/s": rate / 1e6, "M pairs/s": windows.pairs / spent / 1e6,
                 "GB/s read": rate * read * 4 * dim / 1e9, "of ceiling": rate * read * 4 * dim / limits["read_zipf"],
                 "G additions/s": rate * added * dim / 1e9, "of their ceiling": rate * added * dim / limits["add_zipf"],
@@ -235,7 +235,7 @@ def measure_speed(bench: Bench) -> list[dict[str, Any]]:
 
 
 def measure_rivals(bench: Bench) -> list[dict[str, Any]]:
-    """Raw words/s of the autograd engine, and of plain products with updates by index_add, compiled by torch."""
+    """Return raw words/s of the autograd engine, and of plain products with index_add updates, compiled by torch."""
     import torch
     from gpu_ceilings import seconds
 
@@ -276,7 +276,7 @@ def measure_rivals(bench: Bench) -> list[dict[str, Any]]:
 
 
 def measure_peers(bench: Bench) -> list[dict[str, Any]]:
-    """FULL-W2V on the same text, beside the fused engine over whole epochs, tokens and their copies included."""
+    """Compare FULL-W2V on the same text with the fused engine over whole epochs, copies of tokens included."""
     import torch
     from gpu_peers import build, measure, write
 
@@ -299,9 +299,9 @@ def measure_peers(bench: Bench) -> list[dict[str, Any]]:
 
 
 def measure_blocks(bench: Bench) -> list[dict[str, Any]]:
-    """Loss after the same passes, by tokens a block and by windows in flight."""
+    """Return the loss after the same epochs, by tokens per block and by windows in flight."""
     dim, found = (16 if bench.tiny else 100), []
-    standard = bench.engine("resident", dim).programs
+    standard = bench.engine("resident", dim).own_workers
     settings = [(tokens, standard) for tokens in ((100,) if bench.tiny else (20_000, 200_000, 1_000_000, 8_000_000))]
     settings += [
         (100 if bench.tiny else 1_000_000, programs) for programs in ((2,) if bench.tiny else (64, 2048, 8192))
@@ -314,7 +314,7 @@ def measure_blocks(bench: Bench) -> list[dict[str, Any]]:
 
 
 def measure_quality(bench: Bench) -> list[dict[str, Any]]:
-    """Similarity, and seconds of training, after 5 epochs on the GPU and on this machine's CPU."""
+    """Return similarity scores and seconds of training after 5 epochs, on the GPU and on the CPU of this machine."""
     found = []
     for seed in range(1 if bench.tiny else 3):
         for kind in ("resident", "cpu") if bench.tiny else ("resident", "reloaded", "cpu"):
@@ -327,7 +327,7 @@ def measure_quality(bench: Bench) -> list[dict[str, Any]]:
 
 
 def measure_softmax(bench: Bench) -> dict[str, float]:
-    """Loss and gradients of full softmax over the vocabulary; FLOP are those of three products."""
+    """Time loss and gradients of full softmax over the vocabulary; FLOP are those of three products."""
     import torch
     from gpu_ceilings import seconds
 
@@ -347,7 +347,7 @@ def measure_softmax(bench: Bench) -> dict[str, float]:
 
 
 def measure_sampled(bench: Bench) -> list[dict[str, Any]]:
-    """Loss and gradients of sampled softmax, both ways; FLOP are those of three products."""
+    """Time sampled softmax with its gradients, by kernels and by tensor operations; FLOP are of three products."""
     return [measure_candidates(bench, negatives) for negatives in ((5,) if bench.tiny else (5, 100))]
 
 
@@ -383,7 +383,7 @@ def measure_candidates(bench: Bench, negatives: int) -> dict[str, Any]:
 
 
 def similarities(bench: Bench, table: Any) -> dict[str, float]:
-    """Scores on the sets that were given; none without words."""
+    """Return the scores on the given sets; none if the text has no words."""
     from torch.nn.functional import normalize
 
     from skiplight.evaluation.similarity import similarity
@@ -397,7 +397,7 @@ def similarities(bench: Bench, table: Any) -> dict[str, float]:
 
 
 def measure_input(bench: Bench) -> dict[str, float]:
-    """Words a second from a file to the device; on a CPU, to a copy of them."""
+    """Return words/s from a file to the device; on a CPU, to a copy."""
     from skiplight.data.prefetch import prefetched
 
     with tempfile.TemporaryDirectory() as folder:
@@ -414,7 +414,7 @@ def measure_input(bench: Bench) -> dict[str, float]:
 
 
 def plot(bench: Bench, path: Path) -> None:
-    """The roofline of both layouts: effective words/s by dimension, under what reads and additions alone allow."""
+    """Plot effective words/s of both layouts by dimension, below the limits of reads and additions (a roofline)."""
     try:
         import matplotlib
     except ImportError:

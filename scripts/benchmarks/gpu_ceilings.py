@@ -1,4 +1,4 @@
-"""What a GPU can do at best, measured where `gpu.py` runs: copies, reads and atomic additions of random rows, products.
+"""The limits of a GPU, measured for `gpu.py`: copies, reads and atomic additions of random rows, and matrix products.
 
 Rates are medians over several runs. Rows are float32 and as long as those of a table; which rows is drawn uniformly, by
 Zipf's law as words are, or always the same one.
@@ -37,7 +37,7 @@ def _add(table, index, DIM: tl.constexpr, WIDTH: tl.constexpr, ROWS: tl.constexp
 
 
 def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> float:
-    """Median time of `work`, after a first run that may compile (the only one, without repeats)."""
+    """Return the median time of `work` after a first run, which may compile and only counts if `repeats` is 0."""
     taken = []
     for _ in range(repeats + 1):
         wait(device)
@@ -49,13 +49,13 @@ def seconds(work: Callable[[], object], device: torch.device, repeats: int) -> f
 
 
 def wait(device: torch.device) -> None:
-    """Waits until the device has done what it was told."""
+    """Wait until the device has finished all work."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
 def ceilings(device: torch.device, frequency: torch.Tensor, dim: int, tiny: bool) -> dict[str, float]:
-    """Rates a second of this device.
+    """Return the rates per second of this device.
 
     Args:
         frequency: float64 [V], how often words come.

@@ -1,4 +1,4 @@
-"""What the GPU kernels are compiled to: registers, spilled bytes, shared memory, instructions a window. Needs no GPU.
+"""Report registers, spilled bytes, shared memory and instructions per window of the GPU kernels, without a GPU.
 
     python scripts/benchmarks/gpu_kernels.py [--json]
 
@@ -69,7 +69,7 @@ SAMPLED_TYPES = {
 def compiled(
     kernel: Any, constants: dict[str, Any], warps: int, stages: int = 1, table: dict[str, str] = TYPES
 ) -> dict[str, Any]:
-    """Compiles a kernel, whose arguments have the types of `table`; what it takes of a processor."""
+    """Compile a kernel whose arguments have the types of `table`, and return its use of a processor."""
     types = {name: kind for kind, names in table.items() for name in names.split()}
     names = [parameter.name for parameter in kernel.params]
     signature = {name: "constexpr" if name in constants else types[name] for name in names}
@@ -92,13 +92,13 @@ def compiled(
 
 
 def dump(what: str, cubin: str) -> str:
-    """What NVIDIA's cuobjdump, which comes with Triton, says of a binary."""
+    """Return the output of NVIDIA's cuobjdump, which Triton contains, for a binary."""
     tool = Path(triton.__file__).parent / "backends/nvidia/bin/cuobjdump"
     return subprocess.run([tool, what, cubin], capture_output=True, text=True, check=True).stdout
 
 
 def longest_loop(code: str) -> int:
-    """Instructions of the longest loop, 0 without one."""
+    """Return the number of instructions of the longest loop, or 0 if there is none."""
     instructions = re.findall(r"^\s+/\*([0-9a-f]{4,})\*/\s+(.*?);", code, re.MULTILINE)
     addresses = [int(address, 16) for address, _ in instructions]
     longest = 0
@@ -110,7 +110,7 @@ def longest_loop(code: str) -> int:
 
 
 def rows() -> list[dict[str, Any]]:
-    """A row for every kernel and setting."""
+    """Return a row per kernel and setting."""
     tile = {"TILE": windows_triton.TILE}
     made = [{"kernel": "_sift"} | compiled(windows_triton._sift, tile, 4)]
     made.append({"kernel": "_compact"} | compiled(windows_triton._compact, tile, 4))

@@ -1,4 +1,4 @@
-"""FULL-W2V (Randall, Allen and Ge 2021), built from its own source and run on the text and the GPU of `gpu.py`.
+"""FULL-W2V (Randall, Allen and Ge 2021), built from its source and run on the text and the GPU of `gpu.py`.
 
 Its source is github.com/tlranda/FULL-W2V, taken as it is. Its windows are all of the same half-width, where word2vec
 draws one from 1 to W: it is given (W + 1)/2, which makes as many pairs.
@@ -17,7 +17,7 @@ import numpy as np
 
 
 def build(source: Path, capability: tuple[int, int], folder: Path) -> Path:
-    """Compiles the program for a GPU of that compute capability; the program.
+    """Compile the program for a GPU of a compute capability, and return its path.
 
     Raises:
         RuntimeError: nvcc or the source is missing, or it does not compile.
@@ -36,7 +36,7 @@ def build(source: Path, capability: tuple[int, int], folder: Path) -> Path:
 
 
 def write(text: Any, path: Path) -> None:
-    """The text as words, a line for each segment."""
+    """Write the text as words, a line per segment."""
     words = np.array(text.words or [f"w{i}" for i in range(len(text.counts))])
     with path.open("w", encoding="utf-8") as file:
         for begin, end in zip([0, *text.end[:-1]], text.end, strict=True):
@@ -45,7 +45,7 @@ def write(text: Any, path: Path) -> None:
 
 
 def measure(program: Path, text: Path, dim: int, window: int, negatives: int, subsample: float, threads: int) -> Any:
-    """Five epochs; raw words a second as the program itself counts them, without reading the text, and all seconds."""
+    """Train for five epochs; return raw words/s as reported, which exclude reading the text, and all seconds."""
     options = {
         "train": text, "output": text.with_suffix(".vectors"), "size": dim, "window": (window + 1) // 2,
         "negative": negatives, "sample": subsample, "alpha": 0.025, "epoch": 5, "min-count": 1, "thread": threads,

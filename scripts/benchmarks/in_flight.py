@@ -1,4 +1,4 @@
-"""How many windows at a time the fused engines may work on: loss and scores against windows in flight, emulated.
+"""Emulate how loss and scores depend on the number of windows that a fused engine trains on at a time.
 
     python scripts/benchmarks/in_flight.py [--in-flight 1 64 528 2048 8192] [--epochs 5] [--output benchmarks]
     python scripts/benchmarks/in_flight.py --layouts shared --in-flight 1 8 64 128 --epochs 1 \\
@@ -50,7 +50,7 @@ CUT = 4.0
 
 
 class Centres(NamedTuple):
-    """The kept tokens of a block: words, half-widths cut at the ends of segments, negatives [n, K] (-1: none)."""
+    """The kept tokens of a block: words, half-widths cut at the ends of segments, negatives [n, K] (-1 for none)."""
 
     word: np.ndarray
     left: np.ndarray
@@ -59,7 +59,7 @@ class Centres(NamedTuple):
 
 
 def centres(sampler: WindowSampler, block: TokenBlock) -> Centres:
-    """What subsampling leaves of a block."""
+    """Return the tokens of a block that subsampling keeps."""
     tokens = len(block.ids)
     word, half = np.empty(tokens, np.int32), np.empty(tokens, np.int32)
     place, ends = np.empty(tokens, np.uint64), np.empty(len(block.start), np.int64)
@@ -82,7 +82,7 @@ def train(
     word, left, right, negatives, rate, inputs, outputs, window, workers, shortest, inputs_in_flight, outputs_in_flight,
     most, layout,
 ):  # fmt: skip
-    """Trains on centres by `workers` workers in step; the summed loss. Rows are float32 [V, d]; rate: float32 [n]."""
+    """Train on centres by workers in step; return the summed loss. Tables: float32 [V, d]; rate: float32 [n]."""
     n, dim, scores = len(word), inputs.shape[1], negatives.shape[1] + 1
     share = max(-(-n // workers), shortest)
     workers, slots = -(-n // share), 2 * window + 1
@@ -171,7 +171,7 @@ def train(
 
 
 def run(text: TokenStore, workers: int, layout: str, shortened: bool, options: argparse.Namespace) -> dict[str, Any]:
-    """Trains vectors; the mean loss of each epoch, that of the tables at the end, and scores."""
+    """Train vectors; return the mean loss of each epoch, the loss of the tables at the end, and scores."""
     counts, window = text.vocabulary.counts, options.window
     sampler = WindowSampler(counts, window=window, negatives=NEGATIVES, subsample=options.subsample)
     tables = Tables(len(counts), DIM)
@@ -201,7 +201,7 @@ def run(text: TokenStore, workers: int, layout: str, shortened: bool, options: a
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
-    """The last epoch's loss against windows in flight."""
+    """Plot the loss of the last epoch against windows in flight."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -37,7 +37,7 @@ SETS = ["wordsim353", "simlex999", "google"]
 
 
 class Runs:
-    """Trains runs in a folder, and reads those that are there."""
+    """Trains runs in a folder, and reads those that exist."""
 
     def __init__(self, given: argparse.Namespace, folder: Path) -> None:
         self.given, self.folder = given, folder
@@ -73,8 +73,9 @@ class Runs:
 
 
 def scores(summary: dict[str, Any]) -> dict[str, float]:
-    """Return what the sets gave, of those that were asked for."""
-    return {name: round(summary["evaluation"][name]["score"], 4) for name in SETS if name in summary["evaluation"]}
+    """Return the scores of the sets that could be evaluated."""
+    found = {name: summary["evaluation"].get(name, {}) for name in SETS}
+    return {name: round(result["score"], 4) for name, result in found.items() if "score" in result}
 
 
 def speed(runs: Runs, times: int) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""How close full softmax comes to its three matrix products, and how much memory it takes.
+"""Compare full softmax with its three matrix products alone, and measure its memory.
 
     python scripts/benchmarks/softmax.py [--vocabulary 11800] [--dim 100] [--threads N] [--blocks 1000 10000 100000]
 
@@ -32,7 +32,7 @@ from skiplight.sampling.windows import WindowSampler
 
 
 def measure(vocabulary: int, dim: int, tokens: int, threads: int, repeats: int) -> dict[str, Any]:
-    """Seconds of each part for a block of so many tokens, and peak memory in bytes."""
+    """Return the seconds of each part for a block of a number of tokens, and peak memory in bytes."""
     torch.set_num_threads(threads)
     shares = 1 / np.arange(1, vocabulary + 1)
     counts = np.maximum(1, 1e6 * shares).astype(np.int64)
@@ -77,7 +77,7 @@ def measure(vocabulary: int, dim: int, tokens: int, threads: int, repeats: int) 
 
 
 def in_turns(functions: list[Callable[[], None]], repeats: int) -> list[float]:
-    """The median seconds of each, run one after the other again and again."""
+    """Return the median seconds of each function, in repeated turns."""
     times: list[list[float]] = [[] for _ in functions]
     for _ in range(repeats):
         for function, taken in zip(functions, times, strict=True):

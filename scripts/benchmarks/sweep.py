@@ -1,4 +1,4 @@
-"""What sweeps cost and survive, on the demo text; meant for a machine that does nothing else meanwhile.
+"""Measure what sweeps cost, and that they survive kills, on the demo text; for an otherwise idle machine.
 
     python scripts/benchmarks/sweep.py            # study, kills and multirun, one after the other
     python scripts/benchmarks/sweep.py study      # 30 trials of 5 epochs, pruned by the median, with their report
@@ -33,7 +33,7 @@ def skiplight(*arguments: str) -> list[str]:
 
 
 def run(*arguments: str) -> float:
-    """Runs a command to its end; its seconds."""
+    """Run a command to its end, and return its seconds."""
     begin = time.perf_counter()
     subprocess.run(skiplight(*arguments), check=True)
     return time.perf_counter() - begin
@@ -48,7 +48,7 @@ def study_arguments(folder: Path, trials: int, epochs: int) -> list[str]:
 
 
 def study(folder: Path, trials: int, epochs: int) -> None:
-    """A pruned study of several workers, report included."""
+    """Time a pruned study of several workers, with its report."""
     seconds = run(*study_arguments(folder, trials, epochs), "--workers", str(len(os.sched_getaffinity(0))))
     states = [trial.state.name.lower() for trial in Study.load(folder).trials]
     counted = ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states)))
@@ -56,10 +56,11 @@ def study(folder: Path, trials: int, epochs: int) -> None:
 
 
 def kills(folder: Path, trials: int, epochs: int, times: int = 3) -> None:
-    """Whether a study that is killed again and again equals an undisturbed one, trial by trial.
+    """Compare a study that is killed several times with an undisturbed one, trial by trial.
 
-    A kill comes at a random moment of a trial, and that trial at random from its own part of the study.
+    Each kill is at a random moment of a random trial, drawn from a different part of the study.
     """
+    times = min(times, trials)
     whole, killed, chance = folder / "undisturbed", folder / "killed", random.Random()
     quick = ["checkpoint.every=1", "logger=none"]
     seconds = run(*study_arguments(whole, trials, epochs), *quick)
@@ -89,7 +90,7 @@ def kills(folder: Path, trials: int, epochs: int, times: int = 3) -> None:
 
 
 def multirun(folder: Path, epochs: int) -> None:
-    """What a multirun costs beside its training."""
+    """Measure what a multirun costs besides its training."""
     seconds = run(
         "train", "-m", "noise.exponent=0,0.5,0.75", "noise.negatives=5,15", f"trainer.max_epochs={epochs}",
         f"run_dir={folder}",

@@ -1,10 +1,11 @@
-"""From a pandas frame of sessions to item vectors and recommendations, held against recommending what is popular.
+"""From a pandas frame of sessions to item vectors and recommendations, compared with recommending popular items.
 
     python scripts/examples/items.py
 
-The shop is made up: 600 items in 30 departments, of Zipf-distributed popularity; a session stays in one department
-but for a stray item now and then. The last item of every session is hidden, vectors are trained on the rest, and the
-ten items nearest to the mean of a session are recommended. Hit rate at 10: how often the hidden item is among them.
+The shop is synthetic: 600 items in 30 departments, with Zipf-distributed popularity. A session stays in one department,
+except for an occasional item of another. The last item of every session is hidden, vectors are trained on the others,
+and the ten items nearest to the mean of a session are recommended. The hit rate at 10 is the share of sessions whose
+hidden item is among them.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ ITEMS, DEPARTMENTS, SESSIONS = 600, 30, 8_000
 
 
 def make_sessions(seed: int = 0) -> pd.DataFrame:
-    """A frame of one row a click: session, item."""
+    """Return a frame of sessions with one row per click: session, item."""
     rng = np.random.default_rng(seed)
     popularity = 1 / np.arange(1, ITEMS + 1) ** 0.8
     department = rng.integers(0, DEPARTMENTS, ITEMS)
@@ -42,7 +43,7 @@ def make_sessions(seed: int = 0) -> pd.DataFrame:
 
 
 def hit_rates(sessions: pd.Series, vectors: WordVectors, k: int = 10) -> tuple[float, float]:
-    """Share of sessions whose last item is among k recommendations: by vectors, and by popularity."""
+    """Return the share of sessions whose last item is among k recommendations, by vectors and by popularity."""
     vocabulary, unit = vectors.vocabulary, vectors.unit()
     by_vectors = by_popularity = asked = 0
     for items in sessions:
@@ -59,7 +60,7 @@ def hit_rates(sessions: pd.Series, vectors: WordVectors, k: int = 10) -> tuple[f
 
 
 def main(options: list[str]) -> tuple[float, float]:
-    """Trains and prints both hit rates; `options` are overrides as of `skiplight train`."""
+    """Train and print both hit rates; `options` are overrides as for `skiplight train`."""
     clicks = make_sessions()
     sessions = clicks.groupby("session")["item"].agg(list)
     with tempfile.TemporaryDirectory() as folder:

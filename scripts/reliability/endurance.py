@@ -1,4 +1,4 @@
-"""Trains for long on a synthetic text and watches memory, threads and open files, which must not grow.
+"""Train for long on a synthetic text, and check that memory, threads and open files do not grow.
 
     python scripts/reliability/endurance.py --tokens 100_000_000 --files 1
     python scripts/reliability/endurance.py --tokens 100_000_000 --files 50 --epochs 10
@@ -27,18 +27,18 @@ CHUNK = 500_000
 
 @dataclasses.dataclass
 class Sample:
-    """What a process and its children had open."""
+    """The memory, threads and open files of a process and its children."""
 
     seconds: float
     training: bool
     memory: float
-    """GB, pages of files that are only mapped left out."""
+    """Return the memory in GB, without the pages of mapped files."""
     threads: int
     files: int
 
 
 def write_text(folder: Path, tokens: int, files: int) -> None:
-    """Zipf-distributed words, 200 to a line, shared out over so many files."""
+    """Write Zipf-distributed words, 200 per line, to a number of files."""
     rng = np.random.default_rng(0)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     words = np.array(["".join(letters[[i // 26**k % 26 for k in range(4)]]) for i in range(WORDS)], dtype=object)
@@ -55,7 +55,7 @@ def write_text(folder: Path, tokens: int, files: int) -> None:
 
 
 def measure(pid: int, begin: float, training: bool) -> Sample | None:
-    """None where the process has ended."""
+    """Return the usage of a process, or None if it has ended."""
     memory, threads, files, waiting = 0.0, 0, 0, [pid]
     try:
         while waiting:

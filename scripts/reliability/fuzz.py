@@ -1,4 +1,4 @@
-"""Gives skiplight texts, vocabularies, vectors, stores, checkpoints, evaluation files and configs with every damage.
+"""Give skiplight damaged texts, vocabularies, vectors, stores, checkpoints, evaluation files and configs.
 
     python scripts/reliability/fuzz.py --minutes 30 --seed 1
 
@@ -52,7 +52,7 @@ SPACES = [" ", "\n", "\t", "\r\n", "\n\n", "\v", "\f", "\x85", "\u2028", "\x1c",
 
 
 def damaged(data: bytes, dice: random.Random) -> bytes:
-    """A copy that was cut, flipped, overwritten, repeated or had something put in."""
+    """Return a copy with bytes cut, flipped, overwritten, repeated or inserted."""
     at, other = sorted(dice.choices(range(len(data) + 1), k=2))
     some = dice.randbytes(dice.choice([1, 2, 8, 64]))
     kind = dice.randrange(7)
@@ -96,7 +96,7 @@ def text(dice: random.Random) -> bytes:
 
 
 def corpus(folder: Path, dice: random.Random) -> None:
-    """A text in a file of some kind, compressed or not, stored and streamed."""
+    """Try a text in a file of some kind, compressed or not, stored and streamed."""
     data, kind = text(dice), dice.choice(["txt", "txt", "jsonl", "parquet", "text8"])
     lines = data.decode("utf-8", "replace").split("\n")
     if kind == "jsonl":
@@ -214,7 +214,7 @@ KINDS: list[Callable[[Path, random.Random], None]] = [
 
 
 def large(folder: Path) -> None:
-    """The two longest shapes of text: one document of ten million words, a million documents of one."""
+    """Try the two extreme shapes of text: one document of ten million words, and a million documents of one word."""
     for name, data, document in (("long", b"to be or not ", "document"), ("many", b"to\nbe\n", "line")):
         (folder / f"{name}.txt").write_bytes(data * (2_500_000 if name == "long" else 500_000))
         source = open_source("files", path=folder / f"{name}.txt", document=document, cache=folder)
@@ -225,7 +225,7 @@ def large(folder: Path) -> None:
 
 
 def work(first: int, seed: int) -> None:
-    """Tries one input after the other, and says what came of each, until it is ended."""
+    """Try one input after the other and print the result of each, until the process is ended."""
     logging.disable(logging.CRITICAL)
     os.environ["HF_DATASETS_DISABLE_PROGRESS_BARS"] = "1"
     for number in itertools.count(first):

@@ -1,4 +1,4 @@
-"""Kills trainings at random moments, resumes them, and compares what they leave with runs that nobody disturbed.
+"""Kill trainings at random moments, resume them, and compare their results with those of undisturbed runs.
 
     python scripts/reliability/kills.py --kills 28 --output kills.md
 
@@ -36,7 +36,7 @@ SEEDS = 5
 
 @dataclasses.dataclass(frozen=True)
 class Case:
-    """What is trained."""
+    """A kind of training."""
 
     objective: str
     engine: str
@@ -71,7 +71,7 @@ class Case:
 
 
 def write_texts(folder: Path, files: int = 6, documents: int = 60, words: int = 700) -> None:
-    """Documents of words that follow Zipf's law, each document with a topic of its own."""
+    """Write documents of words that follow Zipf's law, each document with its own topic."""
     rng = np.random.default_rng(0)
     vocabulary = np.array(["".join(rng.choice(list("abcdefghij"), 5)) for _ in range(2000)])
     weights = 1 / np.arange(1, len(vocabulary) + 1)
@@ -97,7 +97,7 @@ def finish(process: subprocess.Popen[str]) -> str:
 
 
 def killed(process: subprocess.Popen[str], begun: Path, seconds: float) -> bool:
-    """Kills the process so many seconds after the file `begun` appears; False where it had ended before."""
+    """Kill the process some seconds after the file `begun` appears; return False if it had ended before."""
     while not begun.exists() and process.poll() is None:
         time.sleep(0.005)
     deadline = time.monotonic() + seconds
@@ -112,7 +112,7 @@ def killed(process: subprocess.Popen[str], begun: Path, seconds: float) -> bool:
 
 
 def left(run: Path) -> tuple[list[torch.Tensor], list[dict], dict, int]:
-    """The tables, the metrics without what depends on the clock, the summary, and how many pairs were visited."""
+    """Return the tables, the metrics that do not depend on the clock, the summary, and the number of pairs."""
     vectors = WordVectors.load(run)
     tables = [table for table in (vectors.input, vectors.output) if table is not None]
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
@@ -122,7 +122,7 @@ def left(run: Path) -> tuple[list[torch.Tensor], list[dict], dict, int]:
 
 
 def compare(run: Path, whole: Path, case: Case, losses: list[float]) -> list[str]:
-    """What differs from the undisturbed run, where nothing may."""
+    """Return the differences from the undisturbed run; an empty list if there are none."""
     (tables, lines, summary, pairs), (expected, their_lines, theirs, their_pairs) = left(run), left(whole)
     problems = []
     steps, their_steps = ([(line["step"], sorted(line)) for line in found] for found in (lines, their_lines))
@@ -161,6 +161,8 @@ def main() -> None:
     cases += [Case("negative_sampling", "fused", streaming, threads=2) for streaming in (False, True)]
     undisturbed: dict[Case, tuple[Path, float, list[float]]] = {}
     for number, case in enumerate(cases):
+        if len(undisturbed) == arguments.kills:
+            break
         seeds = SEEDS if case.threads > 1 else 1
         losses: list[float] = []
         for seed in range(seeds):

@@ -1,8 +1,9 @@
-"""Compilation of kernels by Numba without the GIL, cached on disk by the content of all kernel sources.
+"""Compiles kernels by Numba without the GIL, and caches them on disk by the content of all kernel sources.
 
-Numba's own cache checks only the file of the compiled function, and misses an edit in another file whose functions are
-inlined. So the cache folder is named by a hash of every kernel source of the package. It is in the user's cache, since
-site-packages may not be writable. Folders of other sources are removed if unused for a month.
+Numba's own cache depends only on the file of the compiled function, and does not notice edits in other files whose
+functions are inlined. Therefore the cache folder is named by a hash of all kernel sources of the package. It is in the
+user's cache, which is writable even if site-packages is not. Folders of other sources are removed when they have not
+been used for a month.
 """
 
 from __future__ import annotations
@@ -25,14 +26,14 @@ KEPT_SECONDS = 30 * 24 * 3600
 
 @functools.cache
 def _kernel_cache() -> str:
-    """Return the cache folder of compiled kernels for these sources."""
+    """Return the folder of the compiled kernels of these sources."""
     digest = hashlib.sha256(numba.__version__.encode())
     package = Path(__file__).parent
-    # All files of both rooms, since kernels use constants of files without kernels, such as draws.py.
+    # Kernels also use constants of files without kernels, such as the specification of the draws.
     for source in sorted([*package.glob("sampling/*.py"), *package.glob("engines/*.py"), Path(__file__)]):
         digest.update(source.read_bytes())
     folder = cache_folder() / "kernels" / digest.hexdigest()[:16]
-    with contextlib.suppress(OSError):  # without a cache, kernels are compiled again
+    with contextlib.suppress(OSError):  # without a cache, every process compiles its kernels
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)  # the time of the last use
         remove_unused(folder.parent, time.time() - KEPT_SECONDS)
@@ -40,14 +41,14 @@ def _kernel_cache() -> str:
 
 
 def remove_unused(folder: Path, since: float) -> None:
-    """Remove the folders in `folder` whose modification time, in seconds since 1970, is before `since`."""
+    """Remove the folders in `folder` that have not changed since a time, in seconds since 1970."""
     for other in folder.iterdir():
         if other.is_dir() and other.stat().st_mtime < since:
             remove(other)
 
 
 def kernel(**options: Any) -> Callable[[Callable], Callable]:
-    """Return `numba.njit(nogil=True, **options)` with a cache in the folder of these sources."""
+    """Return the decorator `numba.njit(nogil=True, **options)` with the cache folder of these sources."""
 
     def compile_later(function: Callable) -> Callable:
         before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
@@ -61,4 +62,4 @@ def kernel(**options: Any) -> Callable[[Callable], Callable]:
 
 
 inline = numba.njit(inline="always", nogil=True)
-"""The decorator of small functions that are inlined into kernels of other files."""
+"""Decorator of small functions that are inlined into kernels, also those of other files."""

@@ -1,4 +1,4 @@
-"""The cores that this process may use."""
+"""The processor cores that this process may use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 
 
 def usable_cores() -> list[int]:
-    """Return the numbers of the cores that this process may use, or of all cores if the system keeps no list."""
+    """Return the numbers of the cores that this process may use; all cores if the system has no such list."""
     if hasattr(os, "sched_getaffinity"):  # not on macOS
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))

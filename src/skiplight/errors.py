@@ -1,4 +1,4 @@
-"""Errors that a user can cause; each message names the option, the value and the remedy."""
+"""Errors that a user can cause; their messages name the option, the value and the remedy."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import shlex
 
 
 class SkiplightError(Exception):
-    """Base of all errors caused by the input; the command line prints them without a traceback."""
+    """Base of all errors that the input causes, not the code; the command line prints them without a traceback."""
 
 
 class ConfigError(SkiplightError):
@@ -15,15 +15,15 @@ class ConfigError(SkiplightError):
 
 
 class DataError(SkiplightError):
-    """A text, vocabulary or token store cannot be read, or holds nothing to train on."""
+    """A text, vocabulary or token store cannot be read, or has nothing to train on."""
 
 
 class RunError(SkiplightError):
-    """A run folder exists already, is missing, or is damaged."""
+    """A run folder already exists, is missing, or is damaged."""
 
 
 class UnwritableError(RunError):
-    """A folder cannot be written to; with room and permission, the run can continue."""
+    """A folder cannot be written to; with enough space and permission, the run can be resumed."""
 
 
 class EvaluationError(SkiplightError):
@@ -31,22 +31,22 @@ class EvaluationError(SkiplightError):
 
 
 class DivergedError(SkiplightError):
-    """The loss is not finite, or stays above that of untrained vectors."""
+    """The loss is NaN or infinite, or stays above that of vectors that have not been trained."""
 
 
 class RankError(SkiplightError):
-    """A rank of a training has died or cannot be reached."""
+    """A rank of a training has ended early, or the other ranks cannot reach it."""
 
 
 class PrunedError(SkiplightError):
-    """A study has pruned a trial, whose measurements are kept."""
+    """A study has stopped a trial that is worse than others; its metrics up to then are kept."""
 
 
 class Stopped(SkiplightError):
-    """A signal asked the training to stop, and it has saved its state.
+    """A signal has stopped the training, after it saved its state.
 
     Attributes:
-        signal: the number of the signal.
+        signal: number of the signal.
     """
 
     def __init__(self, message: str, signal: int) -> None:
@@ -55,7 +55,7 @@ class Stopped(SkiplightError):
 
 
 def command(verb: str, folder: str | os.PathLike[str]) -> str:
-    """Return a command for a shell, with the folder quoted.
+    """Return a skiplight command on a folder, quoted for a shell.
 
     >>> print(command("resume", "runs/it's mine"))
     skiplight resume 'runs/it'"'"'s mine'

@@ -1,7 +1,7 @@
-"""Files that appear whole or not at all: written under another name, flushed to the disk, then renamed.
+"""Atomic writes, locks and checksums of files.
 
-A training that is killed, or a disk that fills up, thus leaves the old file (or none), never half a file that
-looks like a whole one. `digest` tells a file that was changed later; `locked` lets one process at a time write.
+A file is written under another name, flushed to the disk, and then renamed. So a training that is killed, or a disk
+that fills up, leaves the old file or none, never a part of a file that looks complete.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from skiplight.errors import UnwritableError
 
 @contextlib.contextmanager
 def replacing(path: str | os.PathLike[str], *, parents: bool = True) -> Iterator[Path]:
-    """Yields a path beside `path` to write a file or folder at; after the block it takes `path`'s place.
+    """Yield a temporary path in the folder of `path`, and rename it to `path` after the block.
 
-    The temporary name ends as `path` does, so that writers which go by the suffix (`.gz`) work. If the block
-    raises, what it wrote is removed and `path` is as it was. A folder cannot take the place of a full one.
+    The temporary name has the suffix of `path`, which some writers go by (`.gz`). If the block raises an error, the
+    temporary file or folder is removed, and `path` does not change. A folder cannot replace a folder that is not empty.
 
     Args:
         path: the file or folder.
-        parents: whether to make the folder that it lies in; without, a folder that was removed stays so.
+        parents: whether to create the folder of `path` if it does not exist.
 
     >>> import tempfile
     >>> with tempfile.TemporaryDirectory() as folder:
@@ -44,7 +44,7 @@ def replacing(path: str | os.PathLike[str], *, parents: bool = True) -> Iterator
         yield temporary
         for file in [*temporary.rglob("*"), temporary]:
             if file.is_file():
-                file.chmod(0o666 & ~_umask())  # safetensors makes files that only their owner may read
+                file.chmod(0o666 & ~_umask())  # safetensors creates files that only their owner may read
             sync(file)
         temporary.replace(path)
         sync(path.parent)
@@ -55,9 +55,9 @@ def replacing(path: str | os.PathLike[str], *, parents: bool = True) -> Iterator
 
 
 def remove(path: Path) -> None:
-    """Removes a file or a folder with all that is in it, if it is there.
+    """Remove a file or a folder with its content, if it exists.
 
-    A folder first takes a temporary name, so that a process that is killed meanwhile leaves no half of one.
+    A folder is first renamed to a temporary name, so that a process that is killed leaves no incomplete folder.
     """
     if path.is_dir() and not path.is_symlink():
         doomed = path if path.name.startswith(".tmp-") else path.with_name(f".tmp-{os.getpid()}-{path.name}")
@@ -68,7 +68,7 @@ def remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Waits until a file's content, or the names in a folder, are on the disk."""
+    """Flush the content of a file, or the names in a folder, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -77,23 +77,23 @@ def sync(path: Path) -> None:
 
 
 def digest(path: Path) -> str:
-    """BLAKE2b of a file's content, 128 bits in hexadecimal."""
+    """Return the BLAKE2b hash of a file's content, 128 bits in hexadecimal."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextlib.contextmanager
 def locked(path: Path, *, wait: Callable[[], object] | None = None) -> Iterator[IO[str]]:
-    """Holds a lock on the file `path` and yields it, open to write in; the file is removed when the lock is given up.
+    """Lock the file `path`, yield it open for writing, and remove it when the lock is released.
 
-    The system drops the lock of a process that was killed; its file stays and does no harm.
+    The system releases the lock of a process that is killed; its file remains and does no harm.
 
     Args:
-        path: the lock's file.
-        wait: called once before waiting for another process; without, that process is an error.
+        path: the lock file.
+        wait: called once before waiting for another process that holds the lock; default: do not wait.
 
     Raises:
-        BlockingIOError: another process holds the lock.
+        BlockingIOError: another process holds the lock, and `wait` is not given.
     """
     while True:
         with path.open("a+", encoding="utf-8") as file:
@@ -104,7 +104,7 @@ def locked(path: Path, *, wait: Callable[[], object] | None = None) -> Iterator[
                     raise
                 wait()
                 fcntl.flock(file, fcntl.LOCK_EX)
-            # Who held it before may have removed the file meanwhile: a lock on a file without a name keeps nobody out.
+            # The process that held the lock before may have removed this file, and others would then lock a new one.
             if not _is_open(path, file):
                 continue
             try:
@@ -124,10 +124,10 @@ def _is_open(path: Path, file: IO[str]) -> bool:
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Turns what keeps a file or folder of a run from being written into an error that says what to do.
+    """Replace errors in writing a file or folder of a run by one that names the remedy.
 
     Raises:
-        UnwritableError: the disk is full, the folder is gone or not writable.
+        UnwritableError: the disk is full, or the folder does not exist or is not writable.
     """
     from safetensors import SafetensorError
 
@@ -149,6 +149,6 @@ def _umask() -> int:
 
 
 def cache_folder() -> Path:
-    """Where skiplight keeps what it can make again: $SKIPLIGHT_CACHE, else skiplight in $XDG_CACHE_HOME or ~/.cache."""
+    """Return the cache folder: $SKIPLIGHT_CACHE, else the folder skiplight in $XDG_CACHE_HOME or ~/.cache."""
     default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
     return Path(os.environ.get("SKIPLIGHT_CACHE") or default)

@@ -115,7 +115,7 @@ def test_rows_that_other_workers_move_too_take_shorter_steps(special, options, t
 
 def test_as_many_workers_as_threads_or_more() -> None:
     assert fused(some_tables(20), a_sampler(), threads=2).workers == 2
-    with pytest.raises(ValueError, match="2 threads are not among 1 workers"):
+    with pytest.raises(ValueError, match="2 workers of this engine are not among 1 workers"):
         fused(some_tables(20), a_sampler(), threads=2, workers=1)
 
 
@@ -223,7 +223,7 @@ from skiplight.sampling.windows import WindowSampler
 for negatives in map(int, sys.argv[1:]):
     sampler, tables = WindowSampler([5, 3, 2], negatives=negatives), Tables(3, 4, 3)
     optimizer = torch.optim.SGD(tables.parameters(), lr=0.1)
-    FusedCpuEngine(NegativeSampling(sampler.noise.probabilities), tables, optimizer, sampler=sampler, threads=1)
+    FusedCpuEngine(NegativeSampling(sampler.noise.probabilities), tables, optimizer, sampler=sampler, own_workers=1)
 """
     environment = os.environ | {"SKIPLIGHT_CACHE": str(tmp_path)}
     for compiled in (["1"], ["1", "2"], ["1", "2"]):

@@ -26,11 +26,11 @@ SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/emulate_threads.py"
 @given(
     in_flight=arrays(np.float64, 20, elements=st.floats(0, 1e5)),
     rate=st.floats(0, 0.5),
-    others=st.integers(0, 1000),
+    other_workers=st.integers(0, 1000),
 )
-def test_no_row_has_more_than_most_in_flight(in_flight: np.ndarray, rate: float, others: int) -> None:
-    scale = step_scale(rate, others, in_flight)
-    product = rate * others * in_flight
+def test_no_row_has_more_than_most_in_flight(in_flight: np.ndarray, rate: float, other_workers: int) -> None:
+    scale = step_scale(rate, other_workers, in_flight)
+    product = rate * other_workers * in_flight
     assert (scale <= 1).all()
     assert (product * scale <= 4 * (1 + 1e-9)).all()
     assert (scale[product <= 4] == 1).all()
@@ -40,23 +40,25 @@ def test_no_row_has_more_than_most_in_flight(in_flight: np.ndarray, rate: float,
     counts=st.lists(st.integers(1, 10**6), min_size=2, max_size=50),
     subsample=st.sampled_from([0.0, 1e-3, 1e-1]),
     resident=st.booleans(),
-    others=st.integers(0, 1000),
+    other_workers=st.integers(0, 1000),
     rate=st.floats(0, 0.5),
 )
-def test_sums_in_order_give_the_share_of_every_row(counts, subsample, resident, others, rate) -> None:
+def test_sums_in_order_give_the_share_of_every_row(counts, subsample, resident, other_workers, rate) -> None:
     sampler = WindowSampler(np.array(counts), subsample=subsample)
-    scales = StepScales(sampler, resident, others)
+    scales = StepScales(sampler, resident, other_workers)
     # A context row that is reloaded has the gradients of one window in flight.
     gradients = in_flight_gradients(sampler, resident=False)
     shortened = scales.shortened(1000, rate)
     for table, rows, of_window in zip(shortened, in_flight_gradients(sampler, resident), gradients, strict=True):
-        share, number = shortened_share(rate, others, rows, of_window)
+        share, number = shortened_share(rate, other_workers, rows, of_window)
         seen, left_out, few = shortened[table]
         assert left_out / seen == pytest.approx(share, abs=1e-9)
         # Equal but for rounding right at the bound.
-        at_bound = np.isclose(rate * others * rows, in_flight.MOST).sum()
+        at_bound = np.isclose(rate * other_workers * rows, in_flight.MOST).sum()
         assert abs(few - number) <= at_bound
-    assert scales.needed(rate) == any(rate * others * rows.max() > in_flight.MOST for rows in scales.in_flight.values())
+    assert scales.needed(rate) == any(
+        rate * other_workers * rows.max() > in_flight.MOST for rows in scales.in_flight.values()
+    )
 
 
 def test_expected_gradients_are_those_of_the_windows() -> None:

@@ -28,7 +28,7 @@ def test_the_hidden_item_is_among_the_ten_nearest_or_not(tmp_path: Path) -> None
     assert result.popularity == pytest.approx(1 / 3), "i5 is among the ten most frequent"
     assert result.oov == pytest.approx(1 / 2)
     path.write_text("unknown i20\n")
-    with pytest.raises(EvaluationError, match="not one of 1 sequences"):
+    with pytest.raises(EvaluationError, match="none of its 1 sequences"):
         hit_rate(vectors, path)
 
 

@@ -37,7 +37,7 @@ def test_more_neighbors_than_words_gives_all_others():
 def test_an_unknown_word_is_answered_with_near_spellings(trained):
     with pytest.raises(EvaluationError, match=r"'Australa' is not in .* did you mean 'australia'"):
         neighbors(trained.ours, "Australa")
-    with pytest.raises(EvaluationError, match=r"'zzzzqqq' .* nothing in it is spelled like that"):
+    with pytest.raises(EvaluationError, match=r"'zzzzqqq' .* it has no similar spelling"):
         solve(trained.ours, "the", "zzzzqqq", "a")
 
 

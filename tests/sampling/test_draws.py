@@ -36,8 +36,8 @@ def _philox(a, b, c, d, k0, k1):
 
 
 @numba.njit
-def _negative(place, n, attempt, seed, epoch, threshold, alias):
-    return draws_numba.draw_negative(place, n, attempt, seed, epoch, threshold, alias)
+def _negative(place, n, attempt, seed, epoch, columns):
+    return draws_numba.draw_negative(place, n, attempt, seed, epoch, columns)
 
 
 @numba.njit
@@ -69,9 +69,7 @@ def test_negatives_are_the_same_in_torch_and_numba(place: int, n: int, attempt: 
     a, b = draw_negative_bits((seed, epoch), torch.tensor(place), torch.tensor(n), attempt)
     column = int(a) * len(noise) >> 32
     expected = column if int(b) < noise.threshold[column] else noise.alias[column]
-    got = _negative(
-        np.uint64(place % 2**64), n, attempt, np.uint64(seed), np.uint64(epoch), noise.threshold, noise.alias
-    )
+    got = _negative(np.uint64(place % 2**64), n, attempt, np.uint64(seed), np.uint64(epoch), noise.columns)
     assert got == expected
 
 

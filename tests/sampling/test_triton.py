@@ -84,7 +84,7 @@ def test_negatives_are_torchs(seed: int, epoch: int, attempt: int) -> None:
     a, b = draw_negative_bits((seed, epoch), place, n.long(), attempt)
     column = (a * len(noise) >> 32).numpy()
     expected = np.where(b.numpy() < noise.threshold[column], column, noise.alias[column])
-    columns = torch.from_numpy((noise.alias.astype(np.int64) << 32) | noise.threshold)
+    columns = torch.from_numpy(noise.columns.view(np.int64))
     out = torch.empty(N, dtype=torch.int32, device=DEVICE)
     _negatives[(1,)](
         place.to(DEVICE), n.to(DEVICE), columns.to(DEVICE), len(noise), attempt, seed, epoch, out, N

@@ -1,4 +1,4 @@
-"""How an objective moves the two tables: by autograd (the reference) or fused into one compiled kernel."""
+"""Engines move the two tables under an objective: by autograd (the reference), or in one fused, compiled kernel."""
 
 from __future__ import annotations
 
@@ -13,14 +13,18 @@ from skiplight.errors import ConfigError
 log = logging.getLogger(__name__)
 
 ENGINES: tuple[type[Engine], ...] = (FusedGpuEngine, FusedCpuEngine, AutogradEngine)
-"""All engines, the fastest first; those of different devices may share a name."""
+"""All engines, the fastest first. Engines of different devices may share a name."""
 
 
 def choose(name: str, request: Request) -> type[Engine]:
-    """The fastest engine of that name ("auto": of any) that can do what is asked; the log says which, and why.
+    """Return the fastest engine of a name that supports a request, and log which one it is and why.
+
+    Args:
+        name: an engine's name, or "auto" for any engine.
+        request: what the training needs.
 
     Raises:
-        ConfigError: there is none.
+        ConfigError: no engine of that name supports the request; the message names the engines that do.
     """
     refused: dict[str, str] = {}
     for engine in ENGINES:

@@ -1,10 +1,10 @@
-"""The reference engine: the objective's loss in plain PyTorch, its gradient by autograd, any optimiser.
+"""The reference engine: the loss of an objective in plain PyTorch, its gradient by autograd, and any optimiser.
 
-A step is one update from the gradients of all its windows, summed. Where one row meets many windows of a block
-(frequent words, and small vocabularies), that sum is too long a step: it is stable only while lr·n·σ(1-σ)·λ < 2 for n
-summed gradients, λ being the squared length of the vectors on the other side. So, with plain SGD, a row's sum counts
-for at most 4/lr gradients, which bounds lr·n·σ(1-σ) by 1 whatever the block; adaptive optimisers do as
-much by themselves. Gradients of the tables are sparse (touched rows only) where the optimiser takes them.
+A step is one update by the sum of the gradients of all windows. A frequent word, or any word of a small vocabulary,
+occurs in many windows of a block, and the sum of its n gradients can be too long a step: it is stable only while
+lr·n·σ(1-σ)·λ < 2, where λ is the squared length of the vectors on the other side. Therefore, with plain SGD, the sum of
+a row is scaled down to at most 4/lr gradients, which bounds lr·n·σ(1-σ) by 1 for any block. Adaptive optimisers scale
+their steps themselves. The gradients of the tables are sparse (touched rows only) if the optimiser takes sparse ones.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from skiplight.errors import ConfigError
 from skiplight.sampling.batches import TokenBlock, Windows
 
 SPARSE = {"SGD", "Adagrad", "SparseAdam"}
-"""The optimisers of torch.optim that take sparse gradients."""
+"""Optimisers of torch.optim that take sparse gradients."""
 
 
 def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
-    """The class of torch.optim called `name`, whatever its case and underscores.
+    """Return the optimiser class of torch.optim called `name`, in any case and with or without underscores.
 
     Raises:
-        ConfigError: there is none, or it needs several passes over a step's loss.
+        ConfigError: there is no such class, or it computes the loss of a step more than once.
 
     >>> optimizer_class("sparse_adam").__name__
     'SparseAdam'
@@ -46,12 +46,12 @@ def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
 
 
 def takes_sparse(name: str) -> bool:
-    """Whether the optimiser called `name` takes sparse gradients."""
+    """Return whether the optimiser called `name` takes sparse gradients."""
     return optimizer_class(name).__name__ in SPARSE
 
 
 class AutogradEngine(Engine):
-    """The objective's loss with a graph; the tables move in the optimiser's step."""
+    """Computes the loss with its autograd graph; the optimiser's step moves the tables."""
 
     name: ClassVar[str] = "autograd"
     takes_blocks: ClassVar[bool] = False
@@ -73,11 +73,11 @@ class AutogradEngine(Engine):
             ),
             f"gradient clipping with {optimizer}, whose gradients are sparse": request.clipping and optimizer in SPARSE,
         }
-        return [problem for problem, there in problems.items() if there]
+        return [problem for problem, present in problems.items() if present]
 
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Windows):
-            raise TypeError(f"the autograd engine takes windows, not {type(batch).__name__}")
+            raise TypeError(f"the autograd engine takes Windows, not {type(batch).__name__}")
         for group in self.optimizer.param_groups:
             group["lr"] = (lr_begin + lr_end) / 2
         loss = self.objective.loss(self.tables, batch)
@@ -96,7 +96,7 @@ class AutogradEngine(Engine):
         if isinstance(self.optimizer, torch.optim.SGD):
             self._shorten(counts)
             return
-        # Adaptive optimisers square the sum of a row's gradients, so they need it; SGD adds one after the other.
+        # Adaptive optimisers square the gradient of a row, so they need the sum; SGD adds part after part.
         for table in self.tables.parameters():
             if table.grad is not None and table.grad.is_sparse:
                 table.grad = summed_by_row(table.grad)
@@ -108,19 +108,19 @@ class AutogradEngine(Engine):
             gradient = table.grad
             if gradient is None:
                 continue
-            # One transfer for both figures: on a GPU, each would wait for the device.
+            # One transfer for both numbers, since each waits for the GPU.
             total, largest = torch.stack([summed.sum(), summed.amax()]).tolist()
             if largest <= most:
                 if table in names:
                     self.shortening.add(names[table], total, 0.0, 0)
                 continue
             if table in names:
-                over = (summed - most).relu_()  # passes over all rows, but cheaper ones than to look some up
+                over = (summed - most).relu_()  # over all rows, which is faster than to select the long ones
                 left_out, number = torch.stack([over.sum(), over.sign_().sum()]).tolist()
                 self.shortening.add(names[table], total, left_out, int(number))
             if gradient.is_sparse:
                 rows, values = gradient._indices()[0], gradient._values()
-                long = (summed[rows] > most).nonzero().squeeze(1)  # few rows are: the others are left alone
+                long = (summed[rows] > most).nonzero().squeeze(1)  # few rows; the others do not change
                 values[long] *= (most / summed[rows[long]])[:, None].to(values.dtype)
             else:
                 gradient.mul_((most / summed).clamp(max=1.0)[:, None].to(gradient.dtype))

@@ -1,4 +1,4 @@
-"""What an engine is: the way an objective moves the tables, a step at a time."""
+"""The interface of engines, which move the tables under an objective, one step at a time."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 
 GradientCounts = dict[Tensor, Tensor]
-"""For a table's parameter [rows, d], how many gradients each of its rows sums, float32 [rows]."""
+"""For the parameter of a table [rows, d], the number of gradients that each of its rows sums, float32 [rows]."""
 
 
 @dataclasses.dataclass
 class StepResult:
-    """What a step did.
+    """The loss of a step.
 
     Attributes:
-        loss_sum: the loss summed over all pairs, as it was before the step; accumulated in float64.
-        pairs: the number of pairs; a tensor where only the device knows it yet.
-        loss: the same sum with a graph, where the tables move only when the optimiser steps; None where they have
-        moved.
+        loss_sum: the loss before the step, summed over all pairs in float64.
+        pairs: number of pairs; a tensor on the device if the host has not waited for it.
+        loss: the same sum with its autograd graph, if the optimiser is to move the tables; None if they have moved.
     """
 
     loss_sum: Tensor | float
@@ -39,21 +38,21 @@ class StepResult:
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """What a training asks of its engine.
+    """What a training needs from its engine.
 
     Attributes:
-        objective: the scoring rule.
-        optimizer: the optimiser's class in torch.optim.
+        objective: the objective.
+        optimizer: class of the optimiser in torch.optim.
         bias: whether there is an output bias.
-        input: which side of a window is the input word.
-        device: type of the device, as torch calls it.
-        precision: as Lightning calls it.
-        strategy: how several devices train together; "single" for one device.
+        input: which side of a window is the input word, "context" or "centre".
+        device: type of the device, as in `torch.device.type`.
+        precision: precision, as in Lightning's Trainer.
+        strategy: name of the strategy by which several devices train together; "single" for one device.
         clipping: whether gradients are clipped.
-        accumulate: over how many batches gradients are summed before a step.
-        dim: numbers in a vector.
-        negatives: K.
-        window: the largest half-width.
+        accumulate: number of batches whose gradients are summed before a step.
+        dim: length of the vectors.
+        negatives: K, the number of negatives per window or pair.
+        window: W, the largest half-width of a window.
     """
 
     objective: type[Objective]
@@ -74,23 +73,23 @@ class Engine(abc.ABC):
     """Moves the tables under an objective.
 
     Args:
-        objective: the scoring rule.
-        tables: what is trained; on their device before the first step.
+        objective: the objective.
+        tables: the tables to train; they must be on their device before the first step.
         optimizer: the optimiser that Lightning steps.
 
     Attributes:
-        shortening: counts the gradients that shortened steps have left out; zeros where no step is shortened.
+        shortening: counts the gradients that shortened steps leave out.
     """
 
     name: ClassVar[str]
     device: ClassVar[str | None] = None
-    """The type of device that it is for; None: any."""
+    """Type of the device that the engine runs on; None for any."""
     takes_blocks: ClassVar[bool]
-    """Whether a step takes a block of tokens and draws its windows itself, rather than taking windows."""
+    """Whether `step` takes a block of tokens and draws the windows itself, rather than taking windows."""
     block_tokens: ClassVar[int]
-    """How many tokens a step should consume, where the user does not say."""
+    """Default number of tokens per step."""
     strategy: ClassVar[str]
-    """By which strategy several devices train together."""
+    """Name of the strategy by which several devices train together."""
 
     def __init__(self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer) -> None:
         self.objective, self.tables, self.optimizer = objective, tables, optimizer
@@ -98,46 +97,57 @@ class Engine(abc.ABC):
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
-        """What of the request this engine cannot do, in the user's words; empty where it can do it all."""
+        """Return the parts of a request that this engine does not support, as text; empty if it supports all."""
         return []
 
     @classmethod
     def maker(
         cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        """Return a function that makes this engine for a module.
+        """Return a function that constructs this engine for a module.
 
         Args:
-            sampler: for an engine that draws windows itself.
-            threads: of this process; None: as many as the engine chooses.
-            workers: how many threads move the tables, with those of other processes that share them; None: this
-                process's threads only.
+            sampler: draws the windows, for an engine that takes blocks.
+            threads: number of threads of this process; default: the engine's choice.
+            workers: number of threads that move the tables, with those of other processes that share the tables;
+                default: the threads of this process.
         """
         return cls
 
     @abc.abstractmethod
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
-        """One step, with a learning rate that goes from `lr_begin` to `lr_end` over it. An empty batch gives (0, 0)."""
+        """Make one step with a learning rate that changes linearly from `lr_begin` to `lr_end`.
+
+        Returns:
+            The loss before the step. For an empty batch, the loss and the number of pairs are 0.
+        """
 
     def gradient_counts(self, batch: TokenBlock | Windows) -> GradientCounts:
-        """How many gradients the step of a batch sums in each row of a table; empty if `prepare_step` need not know."""
+        """Return the number of gradients that a step sums for each row; empty if `prepare_step` does not need it."""
         return {}
 
     def prepare_step(self, counts: GradientCounts) -> None:  # noqa: B027 - most engines have nothing to do here
-        """Called between the backward pass and the optimiser's step, which takes gradients as they are left here.
+        """Change the gradients between the backward pass and the optimiser's step.
 
         Args:
-            counts: as `gradient_counts` has it, summed over the batches of the step and the ranks of a training.
+            counts: the result of `gradient_counts`, summed over the batches of the step and over all ranks.
         """
 
 
 class FusedEngine(Engine):
     """An engine that draws, scores and updates in kernels of its own: negative sampling by plain SGD.
 
+    Its workers, threads on a CPU and programs on a GPU, move the tables at the same time.
+
     Args:
         objective, tables, optimizer: as for every engine; the optimiser is not stepped.
-        sampler: says which windows and negatives a block gives.
-        scales: the step scales of frequent rows, for the workers that move the tables at the same time.
+        sampler: draws the windows and negatives of a block.
+        own_workers: number of workers of this engine; default: as many as run at a time on the device.
+        workers: number of workers that move these tables, with those of other processes that share them; default:
+            those of this engine.
+
+    Raises:
+        ValueError: there are fewer `workers` than `own_workers`.
     """
 
     name: ClassVar[str] = "fused"
@@ -151,14 +161,30 @@ class FusedEngine(Engine):
         tables: Tables,
         optimizer: torch.optim.Optimizer,
         sampler: WindowSampler,
-        scales: StepScales,
+        own_workers: int | None = None,
+        workers: int | None = None,
     ) -> None:
         super().__init__(objective, tables, optimizer)
-        self.sampler, self.scales = sampler, scales
+        self.sampler = sampler
+        resident, most = self.plan()
+        self.own_workers = own_workers or most
+        self.workers = workers or self.own_workers
+        if self.workers < self.own_workers:
+            raise ValueError(f"{self.own_workers} workers of this engine are not among {self.workers} workers")
+        self.scales = StepScales(sampler, resident, self.workers - 1)
+        self.prepare()
+
+    @abc.abstractmethod
+    def plan(self) -> tuple[bool, int]:
+        """Return whether context rows are resident (`in_flight_gradients`), and how many workers run at a time."""
+
+    @abc.abstractmethod
+    def prepare(self) -> None:
+        """Make what `train` needs, such as compiled kernels; the constructor calls it once, at its end."""
 
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, TokenBlock):
-            raise TypeError(f"the fused engine takes blocks, not {type(batch).__name__}")
+            raise TypeError(f"the fused engine takes a TokenBlock, not {type(batch).__name__}")
         for group in self.optimizer.param_groups:
             group["lr"] = (lr_begin + lr_end) / 2
         if len(batch.ids) == 0:
@@ -170,7 +196,7 @@ class FusedEngine(Engine):
 
     @abc.abstractmethod
     def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
-        """Trains on a block that is not empty, with a learning rate that grows by `rate_step` with every token."""
+        """Train on a block that is not empty; the learning rate of its token i is rate + i·rate_step."""
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -187,4 +213,4 @@ class FusedEngine(Engine):
             "gradient clipping": request.clipping,
             f"accumulate_grad_batches={request.accumulate}": request.accumulate > 1,
         }
-        return [problem for problem, there in problems.items() if there]
+        return [problem for problem, present in problems.items() if present]

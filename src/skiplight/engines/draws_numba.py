@@ -1,50 +1,57 @@
 """The draws of a whole segment, in loops that vectorise: the first two stages of the fused CPU engine.
 
-One Philox call is a chain of ten dependent rounds; calls of different tokens are independent, so a loop that makes them
-one after the other from consecutive places runs eight at a time in vector registers. What they decide is
-`sampling/draws.py`; the tests hold it against `WindowSampler`.
+One Philox call is a chain of ten dependent rounds, but the calls of different tokens are independent. A loop over
+consecutive positions therefore computes eight calls at a time in vector registers. `sampling/draws.py` specifies the
+draws; the tests compare them with those of `WindowSampler`.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from skiplight.compiled import inline, kernel
+from skiplight.compiled import kernel
 from skiplight.sampling.draws import ATTEMPTS
-from skiplight.sampling.draws_numba import noise_bits, scale_bits, token_bits
-
-_32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
+from skiplight.sampling.draws_numba import draw_negative, draw_noise_word, noise_bits, scale_bits, token_bits
 
 
 @kernel()
-def draw_tokens(begin, count, seed, epoch, words):
-    """The calls of `count` tokens from place `begin` on; words: uint32 [4, >= count]."""
-    w0, w1, w2, w3 = words[0], words[1], words[2], words[3]
+def draw_tokens(begin, count, seed, epoch, bits):
+    """Write the random bits of `count` tokens from position `begin` on to `bits`, uint32 [4, >= count]."""
+    b0, b1, b2, b3 = bits[0], bits[1], bits[2], bits[3]
     for i in range(count):
-        w0[i], w1[i], w2[i], w3[i] = token_bits(begin + np.uint64(i), 0, seed, epoch)
+        b0[i], b1[i], b2[i], b3[i] = token_bits(begin + np.uint64(i), 0, seed, epoch)
 
 
 @kernel()
-def keep_tokens(ids, words, keep, window, kept, half, at):
-    """Subsamples a segment: word, half-width and offset of each kept token, int32; returns their number."""
+def keep_tokens(ids, bits, keep, window, kept, half, at):
+    """Subsample a segment, and return the number of kept tokens, n.
+
+    Args:
+        ids: int32 [tokens], the segment.
+        bits: uint32 [4, >= tokens], from `draw_tokens`.
+        keep: uint32 [V], keep thresholds.
+        window: W.
+        kept, half, at: int32 [>= tokens], overwritten by the word, half-width and offset of each kept token.
+    """
     n = 0
     for i in range(len(ids)):
         kept[n], at[n] = ids[i], i
-        half[n] = 1 + scale_bits(np.uint64(words[1, i]), window)
-        n += words[0, i] <= keep[ids[i]]
+        half[n] = 1 + scale_bits(np.uint64(bits[1, i]), window)
+        n += bits[0, i] <= keep[ids[i]]
     return n
 
 
 @kernel()
 def link_equals(kept, n, reach, chain, before, after):
-    """Finds equal words that are at most `reach` kept tokens apart.
+    """Find equal words that are at most `reach` kept tokens apart.
 
     Args:
+        kept: int32 [>= n], the words of the kept tokens.
         chain: int32 [>= n], overwritten.
-        before: int32 [>= n], the nearest place before with the same word, or -1.
-        after: bool [>= n], whether there is such a place after.
+        before: int32 [>= n], overwritten by the index of the last earlier token with the same word, or -1.
+        after: bool [>= n], overwritten by whether the same word occurs again within reach.
     """
-    newest = np.full(1024, -1, np.int32)  # by the last bits of the word; `chain` leads on to older ones
+    newest = np.full(1024, -1, np.int32)  # by the last bits of the word; `chain` links to older tokens
     for i in range(n):
         word, bucket = kept[i], np.uint64(kept[i]) & np.uint64(1023)
         j = newest[bucket]
@@ -56,66 +63,64 @@ def link_equals(kept, n, reach, chain, before, after):
             before[i], after[j] = j, True
 
 
-@inline
-def noise_word(a, b, columns):
-    """The word that two random words draw; columns: uint64 [V], alias << 32 | threshold, so that one read gets both."""
-    column = (np.uint64(a) * np.uint64(len(columns))) >> _32
-    own = columns[column]
-    return np.int32(column if np.uint64(b) < own & _WORD else own >> _32)
-
-
 @kernel()
-def draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, negatives):
-    """All negatives of n windows, each its first attempt.
+def draw_for_windows(begin, at, n, bits, seed, epoch, columns, calls, negatives):
+    """Draw the first attempt of all negatives of n windows.
 
     Args:
-        at: offsets of the n centres; words: what `draw_tokens` gave, uint32 [4, tokens].
+        begin: position of the segment's first token.
+        at: int32 [>= n], offsets of the centres.
+        bits: uint32 [4, tokens], from `draw_tokens`.
+        columns: uint64 [V], `NoiseDistribution.columns`.
         calls: uint32 [4, >= n], overwritten.
-        negatives: int32 [K, >= n], the result.
+        negatives: int32 [K, >= n], overwritten by the negatives.
     """
-    w0, w1, w2, w3 = calls[0], calls[1], calls[2], calls[3]
+    b0, b1, b2, b3 = calls[0], calls[1], calls[2], calls[3]
     count = len(negatives)
     for c in range(n):
-        w0[c], w1[c] = words[2, at[c]], words[3, at[c]]
-    _look_up(w0, w1, n, columns, negatives[0])
+        b0[c], b1[c] = bits[2, at[c]], bits[3, at[c]]
+    _look_up(b0, b1, n, columns, negatives[0])
     for slot in range(count // 2):
         for c in range(n):
-            w0[c], w1[c], w2[c], w3[c] = noise_bits(begin + np.uint64(at[c]), slot, 0, seed, epoch)
-        _look_up(w0, w1, n, columns, negatives[2 * slot + 1])
+            b0[c], b1[c], b2[c], b3[c] = noise_bits(begin + np.uint64(at[c]), slot, 0, seed, epoch)
+        _look_up(b0, b1, n, columns, negatives[2 * slot + 1])
         if 2 * slot + 2 < count:
-            _look_up(w2, w3, n, columns, negatives[2 * slot + 2])
+            _look_up(b2, b3, n, columns, negatives[2 * slot + 2])
 
 
 @kernel()
 def _look_up(a, b, n, columns, drawn):
     for c in range(n):
-        drawn[c] = noise_word(a[c], b[c], columns)
+        drawn[c] = draw_noise_word(a[c], b[c], columns)
 
 
 @kernel()
-def draw_for_pairs(place, first, second, n, seed, epoch, columns, calls, negatives):
-    """The first n negatives of a place, each its first attempt.
+def draw_for_pairs(position, first, second, n, seed, epoch, columns, calls, negatives):
+    """Draw the first attempt of the first n negatives at a position.
 
     Args:
-        first, second: words 2 and 3 of the token's own call, which draw negative 0.
+        first, second: the last two of the token's four random integers, which draw negative 0.
+        columns: uint64 [V], `NoiseDistribution.columns`.
         calls: uint32 [4, >= n / 2], overwritten.
-        negatives: int32 [>= n], the result.
+        negatives: int32 [>= n], overwritten by the negatives.
     """
-    w0, w1, w2, w3 = calls[0], calls[1], calls[2], calls[3]
+    b0, b1, b2, b3 = calls[0], calls[1], calls[2], calls[3]
     for slot in range(n // 2):
-        w0[slot], w1[slot], w2[slot], w3[slot] = noise_bits(place, slot, 0, seed, epoch)
-    negatives[0] = noise_word(first, second, columns)
+        b0[slot], b1[slot], b2[slot], b3[slot] = noise_bits(position, slot, 0, seed, epoch)
+    negatives[0] = draw_noise_word(first, second, columns)
     for slot in range(n // 2):
-        negatives[2 * slot + 1] = noise_word(w0[slot], w1[slot], columns)
+        negatives[2 * slot + 1] = draw_noise_word(b0[slot], b1[slot], columns)
     for slot in range((n - 1) // 2):
-        negatives[2 * slot + 2] = noise_word(w2[slot], w3[slot], columns)
+        negatives[2 * slot + 2] = draw_noise_word(b2[slot], b3[slot], columns)
 
 
 @kernel()
-def permitted(word, place, n, seed, epoch, columns, kept, centre, left, right, exclude):
-    """`word` where it may be negative n of a window, else what further attempts give; -1 where all are excluded.
+def permitted(word, position, n, seed, epoch, columns, kept, centre, left, right, exclude):
+    """Return `word` if it may be negative n of a window, else the first allowed attempt, or -1 if there is none.
 
-    exclude: 0 nothing, 1 the centre, 2 all words from `left` to `right`.
+    Args:
+        kept: int32, the words of the segment's kept tokens; the window is those from `left` to `right`.
+        exclude: 0 to exclude nothing, 1 the word at `centre`, 2 all words of the window.
     """
     for attempt in range(1, ATTEMPTS + 1):
         excluded = exclude > 0 and word == kept[centre]
@@ -124,31 +129,29 @@ def permitted(word, place, n, seed, epoch, columns, kept, centre, left, right, e
                 excluded |= word == kept[i]
         if not excluded:
             return np.int32(word)
-        if n == 0:
-            _, _, a, b = token_bits(place, attempt, seed, epoch)
-        else:
-            w0, w1, w2, w3 = noise_bits(place, (n - 1) >> 1, attempt, seed, epoch)
-            a, b = (w0, w1) if n & 1 else (w2, w3)
-        word = noise_word(a, b, columns)
+        word = draw_negative(position, n, attempt, seed, epoch, columns)
     return np.int32(-1)
 
 
 @kernel()
-def exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, hits, negatives):
-    """Draws again what the windows exclude, and puts -1 where nothing is left.
+def exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, excluded, negatives):
+    """Draw the excluded negatives of n windows again; -1 marks a slot whose attempts are all excluded.
 
-    hits: bool [>= n], overwritten; negatives: int32 [K, >= n].
+    Args:
+        exclude: as for `permitted`.
+        excluded: bool [>= n], overwritten.
+        negatives: int32 [K, >= n], from `draw_for_windows`; changed.
     """
     for c in range(n):
-        hits[c] = exclude == 2
+        excluded[c] = exclude == 2
     for k in range(len(negatives)):
         row = negatives[k]
         for c in range(n):
-            hits[c] |= row[c] == kept[c]
+            excluded[c] |= row[c] == kept[c]
     for c in range(n):
-        if hits[c]:
-            place, left, right = begin + np.uint64(at[c]), max(c - half[c], 0), min(c + half[c], n - 1)
+        if excluded[c]:
+            position, left, right = begin + np.uint64(at[c]), max(c - half[c], 0), min(c + half[c], n - 1)
             for k in range(len(negatives)):
                 negatives[k, c] = permitted(
-                    negatives[k, c], place, k, seed, epoch, columns, kept, c, left, right, exclude
+                    negatives[k, c], position, k, seed, epoch, columns, kept, c, left, right, exclude
                 )

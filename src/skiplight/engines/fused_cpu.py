@@ -1,10 +1,10 @@
 """The fused CPU engine: one compiled kernel draws windows and negatives from a block and moves both tables in place.
 
-Where autograd writes windows, scores and gradients to memory between operations, the kernel (`fused_cpu_numba.py`)
-keeps a window in registers and the nearest cache from its draws to its update. It takes plain SGD on negative
-sampling. Threads share a block out by segments and write to the same tables without locks, as may those of other
-processes; the steps of rows that many of them move at the same time are shortened (`in_flight.py`). With one thread a
-run repeats bit for bit.
+Autograd writes windows, scores and gradients to memory between operations; the kernel (`fused_cpu_numba.py`) keeps a
+window in registers and the first-level cache from its draws to its update. It supports negative sampling with plain
+SGD. Each thread trains on some segments of a block, and all threads, also those of other processes, write to the same
+tables without locks. The steps of rows that many threads move at the same time are shortened (`in_flight.py`). With one
+thread, a run is reproducible bit for bit.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import torch
 from skiplight.cores import usable_cores
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
-from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
@@ -33,48 +32,28 @@ log = logging.getLogger(__name__)
 
 
 class FusedCpuEngine(FusedEngine):
-    """Moves the tables by negative sampling's gradient, a window at a time.
+    """Moves the tables along the gradient of negative sampling, one window at a time.
 
-    Making one compiles the kernel for its dimension and K, where this machine has not done so before: some seconds.
-
-    Args:
-        objective, tables, optimizer, sampler: as for every fused engine.
-        threads: by default one for each core that the process may use.
-        workers: how many threads move these tables, with those of other processes that share them; by default as many
-            as this process has.
-
-    Raises:
-        ValueError: fewer workers than threads.
+    Its workers are threads, by default one per core that the process may use. The constructor compiles the kernel for
+    the dimension and K, which takes some seconds unless it is in the cache of compiled kernels.
     """
 
     device: ClassVar[str] = "cpu"
     block_tokens: ClassVar[int] = 400_000
 
-    def __init__(
-        self,
-        objective: Objective,
-        tables: Tables,
-        optimizer: torch.optim.Optimizer,
-        sampler: WindowSampler,
-        threads: int | None = None,
-        workers: int | None = None,
-    ) -> None:
-        self.threads = threads or len(usable_cores())
-        self.workers = workers or self.threads
-        if self.workers < self.threads:
-            raise ValueError(f"{self.threads} threads are not among {self.workers} workers")
-        scales = StepScales(sampler, resident=True, others=self.workers - 1)
-        super().__init__(objective, tables, optimizer, sampler, scales)
-        # One number a column of the alias table, so that a draw is one read.
-        self.columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
-        self._pool = ThreadPoolExecutor(self.threads, "skiplight-fused") if self.threads > 1 else None
+    def plan(self) -> tuple[bool, int]:
+        return True, len(usable_cores())
+
+    def prepare(self) -> None:
+        threads = self.own_workers
+        self._pool = ThreadPoolExecutor(threads, "skiplight-fused") if threads > 1 else None
         self.kernel = self._compile(scaled=False)
 
     @classmethod
     def maker(
         cls, sampler: WindowSampler, threads: int | None, workers: int | None = None
     ) -> Callable[[Objective, Tables, torch.optim.Optimizer], Engine]:
-        return functools.partial(cls, sampler=sampler, threads=threads, workers=workers)
+        return functools.partial(cls, sampler=sampler, own_workers=threads, workers=workers)
 
     def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         kernel = self.kernel
@@ -84,32 +63,32 @@ class FusedCpuEngine(FusedEngine):
 
     @functools.cached_property
     def scaled_kernel(self) -> Callable:
-        """The kernel that shortens steps, compiled when a training first needs it."""
+        """The kernel with shortened steps, compiled when a training first needs it."""
         return self._compile(scaled=True)
 
     def _compile(self, scaled: bool) -> Callable:
-        """Return a kernel that this machine has compiled, now or before."""
+        """Return the compiled kernel, from the cache if it is there."""
         begin = time.perf_counter()
         dim, pair = self.tables.input.embedding_dim, self.sampler.shared == "pair"
         kernel = train_segments(dim, self.sampler.negatives, pair, scaled)
         self._train(kernel, TokenBlock.of([[]]), [(0, 0)], 0.0, 0.0)
         if time.perf_counter() - begin > 1:
-            log.info("compiled the fused engine's kernel in %.0f s; it is kept", time.perf_counter() - begin)
+            log.info("compiled the fused engine's kernel in %.0f s; it is cached", time.perf_counter() - begin)
         return kernel
 
     def _train(
         self, kernel: Callable, block: TokenBlock, spans: list[tuple[int, int]], rate: float, rate_step: float
     ) -> StepResult:
-        """Trains on spans of segments, each in a thread of its own."""
+        """Train on spans of segments, each in its own thread."""
         sampler = self.sampler
 
         def run(span: tuple[int, int]) -> tuple[float, int]:
             loss, pairs, _ = kernel(
                 block.ids.numpy(), block.segments.numpy(), block.document.numpy(), block.start.numpy(), *span,
-                np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, self.columns, sampler.window,
+                np.uint64(sampler.seed), np.uint64(block.epoch), sampler.keep, sampler.noise.columns, sampler.window,
                 EXCLUDE[sampler.exclude], self.tables.input.weight.detach().numpy(),
                 self.tables.output.weight.detach().numpy(), rate, rate_step,
-                self.workers - 1, *self.scales.in_flight.values(),
+                self.scales.other_workers, *self.scales.in_flight.values(),
             )  # fmt: skip
             return loss, pairs
 
@@ -117,7 +96,7 @@ class FusedCpuEngine(FusedEngine):
         return StepResult(sum(loss for loss, _ in results), sum(pairs for _, pairs in results))
 
     def _spans(self, segments: np.ndarray) -> list[tuple[int, int]]:
-        """The first and last + 1 segment of each thread: about as many tokens for each."""
-        ends = np.searchsorted(segments, segments[-1] * np.arange(1, self.threads) / self.threads)
+        """Return the first and last + 1 segment of each thread, with about the same number of tokens per thread."""
+        ends = np.searchsorted(segments, segments[-1] * np.arange(1, self.own_workers) / self.own_workers)
         cuts = [0, *ends.tolist(), len(segments) - 1]
         return [(a, b) for a, b in itertools.pairwise(cuts) if a < b]

@@ -1,21 +1,21 @@
-"""The fused CPU engine's kernel: draws, scores and updates a run of segments, window by window.
+"""The fused CPU engine's kernel: draws, scores and updates the windows of consecutive segments, one after the other.
 
-A segment goes through in three stages: the draws and the subsampling of all its tokens, the draws of all its negatives
-(`draws_numba.py`), and its windows. A context word serves every window within W of it, so its row is copied from the
-table when it comes within reach, and its change is added to the table when it falls out of reach; equal words within
-reach share the copy. Output rows are prefetched some windows ahead, copied, scored against all contexts, and get the
-window's summed change added. So all scores of a window are made from the tables as they were before it, and it is one
-update, as in the reference engine.
+A segment is processed in three stages: the draws and the subsampling of its tokens, the draws of its negatives
+(`draws_numba.py`), and its windows. A context word belongs to every window within W tokens of it, so its row is copied
+from the table when it comes within reach, and its change is added to the table when it leaves reach. Equal words within
+reach share the copy. Output rows are prefetched some windows ahead, copied, and scored against all contexts; then the
+summed change of the window is added to them. So all scores of a window are computed from the tables as they were before
+it, and the window is one update, as in the reference engine.
 
-Threads run this on different segments over the same tables without locks (Hogwild, Niu et al. 2011): only changes are
-added to rows, so a row that two threads hold loses nothing but what is added in the same few nanoseconds. Where there
-are other workers, whether threads of this process or of others, two things keep them from correcting the same error of
-a frequent word all at once: a shared copy is added to the table and read anew each time that an equal word comes within
-reach, so that no copy is older than 2W + 1 windows; and the steps of rows that have too many gradients in flight are
+Threads run the kernel on different segments and the same tables without locks (Hogwild, Niu et al. 2011). Only changes
+are added to rows, so rows that two threads change lose only additions that coincide within a few nanoseconds. If there
+are other workers, in this process or in others, two measures keep all of them from correcting the same error of a
+frequent word at once: a shared copy is added to the table and read again each time that an equal word comes within
+reach, so that no copy is older than 2W + 1 windows; and the steps of rows with too many gradients in flight are
 shortened (`in_flight.py`).
 
-Rows are named by address, as `vectors_numba.py` takes them. With K + 1 output rows in `groups` groups of `group`, row k
-is number k % group of group k // group; rows beyond K are zero and count for nothing.
+Rows are given by address, as `vectors_numba.py` takes them. With K + 1 output rows in `groups` groups of `group`, row k
+is number k % group of group k // group. Rows beyond K are zero and do not count.
 """
 
 from __future__ import annotations
@@ -55,12 +55,12 @@ from skiplight.sampling.draws_numba import mix64
 _MOST = np.float32(MOST)
 
 AHEAD = 2
-"""How many windows ahead rows are asked for."""
+"""How many windows ahead rows are prefetched."""
 
 
 @kernel()
 def zeros(count):
-    """`count` float32 zeros that begin at a cache line."""
+    """Return `count` float32 zeros that begin at a cache line."""
     memory = np.zeros(count + 16, np.float32)
     first = (-np.int64(memory.ctypes.data) & 63) >> 2
     return memory[first : first + count]
@@ -68,13 +68,13 @@ def zeros(count):
 
 @kernel()
 def address(array):
-    """Where an array begins, int64: signed, so that offsets can be added to it."""
+    """Return the address of an array, int64; it is signed, so that offsets can be added to it."""
     return np.int64(array.ctypes.data)
 
 
 @kernel()
 def loss_so_far(loss):
-    """The loss that is summed in `loss`, float32 [LOSS_BYTES / 4], once it is settled."""
+    """Return the sum of a settled `loss`, float32 [LOSS_BYTES / 4] (`settle_loss`)."""
     total = 0.0
     exponents, sums = loss[2 * LANES : 3 * LANES].view(np.int32), loss[3 * LANES :].view(np.float64)
     for lane in range(LANES):
@@ -84,15 +84,19 @@ def loss_so_far(loss):
 
 @inline
 def scale(rate, in_flight):
-    """`step_scale` of a row for which all others are expected to have `in_flight` gradients in flight, float32."""
+    """Return `step_scale`, float32, of a row; `in_flight` counts the gradients of all other workers together."""
     return _MOST / max(rate * in_flight, _MOST)
 
 
 @functools.cache
 def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -> Callable:
-    """The kernel for one dimension and K, whose negatives belong to windows or to pairs.
+    """Return the kernel for one dimension and K.
 
-    Where `scaled`, it multiplies the steps of rows by `step_scale`.
+    Args:
+        dim: length of the vectors.
+        negatives: K.
+        pair: whether each pair has its own negatives, rather than each window.
+        scaled: whether the kernel multiplies the steps of rows by `step_scale`.
     """
     groups = -(-(negatives + 1) // GROUP)
     group = -(-(negatives + 1) // groups)
@@ -103,13 +107,20 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
     def run(
         ids, segments, document, start, first, stop, seed, epoch,
         keep, columns, window, exclude, inputs, outputs, rate_begin, rate_step,
-        others, inputs_in_flight, outputs_in_flight,
+        other_workers, inputs_in_flight, outputs_in_flight,
     ):  # fmt: skip
-        """Trains on segments `first` to `stop`; the rate is rate_begin + i·rate_step at ids[i]. Loss and pairs.
+        """Train on segments `first` to `stop`, and return the sum of the loss and the number of pairs.
 
-        others: how many other workers move the tables at the same time; with some, a shared copy goes back to the table
-            each time that an equal word comes within reach.
-        inputs_in_flight, outputs_in_flight: float32 [V], of `in_flight_gradients`; read only where `scaled`.
+        Args:
+            ids, segments, document, start: the tensors of a `TokenBlock`, as arrays.
+            keep: uint32 [V], keep thresholds.
+            columns: uint64 [V], `NoiseDistribution.columns`.
+            exclude: as for `draws_numba.permitted`.
+            inputs, outputs: float32 [V, dim], the tables; changed.
+            rate_begin, rate_step: the learning rate at ids[i] is rate_begin + i·rate_step.
+            other_workers: number of other workers that move the tables; if there are any, a shared copy is added to the
+                table each time that an equal word comes within reach.
+            inputs_in_flight, outputs_in_flight: float32 [V], from `in_flight_gradients`; read only if `scaled`.
         """
         longest = 0
         for s in range(first, stop):
@@ -118,26 +129,26 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
         input_base, input_bytes = address(inputs), inputs.strides[0]
         output_base, output_bytes = address(outputs), outputs.strides[0]
 
-        # A segment's tokens and negatives.
+        # The tokens and negatives of a segment.
         per_centre = reach * negatives if pair else negatives
-        words = np.empty((4, longest), np.uint32)
+        bits = np.empty((4, longest), np.uint32)
         calls = np.empty((4, max(longest, per_centre // 2 + 1)), np.uint32)
         numbers = np.empty((5, longest + 1), np.int32)
         kept, half, at, before, chain = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
-        after, hits, copy = np.empty(longest, np.bool_), np.empty(longest, np.bool_), np.empty(longest, np.int64)
+        after, excluded, copy = np.empty(longest, np.bool_), np.empty(longest, np.bool_), np.empty(longest, np.int64)
         drawn = np.empty((1, per_centre) if pair else (per_centre, longest), np.int32)
 
-        # Copies of the context rows within reach, then what they were in the table; which copies are free.
+        # Copies of the context rows within reach, followed by their values in the table; addresses of the free copies.
         context_rows = zeros(2 * (reach + 1) * width)
         to_original = (reach + 1) * row_bytes
         free = address(context_rows) + np.arange(reach + 1) * row_bytes
-        # Addresses of a window's context rows (one more, where their number is odd), and room for what they were.
+        # Addresses of a window's context rows (one more if their number is odd), and memory for their earlier values.
         contexts = np.empty(reach + 1, np.int64)
         earlier_rows = zeros(reach * width)
         earlier = address(earlier_rows) + np.arange(reach) * row_bytes
         contexts_at, earlier_at = address(contexts), address(earlier)
-        # The gradients that all others are expected to have in flight for a context, by its place in the segment.
-        in_flight, many_others = np.empty(longest, np.float32), np.float32(others)
+        # Gradients that the other workers together have in flight, for each kept token of the segment as a context.
+        in_flight, other_workers32 = np.empty(longest, np.float32), np.float32(other_workers)
         context_scales = np.empty(reach, np.float32)
 
         # Output rows of a window, or of each of its pairs: addresses in the table, copies, gradients.
@@ -152,7 +163,7 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
         rows_at, copies_at, gradients_at = address(rows), address(output_rows), address(gradients)
         gradient_bytes = vector_bytes * (1 if pair else window)
 
-        # Signs for two context rows, and for one alone: where nothing is masked, and of the window at hand.
+        # Signs for two context rows, and for a single one: without masked negatives, and for the current window.
         plain = np.zeros((2, groups, LANES), np.float32)
         for k in range(negatives + 1):
             sign = np.float32(1 if k else -1)
@@ -168,17 +179,17 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
         for s in range(first, stop):
             begin = mix64(document[s]) + np.uint64(start[s])
             here = ids[segments[s] : segments[s + 1]]
-            draw_tokens(begin, len(here), seed, epoch, words)
-            n = keep_tokens(here, words, keep, window, kept, half, at)
+            draw_tokens(begin, len(here), seed, epoch, bits)
+            n = keep_tokens(here, bits, keep, window, kept, half, at)
             link_equals(kept, n, reach, chain, before, after)
             if not pair:
-                draw_for_windows(begin, at, n, words, seed, epoch, columns, calls, drawn)
+                draw_for_windows(begin, at, n, bits, seed, epoch, columns, calls, drawn)
                 if exclude > 0:
-                    exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, hits, drawn)
+                    exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, excluded, drawn)
 
             entered, gone, free_count, repeat = 0, 0, reach + 1, -1
             for c in range(n + window + 1):
-                # Rows that fall out of reach go back; rows that come within it are copied.
+                # Changes of rows that leave reach are added to the table; rows that come within reach are copied.
                 if gone < min(n, c - window):
                     if not after[gone]:
                         row = input_base + kept[gone] * input_bytes
@@ -193,16 +204,16 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                     known = before[entered] >= 0
                     if known:
                         copy[entered] = copy[before[entered]]
-                        if others > 0:
+                        if other_workers > 0:
                             add_difference(row, copy[entered], copy[entered] + to_original, dim)
                     else:
                         free_count -= 1
                         copy[entered] = free[free_count]
-                    if not known or others > 0:
+                    if not known or other_workers > 0:
                         copy_row(copy[entered], row, dim)
                         copy_row(copy[entered] + to_original, row, dim)
                     if scaled:
-                        in_flight[entered] = many_others * inputs_in_flight[kept[entered]]
+                        in_flight[entered] = other_workers32 * inputs_in_flight[kept[entered]]
                     entered += 1
                 ahead = c + AHEAD
                 if ahead < n:
@@ -230,13 +241,13 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                         context_scales[i - left] = scale(rate, in_flight[i])
                     for i in range(c, right):
                         context_scales[i - left] = scale(rate, in_flight[i + 1])
-                place = begin + np.uint64(at[c])
+                position = begin + np.uint64(at[c])
                 if pair:
                     wanted = 2 * half[c] * negatives
                     draw_for_pairs(
-                        place, words[2, at[c]], words[3, at[c]], wanted, seed, epoch, columns, calls, drawn[0]
+                        position, bits[2, at[c]], bits[3, at[c]], wanted, seed, epoch, columns, calls, drawn[0]
                     )
-                    for i in range(wanted):  # all at once: one after the other they would be waited for
+                    for i in range(wanted):  # all at once, so that no read waits for the one before
                         prefetch_row(output_base + drawn[0, i] * output_bytes, dim)
 
                 # Scores, gradients and loss of all pairs.
@@ -252,7 +263,7 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                         word = drawn[0, offset + k] if pair else drawn[k, c]
                         if pair and exclude > 0:
                             word = permitted(
-                                word, place, offset + k, seed, epoch, columns, kept, c, left, right, exclude
+                                word, position, offset + k, seed, epoch, columns, kept, c, left, right, exclude
                             )
                         if word < 0:
                             if signs == plain_at:
@@ -263,9 +274,9 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                             word = 0
                         rows[base + k + 1] = output_base + word * output_bytes
                         if scaled:
-                            output_scales[base + k + 1] = scale(rate, many_others * outputs_in_flight[word])
+                            output_scales[base + k + 1] = scale(rate, other_workers32 * outputs_in_flight[word])
                     if scaled:
-                        output_scales[base] = scale(rate, many_others * outputs_in_flight[kept[c]])
+                        output_scales[base] = scale(rate, other_workers32 * outputs_in_flight[kept[c]])
                     for k in range(negatives + 1):
                         copy_row(copies_at + (base + k) * row_bytes, rows[base + k], dim)
                     for q in range(groups):
@@ -284,7 +295,7 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                                 settle_loss(loss_at)
                                 unsettled = 0
 
-                # Their updates, summed. A second group, and a row that is there twice, need the rows as they were.
+                # The summed updates. A second group, and a row that occurs twice, need the earlier values of the rows.
                 for i in range(c, right + 1):
                     repeat = max(repeat, before[i])
                 apart = groups > 1 or repeat >= left
@@ -304,24 +315,14 @@ def train_segments(dim: int, negatives: int, pair: bool, scaled: bool = False) -
                         else:
                             update_group(moved, moved, many, g, copies, row, shorter, less, dim, group, 0, scaled)
         settle_loss(loss_at)
-        # The rows are named here so that they live as long as their addresses are used.
+        # Returned so that the arrays live as long as their addresses are used.
         owners = (
-            context_rows,
-            earlier_rows,
-            spare_rows,
-            output_rows,
-            gradients,
-            masked,
-            plain,
-            rows,
-            contexts,
-            earlier,
-            context_scales,
-            output_scales,
-        )
+            context_rows, earlier_rows, spare_rows, output_rows, gradients, masked, plain, rows, contexts, earlier,
+            context_scales, output_scales,
+        )  # fmt: skip
         return loss_so_far(loss), pairs, owners
 
-    # Numba names machine code by the function's name and a number that counts within a process: two kernels that
-    # different processes have compiled and kept could not be loaded by a third under one name.
+    # Numba names machine code by the name of the function and a number that counts within a process. Under one name, a
+    # process could not load two kernels that different processes have compiled and cached.
     run.__qualname__ = f"train_segments_{dim}_{negatives}_{'pair' if pair else 'window'}{'_scaled' if scaled else ''}"
     return kernel()(run)

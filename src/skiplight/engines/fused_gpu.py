@@ -1,8 +1,8 @@
-"""The fused GPU engine: from a block of tokens to updated tables on the device, without waiting for it.
+"""The fused GPU engine: updates the tables from a block of tokens on the device; the host does not wait for it.
 
 A step launches four kinds of kernels and reads nothing back: subsampling and compaction (`sampling/windows_triton.py`),
-the negatives of a stretch of kept tokens, and the training on it (`fused_gpu_triton.py`), stretch by stretch where the
-negatives of a whole block would take too much memory.
+the draws of negatives, and the training (`fused_gpu_triton.py`). The last two take a limited number of kept tokens at a
+time if the negatives of the whole block would need too much memory.
 """
 
 from __future__ import annotations
@@ -16,7 +16,6 @@ import torch
 
 from skiplight.engines import in_flight
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
-from skiplight.engines.in_flight import StepScales
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
@@ -25,59 +24,49 @@ if TYPE_CHECKING:
     from skiplight.sampling.windows_triton import Centres
 
 MOST_DIM, MOST_NEGATIVES, MOST_WINDOW = 1024, 256, 20
-"""What the kernels have been compiled and tried for."""
+"""The largest values that the kernels are tested with."""
 
 SHORTEST = 32
-"""Centres that are worth a program: its first window reads as many rows as the next 2W together."""
+"""The fewest centres of a program, since its first window reads as many rows as the next 2W windows together."""
 
 RESIDENT = 4096
-"""Numbers of context rows that a program keeps in registers; with more, too few programs fit a processor."""
+"""The most float32 of context rows that a program keeps in registers; with more, too few programs fit a processor."""
 
 GROUP = 16
-"""Output rows of a matrix product, the least that it takes in every Triton."""
+"""Output rows per matrix product: the smallest size that all versions of Triton support."""
 
 PIECE = 128
-"""Columns at a time where rows do not stay in registers."""
+"""Columns per pass if rows do not stay in registers."""
 
 WARPS = 8
-"""Warps of these kernels that fit a processor at a time, by their registers."""
+"""Warps of these kernels that run on a processor at a time, as limited by its registers."""
 
 NEGATIVES = 2**26
-"""Negatives that are drawn at a time: 256 MB."""
+"""The most negatives that are drawn at a time: 256 MB."""
 
 
 class FusedGpuEngine(FusedEngine):
-    """Moves the tables by negative sampling's gradient, many windows at a time.
+    """Moves the tables along the gradient of negative sampling, many windows at a time.
 
-    Triton compiles the kernels at the first step: some seconds, kept on disk.
-
-    Args:
-        objective, tables, optimizer, sampler: as for every fused engine.
-        programs: windows in flight, by default as many as run at a time.
+    Its workers are programs, each of which trains on one window at a time. Triton compiles the kernels at the first
+    step, which takes some seconds unless they are in Triton's cache.
     """
 
     device: ClassVar[str] = "cuda"
     block_tokens: ClassVar[int] = 1_000_000
 
-    def __init__(
-        self,
-        objective: Objective,
-        tables: Tables,
-        optimizer: torch.optim.Optimizer,
-        sampler: WindowSampler,
-        programs: int | None = None,
-    ) -> None:
+    def plan(self) -> tuple[bool, int]:
+        self.shape = shape(self.tables.input.embedding_dim, self.sampler.window, self.sampler.shared == "pair")
+        return self.shape.resident, _programs(self.tables.input.weight.device, self.shape.warps)
+
+    def prepare(self) -> None:
         from skiplight.engines import fused_gpu_triton
         from skiplight.sampling.windows_triton import DeviceSampler
 
-        device, dim = tables.input.weight.device, tables.input.embedding_dim
+        device = self.tables.input.weight.device
         self.kernels = fused_gpu_triton
-        self.device_sampler = DeviceSampler(sampler, device)
-        self.shape = shape(dim, sampler.window, sampler.shared == "pair")
-        self.programs = programs or _programs(device, self.shape.warps)
-        scales = StepScales(sampler, self.shape.resident, self.programs - 1)
-        super().__init__(objective, tables, optimizer, sampler, scales)
-        self.in_flight = [torch.from_numpy(rows).to(device) for rows in scales.in_flight.values()]
+        self.device_sampler = DeviceSampler(self.sampler, device)
+        self.in_flight = [torch.from_numpy(rows).to(device) for rows in self.scales.in_flight.values()]
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -87,7 +76,7 @@ class FusedGpuEngine(FusedEngine):
             f"windows of {request.window}, but up to {MOST_WINDOW}": request.window > MOST_WINDOW,
             "anything without the package `triton`: install the version that your torch asks for": _no_triton(),
         }
-        return super().unsupported(request) + [problem for problem, there in problems.items() if there]
+        return super().unsupported(request) + [problem for problem, present in problems.items() if present]
 
     @classmethod
     def maker(
@@ -96,13 +85,13 @@ class FusedGpuEngine(FusedEngine):
         return functools.partial(cls, sampler=sampler)
 
     def train(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
-        with torch.cuda.device_of(block.ids):  # Triton launches where torch is
-            return self._stretches(block, rate, rate_step)
+        with torch.cuda.device_of(block.ids):  # Triton launches on torch's current device
+            return self._train_in_parts(block, rate, rate_step)
 
-    def _stretches(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
+    def _train_in_parts(self, block: TokenBlock, rate: float, rate_step: float) -> StepResult:
         tokens, device, sampler = len(block.ids), block.ids.device, self.device_sampler
-        losses = torch.zeros(self.programs, dtype=torch.float64, device=device)
-        pairs = torch.zeros(self.programs, dtype=torch.int64, device=device)
+        losses = torch.zeros(self.own_workers, dtype=torch.float64, device=device)
+        pairs = torch.zeros(self.own_workers, dtype=torch.int64, device=device)
         centres = sampler.centres(block)
         rows = min(max(NEGATIVES // sampler.per_centre, 1), tokens)
         negatives = torch.empty((rows, sampler.per_centre), dtype=torch.int32, device=device)
@@ -121,7 +110,7 @@ class FusedGpuEngine(FusedEngine):
         rate: float,
         rate_step: float,
     ) -> None:
-        """Trains on the centres that `negatives` belong to, number `first` and those after it."""
+        """Train on the centres from number `first` on whose negatives are `negatives`, int32 [centres, per centre]."""
         sampler, weight = self.sampler, self.tables.input.weight
         arguments = (
             centres.count, centres.word, centres.left, centres.right, centres.at, negatives, weight.detach(),
@@ -138,24 +127,24 @@ class FusedGpuEngine(FusedEngine):
             SHORTEST,
             in_flight.MOST,
         )
-        grid, options = (self.programs,), {"num_warps": form.warps, "num_stages": 1}
+        grid, options = (self.own_workers,), {"num_warps": form.warps, "num_stages": 1}
         if form.resident:
             self.kernels.train_resident[grid](*arguments, *constants, **options)
         else:
             columns = -(-(sampler.negatives + 1) // form.group) * form.group
-            steps = weight.new_empty((self.programs, form.ring, columns))
+            steps = weight.new_empty((self.own_workers, form.ring, columns))
             self.kernels.train_reloaded[grid](*arguments, steps, *constants, sampler.shared == "pair", **options)
 
 
 class Shape(NamedTuple):
-    """How a kernel lays out a window.
+    """The layout of a window in a kernel.
 
     Attributes:
-        resident: whether context rows stay in registers, rather than being read for every window.
-        ring: slots for context rows.
-        width: columns at a time.
-        group: output rows at a time.
-        warps: of a program.
+        resident: whether context rows stay in registers from window to window, rather than being read for each.
+        ring: number of slots for context rows.
+        width: columns per pass.
+        group: output rows per pass.
+        warps: warps per program.
     """
 
     resident: bool
@@ -166,7 +155,12 @@ class Shape(NamedTuple):
 
 
 def shape(dim: int, window: int, pair: bool, resident: bool | None = None) -> Shape:
-    """The layout for vectors of `dim` numbers; context rows are resident where they may be, if nothing else is said."""
+    """Return the layout for vectors of length `dim` and windows of half-width `window`.
+
+    Args:
+        pair: whether each pair has its own negatives.
+        resident: whether context rows are resident; default: if they fit.
+    """
     ring, width = _power_of_two(2 * window + 1), _power_of_two(dim)
     if resident is None:
         resident = not pair and ring * width <= RESIDENT
@@ -179,12 +173,12 @@ def _no_triton() -> bool:
 
 
 def _power_of_two(size: int) -> int:
-    """The least power of two that is at least `size`, and 16, the least that a matrix product takes."""
+    """Return the smallest power of two that is at least `size` and 16, the smallest size of a matrix product."""
     return max(16, 1 << (size - 1).bit_length())
 
 
 def _programs(device: torch.device, warps: int) -> int:
-    """How many programs run at a time, so that none waits for another to end."""
+    """Return how many programs run at the same time on a device."""
     if device.type != "cuda":
-        return 4  # the interpreter runs one after the other
+        return 4  # Triton's interpreter runs them one after the other
     return torch.cuda.get_device_properties(device).multi_processor_count * max(WARPS // warps, 1)

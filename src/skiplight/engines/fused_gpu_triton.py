@@ -1,27 +1,27 @@
 """The fused GPU engine's kernels: score and update the windows of kept tokens, in place.
 
-A program takes a run of consecutive kept tokens as centres and goes through them one window after the other; programs
-work on the same tables at the same time. With R context rows and K + 1 output rows, a window is three small matrix
-products on tensor cores: scores [R, K + 1] = contexts · outputsᵀ, the contexts' change step · outputs, the outputs'
-change stepᵀ · contexts, where step is -rate times the loss's gradient by the scores. Their factors are cut to TF32 (10
-bits of mantissa, relative error 2^-10, far below a sampled gradient's own noise); sums, tables and the loss are not.
+A program takes consecutive kept tokens as centres and processes their windows one after the other; all programs work on
+the same tables at the same time. With R context rows and K + 1 output rows, a window is three small matrix products on
+tensor cores: the scores [R, K + 1] = contexts · outputsᵀ, the change of the contexts step · outputs, and the change of
+the outputs stepᵀ · contexts, where step is -rate times the gradient of the loss by the scores. The factors are rounded
+to TF32 (10 bits of mantissa, relative error 2^-10, far below the noise of a sampled gradient); sums, tables and the
+loss are not.
 
-Both kernels take what `sampling/windows_triton.py` gives and add to the tables by atomic operations: nothing is ever
-overwritten, so no change is lost. Tables are read past the first-level cache, which does not see those additions.
+Both kernels take the results of `sampling/windows_triton.py` and add to the tables by atomic operations. Nothing is
+overwritten, so no change is lost. Table reads bypass the first-level cache, which does not see those additions.
 
-`train_resident` keeps context rows on chip while they are within reach of the window, in a ring of R slots: row p lives
-in slot p mod R, with the change that this program has made to it, which is added to the table when the row falls out of
-reach. `train_reloaded` reads and changes the contexts of each window in the table. It is for rows that are too long or
-too many for the registers, which it goes through in pieces, and for negatives of pairs, whose many output rows leave
-little to save.
+`train_resident` keeps context rows on chip while they are within reach of the window, in a ring of R slots: row p is in
+slot p mod R, together with the change that this program has made to it, which is added to the table when the row leaves
+reach. `train_reloaded` reads and changes the contexts of each window in the table. It is for rows that do not fit the
+registers, which it processes in pieces, and for negatives of pairs, whose many output rows leave little to save.
 
-What is stale: the rows of a window are read when the window begins (resident context rows: up to 2W windows before),
-so they lack what other programs add in the meantime. For most rows that is nothing. A frequent one is in so many
-windows at once that each would correct the same error, and together overshoot: it would diverge. So a row's step is
-shortened where rate · gradients that other programs are expected to have in flight for it is more than MOST
-(`in_flight.py`). Windows under way are as many as programs, whatever the size of the block. Two more things differ from
-one window after the other: equal words within reach of one program are resident as separate rows, and with more than
-GROUP output rows a resident window that draws a word twice may see its first change.
+The rows of a window are read when the window begins (resident context rows: up to 2W windows before), so they lack what
+other programs add afterwards. For most rows that is nothing. A frequent row is in so many windows at the same time that
+all of them would correct the same error; together they would overshoot, and the training would diverge. Therefore the
+step of a row is shortened if rate · gradients that the other programs have in flight for it exceeds MOST
+(`in_flight.py`). There are as many windows in flight as programs, for any size of the block. Two more things differ
+from training on one window after the other: equal words within reach of one program are separate resident rows, and
+with more than GROUP output rows, a resident window that draws a word twice may see its first change.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ import triton.language as tl
 
 @triton.jit
 def _run(count, first, rows, SHORTEST: tl.constexpr):
-    """The centres of this program, an equal share but no shorter than is worth a start; how many others have some."""
+    """Return the first and last + 1 centre of this program, and the number of other programs that have centres.
+
+    Each program gets an equal share of the `rows` centres from `first` on, but at least SHORTEST.
+    """
     stop = tl.minimum(first + rows, tl.load(count))
     share = tl.maximum(tl.cdiv(stop - first, tl.num_programs(0)), SHORTEST)
     begin = first + tl.program_id(0) * share
@@ -40,14 +43,14 @@ def _run(count, first, rows, SHORTEST: tl.constexpr):
 
 
 @triton.jit
-def _step_scale(in_flight, others, rate, MOST: tl.constexpr):
-    """`step_scale` of rows for which every other program has `in_flight` gradients in flight."""
-    return MOST / tl.maximum(rate * others * in_flight, MOST)
+def _step_scale(in_flight, other_programs, rate, MOST: tl.constexpr):
+    """Return `step_scale` of rows for which each of the other programs has `in_flight` gradients in flight."""
+    return MOST / tl.maximum(rate * other_programs * in_flight, MOST)
 
 
 @triton.jit
 def _logistic(score, sign, counts):
-    """Gradient by the score, and value, of the loss log(1 + e^z) with z = sign·score; zero where it does not count."""
+    """Return the gradient by the score, and the value, of log(1 + e^z), z = sign·score; both are 0 unless `counts`."""
     z = sign * score
     e = tl.exp(-tl.abs(z))
     gradient = sign * tl.where(z < 0, e, 1.0) / (1.0 + e)
@@ -57,7 +60,7 @@ def _logistic(score, sign, counts):
 
 @triton.jit
 def _rows(table, word, column, DIM: tl.constexpr):
-    """Pointers to parts of a table's rows, [words, columns]."""
+    """Return pointers to some columns of some rows of a table, [words, columns]."""
     return table + word.to(tl.int64)[:, None] * DIM + column[None, :]
 
 
@@ -68,25 +71,26 @@ def train_resident(
     WINDOW: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, RING: tl.constexpr, WIDTH: tl.constexpr,
     GROUP: tl.constexpr, SHORTEST: tl.constexpr, MOST: tl.constexpr,
 ):  # fmt: skip
-    """Trains on up to `rows` centres from number `first` on, whose negatives, shared by a window, are `negatives`.
+    """Train on up to `rows` centres from number `first` on, with negatives that the pairs of a window share.
 
     Args:
-        count, word, left, right, at: of `Centres`.
-        negatives: int32 [rows, K], -1 where there is none.
-        inputs, outputs: float32 [V, DIM].
-        inputs_in_flight, outputs_in_flight: float32 [V], of `in_flight_gradients`.
-        losses, pairs: float64 and int64 [programs], to which are added the summed loss and the number of pairs.
-        rate_begin, rate_step: the learning rate is rate_begin + i·rate_step at token i of the block.
-        RING: a power of two, more than 2·WINDOW; WIDTH: one that is at least DIM; both at least 16.
+        count, word, left, right, at: the tensors of `Centres`.
+        negatives: int32 [rows, K], -1 in slots without a negative.
+        inputs, outputs: float32 [V, DIM], the tables; changed.
+        inputs_in_flight, outputs_in_flight: float32 [V], from `in_flight_gradients`.
+        losses, pairs: float64 and int64 [programs]; the sum of the loss and the number of pairs are added.
+        rate_begin, rate_step: the learning rate at token i of the block is rate_begin + i·rate_step.
+        RING: a power of two that exceeds 2·WINDOW and is at least 16.
+        WIDTH: a power of two that is at least DIM and 16.
     """
-    begin, end, others = _run(count, first, rows, SHORTEST)
+    begin, end, other_programs = _run(count, first, rows, SHORTEST)
     if begin >= end:
         return
     last = tl.load(count) - 1
     column, slot, lane = tl.arange(0, WIDTH), tl.arange(0, RING), tl.arange(0, GROUP)
     real = (column < DIM)[None, :]
 
-    # All that the first window reaches but its last row, which comes with the window.
+    # All rows of the first window except its last one, which comes within reach with the window.
     position = begin - WINDOW + ((slot - begin + WINDOW) & (RING - 1))
     there = (position >= 0) & (position < begin + WINDOW) & (position <= last)
     held = tl.load(word + position, mask=there, other=0)
@@ -97,7 +101,7 @@ def train_resident(
     total, made = tl.zeros([RING, GROUP], tl.float64), tl.zeros([], tl.int64)
 
     for c in range(begin, end):
-        # One row falls out of reach, one comes within it.
+        # One row leaves reach, and one comes within it.
         gone, came = c - WINDOW - 1, c + WINDOW
         leaves, enters = gone >= tl.maximum(begin - WINDOW, 0), came <= last
         row = inputs + tl.load(word + gone, mask=leaves, other=0).to(tl.int64) * DIM + column[None, :]
@@ -128,10 +132,9 @@ def train_resident(
             gradient, loss = _logistic(tl.dot(ring, tl.trans(u)), sign, used[:, None] & (drawn >= 0)[None, :])
             total += loss.to(tl.float64)
             step = -rate * gradient
-            moved = tl.dot(step * _step_scale(in_flight, others, rate, MOST)[:, None], u, moved)
-            step *= _step_scale(tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)[
-                None, :
-            ]
+            moved = tl.dot(step * _step_scale(in_flight, other_programs, rate, MOST)[:, None], u, moved)
+            drawn_in_flight = tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0)
+            step *= _step_scale(drawn_in_flight, other_programs, rate, MOST)[None, :]
             tl.atomic_add(at_rows, tl.dot(tl.trans(step), ring), mask=known, sem="relaxed")
         ring += moved
         change += moved
@@ -146,7 +149,7 @@ def train_resident(
 
 @triton.jit
 def _output_words(negatives, row, centre, distance, used, number, K: tl.constexpr, PAIR: tl.constexpr):
-    """The words of output rows `number` of a window, int32 [GROUP]; of each pair where PAIR, int32 [contexts]."""
+    """Return the words of output rows `number` of a window, int32 [GROUP]; if PAIR, of each pair, int32 [contexts]."""
     if PAIR:
         zigzag = 2 * (tl.abs(distance) - 1) + (distance > 0).to(tl.int32)
         drawn = tl.load(negatives + row + zigzag * K + number - 1, mask=used & (number > 0), other=-1)
@@ -163,15 +166,15 @@ def train_reloaded(
     WINDOW: tl.constexpr, K: tl.constexpr, DIM: tl.constexpr, RING: tl.constexpr, WIDTH: tl.constexpr,
     GROUP: tl.constexpr, SHORTEST: tl.constexpr, MOST: tl.constexpr, PAIR: tl.constexpr,
 ):  # fmt: skip
-    """As `train_resident`, for rows of any length, WIDTH columns at a time, and for negatives of pairs.
+    """Train as `train_resident` does, for rows of any length, WIDTH columns at a time, and for negatives of pairs.
 
     Args:
-        negatives: int32 [rows, K], or [rows, 2·WINDOW·K] where PAIR (`DeviceSampler.negatives`).
-        steps: float32 [programs, RING, K + 1 up to a multiple of GROUP], overwritten: a window's scores are all made
-            before its first update, and wait here as steps.
-        GROUP: 1 where PAIR.
+        negatives: int32 [rows, K], or [rows, 2·WINDOW·K] if PAIR (`DeviceSampler.negatives`).
+        steps: float32 [programs, RING, K + 1 rounded up to a multiple of GROUP], overwritten; it holds the steps of a
+            window, since all scores are computed before the first update.
+        GROUP: output rows per pass; 1 if PAIR.
     """
-    begin, end, others = _run(count, first, rows, SHORTEST)
+    begin, end, other_programs = _run(count, first, rows, SHORTEST)
     if begin >= end:
         return
     column, slot, lane = tl.arange(0, WIDTH), tl.arange(0, RING), tl.arange(0, GROUP)
@@ -187,7 +190,7 @@ def train_reloaded(
         in_flight = tl.load(inputs_in_flight + context, mask=used, other=0.0)
         row = (c - first).to(tl.int64) * K * (2 * WINDOW if PAIR else 1)
         rate = rate_begin + tl.load(at + c) * rate_step
-        shorter = _step_scale(in_flight, others, rate, MOST)[:, None]
+        shorter = _step_scale(in_flight, other_programs, rate, MOST)[:, None]
         made += before + after
         for group in range(0, K + 1, GROUP):
             number = group + (slot * 0 if PAIR else lane)
@@ -231,8 +234,9 @@ def train_reloaded(
             for group in range(0, K + 1, GROUP):
                 number = group + (slot * 0 if PAIR else lane)
                 drawn = _output_words(negatives, row, centre, distance, used, number, K, PAIR)
-                less = _step_scale(tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0), others, rate, MOST)
-                step = tl.load(steps + group) * (less[:, None] if PAIR else less[None, :])
+                drawn_in_flight = tl.load(outputs_in_flight + drawn, mask=drawn >= 0, other=0.0)
+                scale = _step_scale(drawn_in_flight, other_programs, rate, MOST)
+                step = tl.load(steps + group) * (scale[:, None] if PAIR else scale[None, :])
                 own = step * v if PAIR else tl.dot(tl.trans(step), v)
                 known = (drawn >= 0)[:, None] & real
                 tl.atomic_add(_rows(outputs, drawn, part + column, DIM), own, mask=known, sem="relaxed")

@@ -1,4 +1,4 @@
-"""Counts the gradients that a training left out because it shortened its steps, so that a run can report them."""
+"""Counts the gradients that shortened steps leave out of a training, so that a run can report them."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ TABLES = ("input", "output")
 
 
 class Shortening:
-    """Sums up, for each of the two tables, what an engine's shortened steps left out.
+    """Sums, for each of the two tables, the gradients that shortened steps leave out.
 
-    A row that sums n gradients, but moves only as far as m of them would take it, has left n - m of them out. Python's
-    floats are float64, so that sums stay exact to about 2^53 gradients.
+    A row that sums n gradients, but moves only as far as m of them would move it, leaves n - m of them out. The sums
+    are Python floats, which are float64 and exact to about 2^53 gradients.
     """
 
     def __init__(self) -> None:
@@ -24,19 +24,19 @@ class Shortening:
 
         Args:
             table: "input" or "output".
-            gradients: how many gradients the step summed, over all rows of the table.
-            left_out: how many of them the shortened rows left out.
-            rows: how many rows were shortened.
+            gradients: number of gradients that the step summed, over all rows of the table.
+            left_out: number of gradients that the shortened rows left out.
+            rows: number of rows that were shortened.
         """
         self._gradients[table] += gradients
         self._left_out[table] += left_out
         self._rows[table] = max(self._rows[table], rows)
 
     def shares(self) -> dict[str, dict[str, float | int]]:
-        """Return, for each table, the share of all gradients that was left out and the most rows shortened in a step.
+        """Return, for each table, the share of gradients left out and the largest number of rows shortened in a step.
 
         Returns:
-            `{"input": {"share": 0..1, "rows": int}, "output": {...}}`; zeros where no step was shortened.
+            `{"input": {"share": 0..1, "rows": int}, "output": {...}}`; zeros if no step was shortened.
         """
         return {
             table: {
@@ -47,10 +47,10 @@ class Shortening:
         }
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the sums as plain types, for a checkpoint."""
+        """Return the sums as plain Python types, for a checkpoint."""
         return {"gradients": dict(self._gradients), "left_out": dict(self._left_out), "rows": dict(self._rows)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from the sums of a checkpoint."""
+        """Restore the sums from a checkpoint."""
         self._gradients, self._left_out = dict(state["gradients"]), dict(state["left_out"])
         self._rows = dict(state["rows"])

@@ -1,4 +1,4 @@
-"""Adds up the rows of sparse gradients, which have one for every use of a word, faster than `Tensor.coalesce` does."""
+"""The sum of a sparse gradient's rows, of which there is one per use of a word; faster than `Tensor.coalesce`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from torch.nn import functional
 
 
 def summed_by_row(gradient: Tensor) -> Tensor:
-    """A sparse gradient [V, d] with each touched row once, ascending: what `coalesce` gives.
+    """Return the coalesced form of a sparse gradient [V, d]: each touched row once, in ascending order.
 
-    On a CPU by a sort of the rows' numbers and the sums of torch's embedding bag, which are made by several threads.
+    On a CPU, sorts the row indices and sums the values by torch's embedding bag, which uses several threads.
     """
     if gradient.is_coalesced() or gradient.device.type != "cpu":
         return gradient.coalesce()

@@ -1,10 +1,10 @@
 """The vector arithmetic of the fused CPU engine, as Numba intrinsics that write LLVM IR.
 
-A loop that Numba vectorises by itself keeps neither a tile of scores in registers nor several rows in flight, and needs
-permission to reorder sums; here every sum has its order, and not-a-number stays not-a-number. Rows are given by address
-(an integer): those of a table are `dim` floats wherever they lie; working copies are padded with zeros to whole vectors
-of `LANES` floats. With c context rows and k output rows, `score_tile` makes the scores, gradients and loss of two
-context rows against a group of output rows, `update_group` applies the gradients of a window to both sides.
+A loop that Numba vectorises keeps neither a tile of scores in registers nor the loads of several rows in flight, and it
+needs the permission to reorder sums. Here every sum has a fixed order, and NaN stays NaN. Rows are given by address, an
+integer. The rows of a table are `dim` floats at any address; working copies are padded with zeros to whole vectors of
+`LANES` floats. `score_tile` computes the scores, gradients and loss of two context rows against a group of output rows;
+`update_group` applies the gradients of a window to both sides.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ from numba.extending import intrinsic
 
 _FEATURES = llvmlite.binding.get_host_cpu_features()
 LANES = 16 if _FEATURES.get("avx512f") else 8 if _FEATURES.get("avx") else 4
-"""Floats in a vector."""
+"""Floats per vector."""
 
 GROUP = LANES // 2
-"""The most output rows of a tile: with two context rows, one vector of scores and half the registers of sums."""
+"""The most output rows of a tile: with two context rows, the scores fill a vector, and the sums half the registers."""
 
 LOSS_BYTES = LANES * 20
-"""What `score_tile` and `settle_loss` sum the loss in: float32 products and sums, int32 exponents, float64 sums."""
+"""Bytes of the summed loss of `score_tile`: float32 products and sums, int32 exponents, and float64 sums."""
 
 TILES_A_SETTLEMENT = 100
-"""Products of so many factors from 1 to 2 stay finite in float32."""
+"""The most tiles between calls of `settle_loss`; a product of so many factors from 1 to 2 is finite in float32."""
 
 _INT, _FLOAT, _DOUBLE = ir.IntType(32), ir.FloatType(), ir.DoubleType()
 _VECTOR, _INTS, _DOUBLES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT, _DOUBLE))
@@ -33,11 +33,11 @@ _VECTOR, _INTS, _DOUBLES = (ir.VectorType(kind, LANES) for kind in (_FLOAT, _INT
 LOG2_E = 1.4426950408889634
 EXP2 = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.009618129107628477,
         0.0013333558146428443, 0.00015403530393381608)  # fmt: skip
-"""Coefficients of 2^f: Taylor's, off by less than 2e-8 relative on |f| <= 1/2."""
+"""Taylor coefficients of 2^f, with a relative error below 2e-8 for |f| <= 1/2."""
 
 
 def stride(dim: int) -> int:
-    """Floats of a padded row."""
+    """Return the number of floats of a padded row."""
     return -(-dim // LANES) * LANES
 
 
@@ -72,7 +72,7 @@ def _fma(builder, a, b, c):
 
 
 def _pieces(dim):
-    """(offset, size) of the parts of a row that make no whole vector: sizes are powers of two."""
+    """Yield (offset, size) of the parts of a row after its whole vectors; sizes are powers of two."""
     offset, size = dim - dim % LANES, LANES // 2
     while size:
         if dim & size:
@@ -82,7 +82,7 @@ def _pieces(dim):
 
 
 def _for_chunks(builder, address, count):
-    """A loop over `count` whole vectors; gives the offset in bytes."""
+    """Return a loop over `count` whole vectors, for use with `_advance`."""
     return cgutils.for_range(builder, ir.Constant(address.type, count))
 
 
@@ -91,7 +91,7 @@ def _advance(builder, address, loop):
 
 
 def _sums(builder, vectors):
-    """The sums over the lanes of up to LANES vectors, vector i in lane i; adds halves of pairs, log2(LANES) times."""
+    """Return the sums over the lanes of up to LANES vectors, vector i in lane i, by log2(LANES) pairwise sums."""
     block = LANES
     while block > 1:
         half = block // 2
@@ -107,9 +107,9 @@ def _sums(builder, vectors):
 
 
 def _exp(builder, x):
-    """e^x of a vector of x <= 0, relative error below 1e-6; never below 2^-126."""
+    """Return e^x of a vector of x <= 0, at least 2^-126, with a relative error below 1e-6."""
     t = builder.fmul(x, _splat(LOG2_E))
-    # Ordered so that not-a-number passes.
+    # An ordered comparison, which lets NaN pass.
     t = builder.select(builder.fcmp_ordered("<", t, _splat(-126.0)), _splat(-126.0), t)
     # Adding 1.5·2^23 leaves round(t) in the lowest bits.
     shifted = builder.fadd(t, _splat(12582912.0))
@@ -123,7 +123,7 @@ def _exp(builder, x):
 
 @intrinsic(prefer_literal=True)
 def copy_row(typing, target, source, dim):
-    """Copies a row of `dim` floats."""
+    """Copy a row of `dim` floats."""
 
     def generate(context, builder, signature, args):
         target, source, _ = args
@@ -139,7 +139,7 @@ def copy_row(typing, target, source, dim):
 
 @intrinsic(prefer_literal=True)
 def add_difference(typing, target, new, old, dim):
-    """target += new - old, rows of `dim` floats."""
+    """Add new - old to target, rows of `dim` floats."""
 
     def generate(context, builder, signature, args):
         target, new, old, _ = args
@@ -161,7 +161,7 @@ def add_difference(typing, target, new, old, dim):
 
 @intrinsic(prefer_literal=True)
 def prefetch_row(typing, row, dim):
-    """Asks for a row of a table that will be read and written."""
+    """Prefetch a row of a table that will be read and written."""
 
     def generate(context, builder, signature, args):
         pointer = ir.IntType(8).as_pointer()
@@ -179,12 +179,17 @@ def prefetch_row(typing, row, dim):
 
 @intrinsic(prefer_literal=True)
 def score_tile(typing, context0, context1, outputs, signs, rate, gradient, loss, dim, group):
-    """Scores two padded context rows against `group` padded output rows that lie one behind the other.
+    """Score two padded context rows against `group` consecutive padded output rows.
 
-    Lane i < group belongs to context0 and output i, lane group + i to context1. `signs` (a vector) is -1 where the
-    pair was observed, 1 where it is noise, 0 where it does not count. With z = sign·score a pair's loss is
-    log(1 + e^z) = max(z, 0) + log(1 + e^-|z|) and its gradient sign·σ(z); `gradient` gets -rate·sign·σ(z), by
-    which a row moves along the other. Sums of logarithms are kept as products (`settle_loss`).
+    Lane i < group belongs to context0 and output i, lane group + i to context1 and output i. With z = sign·score, the
+    loss of a pair is log(1 + e^z) = max(z, 0) + log(1 + e^-|z|), and its gradient is sign·σ(z). Sums of logarithms are
+    stored as products (`settle_loss`).
+
+    Args:
+        signs: address of a vector: -1 for an observed pair, 1 for noise, 0 for a pair that does not count.
+        rate: learning rate, float32.
+        gradient: address of a vector, overwritten by -rate·sign·σ(z), by which a row moves along the other.
+        loss: address of LOSS_BYTES bytes, to which the loss is added.
     """
 
     def generate(context, builder, signature, args):
@@ -221,7 +226,7 @@ def score_tile(typing, context0, context1, outputs, signs, rate, gradient, loss,
 
 @intrinsic(prefer_literal=True)
 def settle_loss(typing, loss):
-    """Moves the exponents of the products to their integers, and the float32 sums to float64."""
+    """Move the exponents of the products to the int32 exponents, and the float32 sums to the float64 sums."""
 
     def generate(context, builder, signature, args):
         (loss,) = args
@@ -243,18 +248,18 @@ def settle_loss(typing, loss):
 def update_group(
     typing, contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled
 ):
-    """Moves `count` context rows along a group of output rows and these along those, by the gradients of their tiles.
+    """Move `count` context rows along a group of output rows and vice versa, by the gradients of their tiles.
 
     Args:
-        contexts: address of an array of addresses of the padded context rows, which are moved.
-        old: the same of what they were before the window; read only where `apart`, else `contexts` is.
-        gradient: what `score_tile` wrote, a vector for each two context rows.
-        outputs: padded copies of the output rows, as they were before the window.
-        rows: address of an array of addresses of the table's rows, to which the changes are added.
-        context_scales, output_scales: addresses of arrays of float32, by which the steps of context rows and of output
-            rows are multiplied; read only where `scaled`.
-        apart: a literal bool, whether `old` are other rows than `contexts`.
-        scaled: a literal bool, whether there are scales.
+        contexts: address of an array with the addresses of the padded context rows; the rows are changed.
+        old: the same for their values before the window; read only if `apart`, else `contexts` is read.
+        gradient: address of the results of `score_tile`, a vector for each two context rows.
+        outputs: address of the padded copies of the output rows, as they were before the window.
+        rows: address of an array with the addresses of the rows of the table, to which the changes are added.
+        context_scales, output_scales: addresses of arrays of float32 by which the steps of context rows and of output
+            rows are multiplied; read only if `scaled`.
+        apart: a literal bool, whether `old` and `contexts` are different rows.
+        scaled: a literal bool, whether steps are multiplied by the scales.
     """
 
     def generate(context, builder, signature, args):

@@ -1,4 +1,4 @@
-"""What vectors are scored on: similarity, analogies, neighbours, hit rates and the likelihood of held-out text.
+"""Evaluations of vectors and tables: similarity, analogies, neighbours, hit rate, and held-out likelihood.
 
-In come vectors or tables; out go scores and the share of out-of-vocabulary questions.
+Each returns a score and, where it asks questions, the share of those with words out of vocabulary.
 """

@@ -1,10 +1,10 @@
 """Word analogies: `a` is to `b` as `c` is to what?
 
-The answer is the word whose unit vector is nearest to b - a + c, a, b and c themselves excluded (3CosAdd,
-Mikolov et al. 2013, "Linguistic Regularities in Continuous Space Word Representations"; so named by Levy and
-Goldberg 2014). The score is the share of questions answered rightly, among those whose four words are in the
-restricted vocabulary. It depends strongly on that restriction: word2vec's demo takes the 30,000 most frequent
-words, gensim by default 300,000. At equal restriction it is the score of gensim's `evaluate_word_analogies`.
+The answer is the word whose unit vector is nearest to b - a + c, without a, b and c themselves (3CosAdd, Mikolov et al.
+2013, "Linguistic Regularities in Continuous Space Word Representations"; the name is from Levy and Goldberg 2014). The
+score is the share of correct answers among the questions whose four words are in the restricted vocabulary. It depends
+strongly on that restriction: the demo of word2vec takes the 30,000 most frequent words, gensim 300,000 by default. With
+the same restriction, the score equals that of gensim's `evaluate_word_analogies`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from skiplight.vectors.word_vectors import WordVectors
 
 SETS = {"google": "questions-words.txt"}
 
-# Scores held at a time: 32 MB. Larger is slower on a CPU, whose cache they leave, and no faster on a GPU.
+# Scores computed at a time: 32 MB. More would not fit the cache of a CPU, and are no faster on a GPU.
 _SCORES = 2**23
 
 
@@ -29,8 +29,8 @@ class Questions:
     """A set of analogy questions.
 
     Attributes:
-        name: what the set is called in results.
-        sections: its sections, each with its questions (a, b, c, answer) in upper case.
+        name: name of the set in results.
+        sections: the questions (a, b, c, answer) of each section, in upper case.
     """
 
     name: str
@@ -42,13 +42,13 @@ class Questions:
 
 @dataclass(frozen=True)
 class AnalogyResult:
-    """How many analogies were solved.
+    """The score of an analogy set.
 
     Attributes:
-        score: share of the questions asked that were answered rightly, 0 to 1.
-        oov: share of the set's questions that were not asked for a word out of vocabulary, 0 to 1.
-        questions: how many questions were asked.
-        sections: for each section, questions answered rightly and questions asked.
+        score: share of correct answers among the questions asked, 0 to 1.
+        oov: share of the set's questions that were not asked because a word is out of vocabulary, 0 to 1.
+        questions: number of questions asked.
+        sections: numbers of correct answers and of questions asked, for each section.
     """
 
     score: float
@@ -58,12 +58,13 @@ class AnalogyResult:
 
 
 def read_questions(source: str | os.PathLike[str]) -> Questions:
-    """Reads a built-in set by name, or a file in the format of Google's questions-words.txt.
+    """Read a built-in set by name, or a file in the format of Google's questions-words.txt.
 
-    A line `: name` opens a section; every other line is a question, four words between white space.
+    A line `: name` begins a section; every other line is a question, four words separated by white space.
 
     Raises:
-        EvaluationError: there is no such set; lines (named by number) are malformed, or precede any section.
+        EvaluationError: there is no such set, or lines are malformed or precede the first section; the message has
+            their numbers.
 
     >>> questions = read_questions("google")
     >>> len(questions), questions.sections["family"][0]
@@ -94,16 +95,16 @@ def analogy(
     restrict_vocabulary: int = 30_000,
     device: torch.device | str | None = None,
 ) -> AnalogyResult:
-    """Scores vectors on a set of analogy questions.
+    """Score vectors on a set of analogy questions.
 
     Args:
         vectors: the vectors.
         questions: a set, the name of a built-in one, or the path of a file (see `read_questions`).
-        restrict_vocabulary: only the so many most frequent words are asked for and may answer.
-        device: where to compute; by default where the vectors lie.
+        restrict_vocabulary: number of most frequent words that questions and answers are restricted to.
+        device: device to compute on; default: that of the vectors.
 
     Raises:
-        EvaluationError: the set cannot be read, none of its questions is covered, or vectors are not finite.
+        EvaluationError: the set cannot be read, the vocabulary covers none of its questions, or vectors are not finite.
     """
     questions = questions if isinstance(questions, Questions) else read_questions(questions)
     folded = case_folded(vectors.vocabulary, restrict_vocabulary)
@@ -120,8 +121,8 @@ def analogy(
         )
     unit = vectors.unit()[:restrict_vocabulary].to(device or vectors.input.device)
     if not unit.isfinite().all():
-        raise EvaluationError(f"{questions.name}: vectors are not finite, training has diverged; lower optim.lr")
-    right = _right(unit, torch.tensor(asked), folded)
+        raise EvaluationError(f"{questions.name}: vectors are not finite, the training has diverged; lower optim.lr")
+    right = _answered_correctly(unit, torch.tensor(asked), folded)
     correct = [int(part.sum()) for part in right.split(sizes)]
     return AnalogyResult(
         score=sum(correct) / len(asked),
@@ -131,26 +132,26 @@ def analogy(
     )
 
 
-def _right(unit: torch.Tensor, asked: torch.Tensor, folded: CaseFolded) -> torch.Tensor:
-    """Which questions are answered rightly.
+def _answered_correctly(unit: torch.Tensor, asked: torch.Tensor, folded: CaseFolded) -> torch.Tensor:
+    """Return which questions are answered correctly.
 
     Args:
         unit: unit vectors of the restricted vocabulary [R, d].
         asked: ids of a, b, c and the answer [questions, 4].
-        folded: tells which other words are spellings of these.
+        folded: gives the other spellings of a word.
 
     Returns:
         bool [questions], on the CPU.
     """
-    words, place = asked.unique(return_inverse=True)
-    # Spellings of each word [words, spellings], in rows filled up with the word itself.
+    words, index = asked.unique(return_inverse=True)
+    # Spellings of each word [words, spellings]; rows are padded with the word itself.
     spellings = [[word, *folded.variants.get(word, [])] for word in words.tolist()]
     width = max(map(len, spellings))
     table = torch.tensor([row + row[:1] * (width - len(row)) for row in spellings])
-    questions = table[place].to(unit.device)  # [questions, 4, spellings]
+    questions = table[index].to(unit.device)  # [questions, 4, spellings]
 
-    # A wrong answer is often another word of the set (another capital, another plural): these few refute
-    # many questions at a thirtieth of the cost, and only what they leave meets the whole vocabulary.
+    # A wrong answer is often another word of the set (another capital, another plural). These few candidates rule out
+    # many questions at a thirtieth of the cost; only the remaining ones are compared with the whole vocabulary.
     few = table.unique().to(unit.device)
     right = torch.ones(len(asked), dtype=torch.bool, device=unit.device)
     for candidates, columns in ((unit[few], torch.searchsorted(few, questions)), (unit, questions)):
@@ -162,11 +163,11 @@ def _right(unit: torch.Tensor, asked: torch.Tensor, folded: CaseFolded) -> torch
 
 
 def _beats_all(scores: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
-    """Whether the answer scores above every candidate but a, b and c, in any spelling; a tie is no answer.
+    """Return whether an answer, in any spelling, scores above all candidates but a, b and c; a tie counts as wrong.
 
     Args:
         scores: [questions, candidates]; overwritten.
-        columns: those of a, b, c and the answer, in each spelling [questions, 4, spellings].
+        columns: columns of a, b, c and the answer, in each spelling [questions, 4, spellings].
     """
     scores.scatter_(1, columns[:, :3].flatten(1), -torch.inf)
     best = scores.gather(1, columns[:, 3]).amax(1)

@@ -1,9 +1,9 @@
 """Held-out likelihood: how well a model predicts text that it was not trained on, exact over the vocabulary.
 
-The pairs of the held-out text are those that training would see there in the mean: tokens are subsampled as in
-training, and since a window of random half-width 1..W holds the neighbour at distance o with probability (W - |o| +
-1) / W, every pair within W counts with that weight. They are drawn once and do not depend on the run's seed, so that
-perplexities are comparable wherever vocabulary, subsampling and W are the same.
+The pairs of the held-out text are those that a training would see there on average. Tokens are subsampled as in
+training. A window of random half-width from 1 to W contains the neighbour at distance o with a probability of
+(W - |o| + 1) / W, so every pair within W has that weight. Pairs are drawn once and do not depend on the seed of the
+run, so that perplexities are comparable if vocabulary, subsampling and W are the same.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from skiplight.sampling.draws_torch import draw_bits, draw_permutation
 from skiplight.sampling.windows import WindowSampler
 
 SEED = 0
-"""Of the draws that make the pairs: the same for every run."""
+"""Seed of the draws of the pairs, the same for every run."""
 
 CHUNK = 2**20
-"""Logits computed at a time on a CPU: 4 MB, since larger ones leave its cache and are new memory each time. On an
-accelerator, where every chunk costs some launches, sixteen times as many."""
+"""Logits computed at a time on a CPU: 4 MB, since more would not fit its cache and would be allocated anew each time.
+An accelerator computes sixteen times as many, because every chunk needs some kernel launches."""
 
 
 @dataclasses.dataclass
@@ -37,7 +37,7 @@ class HeldoutPairs:
 
     Attributes:
         inputs, outputs: int64 [pairs], sorted by input.
-        weights: float64 [pairs], how often training would see the pair.
+        weights: float64 [pairs], how often a training would see the pair, on average.
     """
 
     inputs: Tensor
@@ -52,7 +52,7 @@ class HeldoutResult:
     Attributes:
         loss: -log p(o|i) in nats.
         perplexity: exp(loss).
-        pairs: how many pairs.
+        pairs: number of pairs.
     """
 
     loss: float
@@ -61,7 +61,7 @@ class HeldoutResult:
 
 
 def heldout_pairs(blocks: Iterable[TokenBlock], sampler: WindowSampler, limit: int) -> HeldoutPairs:
-    """The pairs of held-out blocks, at most `limit` of them; reads no further than it needs.
+    """Return at most `limit` pairs of held-out blocks; reads no more blocks than it needs.
 
     Raises:
         EvaluationError: there is no held-out text, or it has no pairs.
@@ -74,7 +74,7 @@ def heldout_pairs(blocks: Iterable[TokenBlock], sampler: WindowSampler, limit: i
         if found >= limit:
             break
     if found == 0:
-        raise EvaluationError("no held-out text: give `data.heldout` a larger share, or the text more documents")
+        raise EvaluationError("there is no held-out text: raise `data.heldout`, or train on more documents")
     inputs, outputs, weights = (torch.cat(column) for column in zip(*parts, strict=True))
     if found > limit:
         chosen = draw_permutation(found, (SEED, EVALUATION_EPOCH))[:limit]
@@ -102,10 +102,10 @@ def _pairs(block: TokenBlock, sampler: WindowSampler) -> tuple[Tensor, Tensor, T
 
 @torch.no_grad()
 def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> HeldoutResult:
-    """The mean of -log p(o|i) over the pairs: one row of scores serves all pairs of an input word.
+    """Return the weighted mean of -log p(o|i) over the pairs; one row of scores serves all pairs of an input word.
 
     Raises:
-        EvaluationError: the loss is so large, or no number, that it has no perplexity.
+        EvaluationError: the loss is NaN, or too large for a finite perplexity.
     """
     device = tables.input.weight.device
     words, counts = torch.unique_consecutive(pairs.inputs, return_counts=True)
@@ -125,20 +125,21 @@ def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> Heldou
     perplexity = _exp(loss)
     if not math.isfinite(perplexity):
         raise EvaluationError(
-            f"the loss of held-out text is {loss:,.1f} nats a pair, no perplexity: the model has diverged"
+            f"the loss of held-out text is {loss:,.1f} nats per pair, without a finite perplexity:"
+            " the model has diverged"
         )
     return HeldoutResult(loss, perplexity, len(pairs.inputs))
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
-    """log Σ exp of each row of [n, V], by way of softmax: the largest probability is exp(0) / Σ exp(s - max)."""
+    """Return log Σ exp of each row of [n, V] by a softmax, whose largest probability is exp(0) / Σ exp(s - max)."""
     return logits.amax(1) - torch.softmax(logits, 1).amax(1).log()
 
 
 def unigram(pairs: HeldoutPairs, frequencies: np.ndarray) -> HeldoutResult:
-    """The same of the model that knows frequencies alone, float64 [V]: what any other should be better than.
+    """Return the result of the model that predicts words by their frequencies, float64 [V], as a baseline.
 
-    It is infinite where a word of the pairs has a frequency of zero.
+    It is infinite if an output word of the pairs has frequency zero.
     """
     log_prob = torch.from_numpy(np.log(frequencies / frequencies.sum()))
     loss = -(log_prob[pairs.outputs] * pairs.weights).sum() / pairs.weights.sum()
@@ -146,7 +147,7 @@ def unigram(pairs: HeldoutPairs, frequencies: np.ndarray) -> HeldoutResult:
 
 
 def _exp(loss: float) -> float:
-    """exp(loss), infinite where float64 has no such number."""
+    """Return exp(loss), or infinity if it exceeds float64."""
     try:
         return math.exp(loss)
     except OverflowError:

@@ -1,6 +1,6 @@
-"""Hit rate of item vectors: how often the hidden last item of a sequence is near the mean of the rest.
+"""Hit rate of item vectors: how often the hidden last item of a sequence is near the mean of the other items.
 
-As item2vec is judged (Caselles-Dupré et al. 2018); items of the sequence itself are not recommended.
+Caselles-Dupré et al. (2018) evaluate item2vec in this way. Items of the sequence itself are not recommended.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skiplight.vectors.word_vectors import WordVectors
 NEAREST = 10
 
 _BATCH = 1024
-"""Sequences whose similarities to all items are in memory at once."""
+"""Sequences whose similarities to all items are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -27,10 +27,11 @@ class HitRateResult:
     """A hit rate.
 
     Attributes:
-        score: share of the sequences whose hidden item is among the ten nearest.
-        popularity: the same share where the ten most frequent items are recommended to everybody.
-        oov: share of the sequences that cannot be asked: the hidden item or all others are unknown, or it is not new.
-        questions: sequences asked.
+        score: share of the sequences whose hidden item is among the ten nearest. popularity: the same share if the ten
+        most frequent items are recommended for every sequence. oov: share of the sequences that cannot be asked,
+        because the hidden item or all others are out of vocabulary, or
+            because the hidden item also occurs earlier in the sequence.
+        questions: number of sequences asked.
     """
 
     score: float
@@ -40,14 +41,14 @@ class HitRateResult:
 
 
 def hit_rate(vectors: WordVectors, source: str | os.PathLike[str]) -> HitRateResult:
-    """The hit rate at 10 on a file of sequences.
+    """Return the hit rate at 10 on a file of sequences.
 
     Args:
-        vectors: of the items.
-        source: `synthetic_sessions`, or a file of white-space separated sequences, a line each.
+        vectors: vectors of the items.
+        source: `synthetic_sessions`, or a file with a sequence of items per line, separated by white space.
 
     Raises:
-        EvaluationError: the file cannot be read, or not one of its sequences can be asked.
+        EvaluationError: the file cannot be read, or none of its sequences can be asked.
     """
     if str(source) == "synthetic_sessions":
         from skiplight.corpus.sources.synthetic_sessions import write_synthetic_sessions
@@ -57,7 +58,7 @@ def hit_rate(vectors: WordVectors, source: str | os.PathLike[str]) -> HitRateRes
     sequences = [line.split() for line in lines if line.strip()]
     asked = [found for items in sequences if (found := _known(vectors.vocabulary, items)) is not None]
     if not asked:
-        raise EvaluationError(f"{path}: not one of {len(sequences)} sequences has a last item that the vectors know")
+        raise EvaluationError(f"{path}: none of its {len(sequences)} sequences has a last item in the vocabulary")
     by_vectors = by_popularity = 0
     unit = vectors.unit()
     for start in range(0, len(asked), _BATCH):
@@ -76,7 +77,7 @@ def hit_rate(vectors: WordVectors, source: str | os.PathLike[str]) -> HitRateRes
 
 
 def _known(vocabulary: Any, items: list[str]) -> tuple[list[int], int] | None:
-    """The rows of a sequence's items but the last, and of the last, if it can be asked for."""
+    """Return the rows of all items but the last, and the row of the last; None if the sequence cannot be asked."""
     seen = [row for row in (vocabulary.get(item) for item in items[:-1]) if row is not None]
     hidden = vocabulary.get(items[-1])
     return None if not seen or hidden is None or hidden in seen else (seen, hidden)

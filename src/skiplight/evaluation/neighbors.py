@@ -1,7 +1,7 @@
-"""What lies near a word, and what completes an analogy: the two questions people ask of vectors by hand.
+"""Nearest neighbours of a word, and answers to an analogy.
 
-Both rank all words by cosine, as gensim's `most_similar` does. A word that the vocabulary lacks is an error
-that names near spellings.
+Both rank all words by cosine, as gensim's `most_similar` does. For a word out of vocabulary they raise an error that
+names similar spellings.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
 from skiplight.vectors.word_vectors import WordVectors
 
-# difflib takes some 10 microseconds a word, so that a million words would take many seconds.
+# difflib takes some 10 microseconds per word, so a million words would take many seconds.
 _COMPARED = 20_000
 
 
 def neighbors(vectors: WordVectors, word: str, k: int = 10) -> list[tuple[str, float]]:
-    """The `k` words nearest to `word`, itself excluded, with their cosines, nearest first.
+    """Return the `k` words nearest to `word`, without `word`, and their cosines, nearest first.
 
     Raises:
         EvaluationError: `word` is not in the vocabulary, or `k` is not positive.
@@ -34,10 +34,10 @@ def neighbors(vectors: WordVectors, word: str, k: int = 10) -> list[tuple[str, f
 
 
 def solve(vectors: WordVectors, a: str, b: str, c: str, k: int = 10) -> list[tuple[str, float]]:
-    """`a` is to `b` as `c` is to what? The `k` words nearest to b - a + c, the three excluded (3CosAdd).
+    """Answer "`a` is to `b` as `c` is to what?" by the `k` words nearest to b - a + c, without the three (3CosAdd).
 
     Returns:
-        The words with their cosines to b - a + c (of unit vectors), nearest first.
+        The words and their cosines to b - a + c (of unit vectors), nearest first.
 
     Raises:
         EvaluationError: a word is not in the vocabulary, or `k` is not positive.
@@ -49,9 +49,9 @@ def solve(vectors: WordVectors, a: str, b: str, c: str, k: int = 10) -> list[tup
 
 
 def suggest(vocabulary: Vocabulary, word: str, n: int = 3) -> list[str]:
-    """Up to `n` words spelled like `word`: first those that differ in case only, then the nearest.
+    """Return up to `n` words spelled like `word`: first those that differ in case only, then the most similar ones.
 
-    Compared are the 20,000 most frequent words that share its first or last letter and nearly its length.
+    It compares the 20,000 most frequent words that share the first or last letter and have nearly the same length.
 
     >>> suggest(Vocabulary(["Paris", "paris", "pairs", "rome"], [9, 5, 4, 2]), "PARIS")
     ['Paris', 'paris', 'pairs']
@@ -77,15 +77,15 @@ def _id(vocabulary: Vocabulary, word: str) -> int:
         likely = ", ".join(map(repr, suggest(vocabulary, word)))
         raise EvaluationError(
             f"{word!r} is not in the vocabulary of {len(vocabulary)} words;"
-            f" {f'did you mean {likely}?' if likely else 'nothing in it is spelled like that'}"
+            f" {f'did you mean {likely}?' if likely else 'it has no similar spelling'}"
         )
     return row
 
 
 def _nearest(vectors: WordVectors, query: torch.Tensor, exclude: set[int], k: int) -> list[tuple[str, float]]:
-    """The `k` words with the highest cosine to `query`, a unit vector [d], without the ids in `exclude`."""
+    """Return the `k` words with the highest cosine to `query`, a unit vector [d], without the rows in `exclude`."""
     if k < 1:
-        raise EvaluationError(f"k is {k}: ask for at least one word")
+        raise EvaluationError(f"k is {k}: it must be at least 1")
     cosines = vectors.unit() @ query
     top = cosines.topk(min(k + len(exclude), len(vectors)))
     words = vectors.vocabulary.words

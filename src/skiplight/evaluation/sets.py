@@ -1,7 +1,7 @@
-"""Where evaluation sets come from, and how their words are found in a vocabulary.
+"""Reads evaluation sets and looks up their words in a vocabulary.
 
-Words are compared in upper case, as gensim does: sets write `Paris`, vocabularies often `paris`. Where a
-vocabulary has several spellings of a word that differ in case only, the most frequent one stands for all.
+Words are compared in upper case, as in gensim, since sets contain `Paris` and vocabularies often `paris`. If several
+words of a vocabulary differ in case only, the most frequent one represents all of them.
 """
 
 from __future__ import annotations
@@ -20,7 +20,12 @@ if TYPE_CHECKING:
 
 
 class CaseFolded(NamedTuple):
-    """The words of a vocabulary regardless of case: upper-case word to first id; first id to other ids."""
+    """The words of a vocabulary without regard to case.
+
+    Attributes:
+        ids: from a word in upper case to the first id.
+        variants: from a first id to the other ids of the same word.
+    """
 
     ids: dict[str, int]
     variants: dict[int, list[int]]
@@ -30,7 +35,7 @@ _folded: weakref.WeakKeyDictionary[Vocabulary, dict[int, CaseFolded]] = weakref.
 
 
 def case_folded(vocabulary: Vocabulary, restrict: int) -> CaseFolded:
-    """The first `restrict` words, which are the most frequent, regardless of case; made once for each.
+    """Return the `restrict` most frequent words without regard to case; the result is cached per vocabulary.
 
     >>> from skiplight.corpus.vocabulary import Vocabulary
     >>> case_folded(Vocabulary(["paris", "Paris", "Rome"], [9, 5, 2]), restrict=2)
@@ -48,16 +53,16 @@ def case_folded(vocabulary: Vocabulary, restrict: int) -> CaseFolded:
 
 
 def set_name(source: str | os.PathLike[str]) -> str:
-    """What a set is called in results: the name of a built-in set, a file's stem."""
+    """Return the name of a set in results: that of a built-in set, or the stem of a file."""
     return Path(source).stem
 
 
 def read_set(source: str | os.PathLike[str], built_in: Mapping[str, str]) -> tuple[Path, list[str]]:
-    """The path and the lines of an evaluation set.
+    """Return the path and the lines of an evaluation set.
 
     Args:
         source: a name in `built_in`, or the path of a UTF-8 file.
-        built_in: names of sets, and their files among the test data in gensim's wheel.
+        built_in: from the name of a set to its file among the test data of gensim.
 
     Raises:
         EvaluationError: there is no such set or file, or it cannot be read as text.
@@ -67,23 +72,23 @@ def read_set(source: str | os.PathLike[str], built_in: Mapping[str, str]) -> tup
         return path, path.read_text(encoding="utf-8-sig").split("\n")
     except FileNotFoundError:
         raise EvaluationError(
-            f"no evaluation set {str(source)!r}: give the path of a file, or one of {', '.join(built_in)}"
+            f"there is no evaluation set {str(source)!r}: give the path of a file, or one of {', '.join(built_in)}"
         ) from None
     except UnicodeDecodeError as error:
-        raise EvaluationError(f"{path}: not UTF-8 at byte {error.start}; convert it to UTF-8") from None
+        raise EvaluationError(f"{path} is not UTF-8 at byte {error.start}; convert it to UTF-8") from None
     except OSError as error:
         raise EvaluationError(f"cannot read {path}: {error.strerror}; give a readable text file") from None
 
 
 def malformed(path: Path, expected: str, lines: list[tuple[int, str]]) -> EvaluationError:
-    """The error for lines, each with its number, that are not what was expected."""
+    """Return the error for malformed lines, each given with its number."""
     shown = "; ".join(f"line {number}: {line!r}" for number, line in lines[:3])
     more = f"; and {len(lines) - 3} more" if len(lines) > 3 else ""
     return EvaluationError(f"{path}: expected {expected} on each line, got {shown}{more}; correct or remove them")
 
 
 def _gensim_data() -> Path:
-    # Found, not imported: importing gensim costs a second or more, and these are only text files.
+    # Located without an import of gensim, which takes a second or more.
     spec = importlib.util.find_spec("gensim")
     if spec is None or not spec.submodule_search_locations:
         raise EvaluationError("the built-in evaluation sets are files of gensim, which is missing: install gensim")

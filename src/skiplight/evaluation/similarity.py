@@ -1,9 +1,9 @@
 """Word similarity: do cosines rank pairs of words as people do?
 
-The score is Spearman's rank correlation between the cosine of two words' input vectors and the mean judgement
-of people: WordSim-353 (Finkelstein et al. 2002) mixes similarity and relatedness, SimLex-999 (Hill et al.
-2015) asks for similarity alone. Pairs with a word that the vocabulary lacks are left out, and their share is
-reported: scores are comparable at equal coverage only. Coverage is that of gensim's `evaluate_word_pairs`.
+The score is Spearman's rank correlation between the cosines of the words' input vectors and the mean judgements of
+people. WordSim-353 (Finkelstein et al. 2002) mixes similarity and relatedness, SimLex-999 (Hill et al. 2015) asks for
+similarity alone. Pairs with a word out of vocabulary are left out, and their share is reported, because scores are
+comparable at equal coverage only. The same pairs are left out as in gensim's `evaluate_word_pairs`.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Pairs:
     """A set of word pairs with people's judgements.
 
     Attributes:
-        name: what the set is called in results.
+        name: name of the set in results.
         words: the pairs, in upper case, [n].
         judgements: how similar people found each pair, on any scale, [n].
     """
@@ -41,13 +41,13 @@ class Pairs:
 
 @dataclass(frozen=True)
 class SimilarityResult:
-    """How well cosines agree with people.
+    """The agreement of cosines with people's judgements.
 
     Attributes:
-        score: Spearman's rank correlation, -1 to 1, ties given their mean rank.
+        score: Spearman's rank correlation, -1 to 1; ties have their mean rank.
         pearson: Pearson's correlation, -1 to 1.
-        oov: share of the set's pairs that were left out for a word out of vocabulary, 0 to 1.
-        pairs: how many pairs were scored.
+        oov: share of the set's pairs that were left out because a word is out of vocabulary, 0 to 1.
+        pairs: number of pairs scored.
     """
 
     score: float
@@ -57,13 +57,13 @@ class SimilarityResult:
 
 
 def read_pairs(source: str | os.PathLike[str]) -> Pairs:
-    """Reads a built-in set by name, or a file: `word word judgement` a line, between tabs or white space.
+    """Read a built-in set by name, or a file with `word word judgement` per line, separated by tabs or white space.
 
-    Words may contain spaces where tabs separate. Empty lines, lines that begin with `#`, and a header (a
-    first line whose last field is not a number) are passed over.
+    Words may contain spaces if tabs separate them. Empty lines, lines that begin with `#`, and a header (a first line
+    whose last field is not a number) are skipped.
 
     Raises:
-        EvaluationError: there is no such set, or lines (named by number) are malformed.
+        EvaluationError: there is no such set, or lines are malformed; the message has their numbers.
 
     >>> read_pairs("wordsim353").words[1], len(read_pairs("simlex999").words)
     (('TIGER', 'CAT'), 999)
@@ -91,11 +91,11 @@ class JudgedPairs:
     """The pairs of a set whose words have vectors.
 
     Attributes:
-        name: of the set.
-        first, second: ids of the words, [n].
-        judgements: what people said, float64 [n].
-        cosines: of the words' input vectors, float64 [n], on the CPU.
-        left_out: pairs with a word out of vocabulary.
+        name: name of the set.
+        first, second: ids of the words [n].
+        judgements: judgements of people, float64 [n].
+        cosines: cosines of the words' input vectors, float64 [n], on the CPU.
+        left_out: number of pairs with a word out of vocabulary.
     """
 
     name: str
@@ -109,14 +109,16 @@ class JudgedPairs:
         return len(self.first)
 
     def disagreement(self) -> torch.Tensor:
-        """How much nearer the vectors rank a pair than people do, as a share of all ranks, -1 to 1, float64 [n]."""
-        return (_ranks(self.cosines) - _ranks(self.judgements)) / (len(self) - 1)
+        """Return the rank by cosine minus the rank by people of each pair, divided by n - 1: float64 [n], -1 to 1."""
+        from scipy.stats import rankdata
+
+        return torch.from_numpy(rankdata(self.cosines) - rankdata(self.judgements)) / (len(self) - 1)
 
 
 def judged_pairs(
     vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
 ) -> JudgedPairs:
-    """The cosines of a set's pairs beside what people said; arguments and errors are those of `similarity`."""
+    """Return the pairs of a set with cosines and judgements; arguments and errors are those of `similarity`."""
     pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
     ids = case_folded(vectors.vocabulary, restrict_vocabulary).ids
     found = [
@@ -126,7 +128,7 @@ def judged_pairs(
     ]
     if len(found) < 2:
         raise EvaluationError(
-            f"{pairs.name}: {len(found)} of its {len(pairs.words)} pairs are in the vocabulary, a correlation"
+            f"{pairs.name}: {len(found)} of its {len(pairs.words)} pairs are in the vocabulary, but a correlation"
             " needs two; choose a set in the language and spelling of the training text, or lower"
             " vocabulary.min_count"
         )
@@ -135,11 +137,11 @@ def judged_pairs(
     cosines = (unit[list(first)].double() * unit[list(second)].double()).sum(1).cpu()
     people = torch.tensor(judgements, dtype=torch.float64)
     if not cosines.isfinite().all():
-        raise EvaluationError(f"{pairs.name}: vectors are not finite, training has diverged; lower optim.lr")
+        raise EvaluationError(f"{pairs.name}: vectors are not finite, the training has diverged; lower optim.lr")
     for what, values in (("judgements", people), ("cosines", cosines)):
         if (values == values[0]).all():
             raise EvaluationError(
-                f"{pairs.name}: the {what} of all {len(values)} covered pairs are equal and rank nothing;"
+                f"{pairs.name}: the {what} of all {len(values)} covered pairs are equal, so there is no correlation;"
                 f" {'check the file' if what == 'judgements' else 'train the vectors first'}"
             )
     return JudgedPairs(pairs.name, list(first), list(second), people, cosines, len(pairs.words) - len(found))
@@ -148,25 +150,24 @@ def judged_pairs(
 def similarity(
     vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
 ) -> SimilarityResult:
-    """Scores vectors on a set of word pairs.
+    """Score vectors on a set of word pairs.
 
     Args:
         vectors: the vectors, on any device.
         pairs: a set, the name of a built-in one, or the path of a file (see `read_pairs`).
-        restrict_vocabulary: all but the so many most frequent words are out of vocabulary; gensim's default.
+        restrict_vocabulary: number of most frequent words that count as in vocabulary; the default is gensim's.
 
     Raises:
-        EvaluationError: the set cannot be read; fewer than two of its pairs are covered; or all judgements or
-            all cosines are equal or not numbers, so that there is no correlation.
+        EvaluationError: the set cannot be read, the vocabulary covers fewer than two of its pairs, vectors are not
+            finite, or all judgements or all cosines are equal, so that there is no correlation.
     """
-    from torchmetrics.functional import pearson_corrcoef
+    from scipy import stats
 
     judged = judged_pairs(vectors, pairs, restrict_vocabulary)
-    # torchmetrics' own Spearman ranks in float32, sums tied ranks in int32 and adds 1e-6 to the denominator:
-    # up to 4e-6 off on few pairs. Spearman's correlation is Pearson's of ranks; its Pearson keeps float64.
+    cosines, judgements = judged.cosines.numpy(), judged.judgements.numpy()
     return SimilarityResult(
-        score=float(pearson_corrcoef(_ranks(judged.cosines), _ranks(judged.judgements))),
-        pearson=float(pearson_corrcoef(judged.cosines, judged.judgements)),
+        score=float(stats.spearmanr(cosines, judgements).statistic),
+        pearson=float(stats.pearsonr(cosines, judgements).statistic),
         oov=judged.left_out / (judged.left_out + len(judged)),
         pairs=len(judged),
     )
@@ -177,10 +178,3 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         return math.nan
-
-
-def _ranks(values: torch.Tensor) -> torch.Tensor:
-    """Ranks from 1, equal values sharing the mean of theirs, float64 [n]."""
-    _, place, counts = torch.unique(values, return_inverse=True, return_counts=True)
-    counts = counts.double()
-    return (counts.cumsum(0) - (counts - 1) / 2)[place]

@@ -1,6 +1,6 @@
-"""Every evaluation set on one pair of tables, as `summary.json` keeps it.
+"""Evaluates vectors on several sets, with the results as `summary.json` stores them.
 
-A training must not die of an evaluation: where a set cannot be evaluated, the reason stands where its score would.
+A failed evaluation must not end a training: if a set cannot be evaluated, its result is the reason.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ def evaluate(
     restrict_vocabulary: int = 30_000,
     hit_rate: Sources = (),
 ) -> dict[str, dict[str, Any]]:
-    """Scores vectors on sets of word pairs and of analogy questions.
+    """Score vectors on sets of word pairs, analogy questions and item sequences.
 
     Args:
-        vectors: the vectors; analogies are solved on the device where they lie.
+        vectors: the vectors; analogies are solved on their device.
         similarity: built-in sets or files of word pairs.
         analogy: built-in sets or files of analogy questions.
-        restrict_vocabulary: analogies are restricted to the so many most frequent words. Similarity keeps
-            gensim's 300,000: it ranks nothing but the pairs themselves.
-        hit_rate: `synthetic_sessions` or files of sequences whose last item is to be guessed.
+        restrict_vocabulary: number of most frequent words that analogies are restricted to. Similarity keeps gensim's
+            300,000, because it ranks only the pairs themselves.
+        hit_rate: `synthetic_sessions`, or files of sequences whose last item is to be predicted.
 
     Returns:
-        For each set, by name (a file's stem, or its whole path where the stem is taken), the fields of its
-        SimilarityResult, AnalogyResult or HitRateResult, or `{"error": why not}`.
+        For each set, by name (the stem of a file, or its whole path if the stem is taken), the fields of its
+        SimilarityResult, AnalogyResult or HitRateResult, or `{"error": reason}`.
     """
     kinds: list[
         tuple[Sources, Callable[[str | os.PathLike[str]], SimilarityResult | AnalogyResult | HitRateResult]]

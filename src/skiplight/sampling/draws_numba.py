@@ -58,19 +58,19 @@ def scale_bits(bits, size):
 
 
 @inline
-def draw_noise_word(a, b, threshold, alias):
-    """Draw a word from the noise distribution by 32 random bits for the column and 32 for the threshold: int32."""
-    column = scale_bits(a, len(threshold))
-    return np.int32(column) if b < np.uint64(threshold[column]) else alias[column]
+def draw_noise_word(a, b, columns):
+    """Return the word, int32, that 32 + 32 random bits draw by `NoiseDistribution.columns`, uint64 [V]."""
+    column = (np.uint64(a) * np.uint64(len(columns))) >> _32
+    own = columns[column]
+    return np.int32(column if np.uint64(b) < own & _MASK else own >> _32)
 
 
 @inline
-def draw_negative(position, n, attempt, seed, epoch, threshold, alias):
-    """Draw negative n at a position, one attempt: int32."""
+def draw_negative(position, n, attempt, seed, epoch, columns):
+    """Return one attempt of negative n at a position, int32; `columns` as for `draw_noise_word`."""
     if n == 0:
         _, _, a, b = token_bits(position, attempt, seed, epoch)
-        return draw_noise_word(a, b, threshold, alias)
-    w0, w1, w2, w3 = noise_bits(position, (n - 1) >> 1, attempt, seed, epoch)
-    if n & 1 == 1:
-        return draw_noise_word(w0, w1, threshold, alias)
-    return draw_noise_word(w2, w3, threshold, alias)
+    else:
+        b0, b1, b2, b3 = noise_bits(position, (n - 1) >> 1, attempt, seed, epoch)
+        a, b = (b0, b1) if n & 1 else (b2, b3)
+    return draw_noise_word(a, b, columns)

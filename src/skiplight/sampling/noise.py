@@ -8,6 +8,8 @@ probabilities into V equal columns of at most two words each: one random number 
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 
 from skiplight.sampling.draws import thresholds_below
@@ -56,6 +58,11 @@ class NoiseDistribution:
 
     def __len__(self) -> int:
         return len(self.probabilities)
+
+    @functools.cached_property
+    def columns(self) -> np.ndarray:
+        """The alias table in one array, so that a draw reads once: alias << 32 | threshold, uint64 [V]."""
+        return self.alias.astype(np.uint64) << np.uint64(32) | self.threshold
 
 
 def _alias_table(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

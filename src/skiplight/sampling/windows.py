@@ -81,7 +81,7 @@ class WindowSampler:
         self.keep = keep_thresholds(counts, subsample)
         kept = np.asarray(counts) * (self.keep + 1.0)
         self.frequency = kept / kept.sum()
-        self._on_device: dict[torch.device, tuple[Tensor, Tensor, Tensor]] = {}
+        self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
 
     def __call__(self, block: TokenBlock) -> Windows:
         """Return the windows of `block`, on its device."""
@@ -110,7 +110,7 @@ class WindowSampler:
     def reference(self, block: TokenBlock) -> Windows:
         """Return the windows of `block` with context words as inputs, by tensor operations only."""
         key, device = (self.seed, block.epoch), block.ids.device
-        keep, _, _ = self._tables(device)
+        keep, _ = self._tables(device)
 
         segment_of = torch.repeat_interleave(torch.arange(len(block.start), device=device), block.segments.diff())
         begin = torch.from_numpy(mix64(block.document.cpu().numpy()).view(np.int64)).to(device) + block.start
@@ -158,7 +158,7 @@ class WindowSampler:
             position: int64 [rows].
             n: int64 [rows, K], numbers of the negatives (`draws.py`).
         """
-        _, threshold, alias = self._tables(n.device)
+        _, columns = self._tables(n.device)
         forbidden = self._forbidden(windows)
         row = torch.arange(len(n), device=n.device)[:, None].expand_as(n).reshape(-1)
         slot, pending = n.reshape(-1), torch.arange(n.numel(), device=n.device)
@@ -166,7 +166,8 @@ class WindowSampler:
         for attempt in range(ATTEMPTS):
             a, b = draw_negative_bits(key, position[row[pending]], slot[pending], attempt)
             column = a * len(self.noise) >> 32
-            word = torch.where(b < threshold[column], column.int(), alias[column])
+            own = columns[column]
+            word = torch.where(b < (own & 0xFFFFFFFF), column, own >> 32).int()
             negatives[pending] = word
             excluded = (word[:, None] == forbidden[row[pending]]).any(1) if forbidden is not None else word < 0
             pending = pending[excluded]
@@ -190,10 +191,9 @@ class WindowSampler:
             target = torch.cat([target, context], dim=1)
         return target[windows.window_of_pair()] if self.shared == "pair" else target
 
-    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """Return keep and threshold (int64 [V], to compare with bits) and alias (int32 [V]) on `device`."""
+    def _tables(self, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return `keep` and the noise distribution's `columns` on a device, int64 [V] each."""
         if device not in self._on_device:
-            host = (self.keep.astype(np.int64), self.noise.threshold.astype(np.int64), self.noise.alias)
-            keep, threshold, alias = (torch.from_numpy(table).to(device) for table in host)
-            self._on_device[device] = (keep, threshold, alias)
+            keep, columns = self.keep.astype(np.int64), self.noise.columns.view(np.int64)
+            self._on_device[device] = torch.from_numpy(keep).to(device), torch.from_numpy(columns).to(device)
         return self._on_device[device]

@@ -47,7 +47,7 @@ def _measure(half, ends):
 
 @kernel()
 def _fill(
-    kept, half, position, ends, seed, epoch, threshold, alias, exclude, per_pair,
+    kept, half, position, ends, seed, epoch, columns, exclude, per_pair,
     inputs, offsets, target, negatives, mask,
 ):  # fmt: skip
     """Write the windows and draw their negatives."""
@@ -74,7 +74,7 @@ def _fill(
                     mask[row + r, k] = False
                     for attempt in range(ATTEMPTS):
                         n = zigzag * k_count + k
-                        word = draw_negative(position[c], n, attempt, seed, epoch, threshold, alias)
+                        word = draw_negative(position[c], n, attempt, seed, epoch, columns)
                         negatives[row + r, k] = word
                         excluded = exclude > 0 and word == kept[c]
                         if exclude == 2:
@@ -126,7 +126,7 @@ def sample_windows(
     offsets = np.empty(windows + 1, np.int64)
     drawn, mask = np.empty((rows, negatives), np.int32), np.empty((rows, negatives), np.bool_)
     _fill(
-        kept, half, position, ends, key, epoch, noise.threshold, noise.alias,
+        kept, half, position, ends, key, epoch, noise.columns,
         EXCLUDE[redrawn], per_pair, inputs, offsets, target, drawn, mask,
     )  # fmt: skip
     return Windows(

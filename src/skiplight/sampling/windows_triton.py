@@ -56,8 +56,7 @@ class DeviceSampler:
     def __init__(self, sampler: WindowSampler, device: torch.device) -> None:
         self.sampler = sampler
         self.keep = torch.from_numpy(sampler.keep.view(np.int32)).to(device)
-        columns = sampler.noise.alias.astype(np.uint64) << np.uint64(32) | sampler.noise.threshold
-        self.columns = torch.from_numpy(columns.view(np.int64)).to(device)
+        self.columns = torch.from_numpy(sampler.noise.columns.view(np.int64)).to(device)
 
     @property
     def per_centre(self) -> int:
