@@ -95,9 +95,9 @@ def prepare(path: str, output: Path) -> None:
 
     data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))
-    train = text.train  # type: ignore[union-attr]
+    train = text.train.select(0, len(text.train))  # type: ignore[attr-defined]
     np.savez_compressed(
-        output, ids=np.asarray(train.ids(0, train.tokens)), end=train.end, document=train.document, start=train.start,
+        output, ids=train.ids, end=train.segments[1:], document=train.document, start=train.start,
         counts=text.vocabulary.counts, words=np.array(text.vocabulary.words),
     )  # fmt: skip
 

@@ -16,6 +16,7 @@ from skiplight.corpus.store.segments import (
     held_out,
 )
 from skiplight.corpus.text.documents import Documents, batches, split_documents
+from skiplight.corpus.tokens import TokenSegments
 
 TEXTS = st.lists(st.text("aé字 \n\t", max_size=40), max_size=8)
 
@@ -104,8 +105,8 @@ def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> Non
 
     cut = [(document, piece) for document, flags in enumerate(known) for piece in cut_up(flags, random)]
     run_cutter, segment_cutter = RunCutter(), SegmentCutter()
-    begins: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}  # (document, start, begin)
-    totals = {False: 0, True: 0}
+    found = {False: TokenSegments.empty(), True: TokenSegments.empty()}
+    told = 0
     while cut:
         size = int(random.integers(0, 4))
         batch, cut = cut[:size], cut[size:]
@@ -116,16 +117,18 @@ def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> Non
         flags = np.concatenate([piece for _, piece in batch]) if batch else np.zeros(0, dtype=bool)
         tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(runs.raw))[:-1]], dtype=np.int64)
         held = held_out(runs.document, runs.run, 0.4)
-        for split, cuts in zip((False, True), segment_cutter.cut(runs, tokens, held), strict=True):
-            columns = zip(
-                cuts.document.tolist(), cuts.start.tolist(), (cuts.begin + totals[split]).tolist(), strict=True
-            )
-            begins[split] += columns
-            totals[split] += int(tokens[held == split].sum())
+        ids = np.arange(told, told + tokens.sum(), dtype=np.int32)  # each token by its number in the text
+        told += len(ids)
+        for split, part in zip((False, True), segment_cutter.cut(runs, tokens, held, ids), strict=True):
+            found[split] = found[split].concatenate(part)
+    numbers = np.cumsum([0, *(flags.sum() for flags in known)])
     for split in (False, True):
-        ends = [begin for _, _, begin in [*begins[split], (0, 0, totals[split])]][1:]
-        found = [(d, s, end - begin) for (d, s, begin), end in zip(begins[split], ends, strict=True)]
-        assert found == expected[split]
+        part = found[split]
+        sizes = np.diff(part.segments)
+        assert list(zip(part.document.tolist(), part.start.tolist(), sizes.tolist(), strict=True)) == expected[split]
+        assert part.ids.tolist() == [
+            numbers[document] + start + i for document, start, size in expected[split] for i in range(size)
+        ]
     assert run_cutter.documents == len(lengths)
 
 
@@ -137,8 +140,9 @@ def test_nothing_is_cut_from_nothing() -> None:
     nothing = np.zeros(0, dtype=np.int64)
     runs = RunCutter().cut(nothing, nothing)
     assert len(runs.raw) == 0
-    train, held = SegmentCutter().cut(HeldoutChunks(nothing, nothing, nothing), nothing, nothing.astype(bool))
-    assert len(train.begin) == len(held.begin) == 0
+    runs = HeldoutChunks(nothing, nothing, nothing)
+    train, held = SegmentCutter().cut(runs, nothing, nothing.astype(bool), nothing.astype(np.int32))
+    assert len(train) == len(held) == train.tokens == held.tokens == 0
 
 
 def test_held_out_text_is_the_wanted_share_and_grows_with_it() -> None:

@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from skiplight.corpus.store.stream import SegmentBatch, TokenStream
-from skiplight.corpus.store.token_store import TokenSplit
+from skiplight.corpus.tokens import Permute, TokenSegments, TokenText
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import permutation
 
@@ -29,7 +28,8 @@ from skiplight.sampling.draws_torch import permutation
 class Cursor:
     """A place in training: the next block is number `index` in the order of epoch `epoch`, counted over all ranks.
 
-    A stream also knows where that block begins: after the segment (`document`, `start`), and `tokens` into the epoch.
+    `tokens` tokens of the epoch come before it, the last of them in the segment (`document`, `start`): a stream is read
+    on after that segment, while the blocks of a store are found by `index`.
     """
 
     epoch: int = 0
@@ -49,126 +49,61 @@ class LoadedBlock(TokenBlock):
 
     after: Cursor = Cursor()
 
-
-class StoredBlocks:
-    """The blocks of a stored text."""
-
-    def __init__(self, split: TokenSplit, block_tokens: int, seed: int) -> None:
-        self.split, self.seed = split, seed
-        # Blocks are runs of segments whose last tokens fall into the same cell of the grid.
-        cell = (np.asarray(split.end) - 1) // block_tokens
-        self.last = np.append(np.flatnonzero(np.diff(cell)), len(cell) - 1) if len(cell) else cell
-
-    def __len__(self) -> int:
-        return len(self.last)
-
-    def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[LoadedBlock]:
-        order = permutation(len(self), (self.seed, cursor.epoch)).numpy()
-        for index in range(cursor.index + worker * world, len(order), workers * world):
-            spans = [self._span(number) for number in order[index : index + world]]
-            tokens = sum(end - begin for *_, begin, end in spans)
-            first, stop, begin, end = spans[rank] if rank < len(spans) else (0, 0, 0, 0)
-            yield _block(
-                self.split.ids(begin, end),
-                *(array[first:stop] for array in (self.split.document, self.split.start, self.split.end)),
-                begin=begin, epoch=cursor.epoch, index=index + rank, tokens=tokens,
-                after=_after(cursor.epoch, index + world, len(order)),
-            )  # fmt: skip
-
-    def _span(self, number: int) -> tuple[int, int, int, int]:
-        """First and last + 1 segment of a block, first and last + 1 token."""
-        end = self.split.end
-        first = int(self.last[number - 1]) + 1 if number > 0 else 0
-        stop = int(self.last[number]) + 1
-        return first, stop, int(end[first - 1]) if first > 0 else 0, int(end[stop - 1])
+    @classmethod
+    def from_segments(cls, part: TokenSegments, **place: Any) -> LoadedBlock:
+        """Copy segments into a block; `place` holds its other attributes."""
+        # A block outlives the memory map of its store, and torch wants memory that it may write to.
+        arrays = (part.ids, part.segments, part.document, part.start)
+        ids, segments, document, start = (torch.from_numpy(np.array(array)) for array in arrays)
+        return cls(ids, segments, document, start, **place)
 
 
-class StreamedBlocks:
-    """The blocks of a streamed text: the same grid, over its tokens in the order in which they come."""
+class BlockSchedule:
+    """The blocks of a text in the order of each epoch, shared out to ranks and workers.
 
-    def __init__(self, stream: TokenStream, block_tokens: int, seed: int, length: int) -> None:
-        self.stream, self.block_tokens, self.seed, self.length = stream, block_tokens, seed, length
+    Args:
+        text: the text.
+        block_tokens: tokens per block.
+        seed: of the order.
+        tokens: tokens per epoch, which a stream need not know.
+    """
+
+    def __init__(self, text: TokenText, block_tokens: int, seed: int, tokens: int) -> None:
+        self.text, self.block_tokens, self.seed = text, block_tokens, seed
+        self.length = text.count_blocks(block_tokens, tokens)
 
     def __len__(self) -> int:
         return self.length
 
     def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[LoadedBlock]:
-        if workers > 1:
-            raise RuntimeError("a stream is read by one worker of each rank")
+        """Yield the blocks of rank `rank` of `world` from the cursor on, of which each of its workers reads some."""
+        after = (cursor.document, cursor.start) if cursor.document >= 0 else None
+        blocks = self.text.read_blocks(
+            self.block_tokens,
+            draw_order(self.seed, cursor.epoch),
+            index=cursor.index,
+            tokens=cursor.tokens,
+            after=after,
+        )
         index, total = cursor.index, cursor.tokens
-        blocks = self._blocks(cursor)
-        while step := list(itertools.islice(blocks, world)):
-            own = step[rank] if rank < len(step) else _NO_SEGMENTS
-            tokens = sum(len(batch.ids) for batch in step)
+        for number in itertools.count():
+            step = list(itertools.islice(blocks, world))
+            if not step:
+                return
+            tokens = sum(part.tokens for part in step)
             total += tokens
-            last = int(step[-1].document[-1]), int(step[-1].start[-1])
-            after = _after(cursor.epoch, index + world, self.length, total, *last)
-            yield _block(
-                *(own.ids, own.document, own.start, own.end),
-                epoch=cursor.epoch, index=index + rank, tokens=tokens, after=after,
-            )  # fmt: skip
+            if number % workers == worker:
+                own = step[rank] if rank < len(step) else TokenSegments.empty()
+                behind = Cursor(cursor.epoch + 1)
+                if index + world < self.length:
+                    last = int(step[-1].document[-1]), int(step[-1].start[-1])
+                    behind = Cursor(cursor.epoch, index + world, total, *last)
+                yield LoadedBlock.from_segments(
+                    own, epoch=cursor.epoch, index=index + rank, tokens=tokens, after=behind
+                )
             index += world
 
-    def _blocks(self, cursor: Cursor) -> Iterator[SegmentBatch]:
-        """The segments of each block from the cursor on."""
-        order = permutation(self.stream.shards, (self.seed, cursor.epoch)).tolist()
-        after = None
-        if cursor.document >= 0:
-            after = (cursor.document, cursor.start)
-            order = order[order.index(cursor.document >> 40) :]
-        total = cursor.tokens
-        pending = _NO_SEGMENTS
-        for batch in self.stream.segments(order, after=after):
-            pending = _concatenate(pending, batch)
-            # All cells but the last are complete.
-            cuts = np.flatnonzero(np.diff((total + pending.end - 1) // self.block_tokens)) + 1
-            first = begin = 0
-            for stop in cuts.tolist():
-                yield _part(pending, first, stop)
-                first, begin = stop, int(pending.end[stop - 1])
-            pending, total = _part(pending, first, len(pending.end)), total + begin
-        if len(pending.end):
-            yield pending
 
-
-_NO_SEGMENTS = SegmentBatch(np.empty(0, np.int32), *(np.empty(0, np.int64) for _ in range(3)))
-
-
-def _after(epoch: int, index: int, length: int, *place: int) -> Cursor:
-    """The cursor before block `index` of an epoch of so many blocks."""
-    return Cursor(epoch, index, *place) if index < length else Cursor(epoch + 1)
-
-
-def _concatenate(left: SegmentBatch, right: SegmentBatch) -> SegmentBatch:
-    return SegmentBatch(
-        ids=np.concatenate([left.ids, right.ids]),
-        document=np.concatenate([left.document, right.document]),
-        start=np.concatenate([left.start, right.start]),
-        end=np.concatenate([left.end, len(left.ids) + right.end]),
-    )
-
-
-def _part(batch: SegmentBatch, first: int, stop: int) -> SegmentBatch:
-    """Segments `first` up to `stop` of a batch."""
-    begin = int(batch.end[first - 1]) if first > 0 else 0
-    end = int(batch.end[stop - 1]) if stop > 0 else 0
-    document, start = batch.document[first:stop], batch.start[first:stop]
-    return SegmentBatch(batch.ids[begin:end], document, start, batch.end[first:stop] - begin)
-
-
-def block_of(batch: SegmentBatch, epoch: int) -> TokenBlock:
-    """The block of all segments of a batch."""
-    return _block(batch.ids, batch.document, batch.start, batch.end, epoch=epoch)
-
-
-def _block(
-    ids: np.ndarray, document: np.ndarray, start: np.ndarray, end: np.ndarray, *, begin: int = 0, **place: Any
-) -> LoadedBlock:
-    # Copies: a block outlives the memory map of its store, and torch wants memory that it may write to.
-    return LoadedBlock(
-        ids=torch.from_numpy(np.array(ids)),
-        segments=torch.from_numpy(np.concatenate([np.zeros(1, np.int64), end - begin])),
-        document=torch.from_numpy(np.array(document)),
-        start=torch.from_numpy(np.array(start)),
-        **place,
-    )
+def draw_order(seed: int, epoch: int) -> Permute:
+    """Return the function that orders n blocks or shards, as drawn by seed and epoch."""
+    return lambda size: permutation(size, (seed, epoch)).tolist()

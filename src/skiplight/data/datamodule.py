@@ -14,10 +14,8 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from skiplight.corpus.store.segments import SEGMENT_TOKENS
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import Cursor, LoadedBlock, StoredBlocks, StreamedBlocks, block_of
+from skiplight.corpus.tokens import TokenText
+from skiplight.data.blocks import BlockSchedule, Cursor, LoadedBlock, draw_order
 from skiplight.data.prefetch import prefetched
 from skiplight.errors import DataError, RunError
 from skiplight.sampling.batches import TokenBlock, Windows
@@ -72,7 +70,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
 
     def __init__(
         self,
-        text: TokenStore | TokenStream,
+        text: TokenText,
         sampler: WindowSampler,
         *,
         block_tokens: int,
@@ -85,17 +83,12 @@ class SkipGramDataModule(lightning.LightningDataModule):
         self.text, self.sampler, self.block_tokens = text, sampler, block_tokens
         self.workers, self.takes_blocks, self.init_worker = workers, takes_blocks, init_worker
         self.cursor = Cursor()
-        self.blocks: StoredBlocks | StreamedBlocks
-        if isinstance(text, TokenStore):
-            self.tokens = text.train.tokens
-            self.blocks = StoredBlocks(text.train, block_tokens, sampler.seed)
-        else:
-            # Where the text does not know, the run is its length: passes over it end where the stream ends.
-            known = tokens if text.tokens is None else text.tokens
-            if known is None:
-                raise ValueError("a stream of unknown size needs `tokens`")
-            self.tokens = known
-            self.blocks = StreamedBlocks(text, block_tokens, sampler.seed, -(-known // block_tokens))
+        # Where the text does not know, the run is its length: passes over it end where the stream ends.
+        known = tokens if text.tokens is None else text.tokens
+        if known is None:
+            raise ValueError("a stream of unknown size needs `tokens`")
+        self.tokens = known
+        self.blocks = BlockSchedule(text, block_tokens, sampler.seed, known)
 
     @property
     def share(self) -> tuple[int, int]:
@@ -119,13 +112,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
         Who takes only some of it therefore gets other pairs from a stream than from the store of the same text: a
         stream would have to be read to its end for a fair share of them.
         """
-        if isinstance(self.text, TokenStore):
-            split = self.text.heldout
-            yield from StoredBlocks(split, SEGMENT_TOKENS, 0)(Cursor(EVALUATION_EPOCH), 0, 1, 0, 1)
-        else:
-            for batch in self.text.heldout_segments():
-                if len(batch.end):
-                    yield block_of(batch, EVALUATION_EPOCH)
+        for index, part in enumerate(self.text.read_heldout(draw_order(0, EVALUATION_EPOCH))):
+            yield LoadedBlock.from_segments(part, epoch=EVALUATION_EPOCH, index=index)
 
     def verify(self) -> None:
         """Compares all of a stored text with its checksums.
@@ -133,8 +121,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
         Raises:
             DataError: naming the file that is damaged.
         """
-        if isinstance(self.text, TokenStore):
-            self.text.verify()
+        self.text.verify()
 
     def windows(self, block: TokenBlock) -> Windows:
         """The windows of a block with their negatives, on the block's device."""

@@ -13,8 +13,7 @@ import torch
 from skiplight.config.schema import Config
 from skiplight.corpus.prepare import prepare
 from skiplight.corpus.sources.registry import open_source
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import TokenText
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
@@ -202,7 +201,7 @@ def _check_devices(config: Config) -> None:
         raise ConfigError(f"`trainer.devices={devices}`: this machine has {there} GPUs, give no more")
 
 
-def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:
+def make_sampler(config: Config, text: TokenText, objective: type[Objective]) -> WindowSampler:
     """The windows that the options ask for; without negatives where the objective needs none."""
     counts = text.vocabulary.counts
     return WindowSampler(
@@ -224,7 +223,7 @@ def noise_exclude(config: Config, objective: type[Objective]) -> str:
     return objective.default_exclude if config.noise.exclude == "auto" else config.noise.exclude
 
 
-def heldout_unigram(config: Config, text: TokenStore | TokenStream) -> HeldoutResult:
+def heldout_unigram(config: Config, text: TokenText) -> HeldoutResult:
     """How well the output words' own frequencies predict the held-out pairs of a run, whatever the input word."""
     sampler = make_sampler(config, text, FullSoftmax)
     data = SkipGramDataModule(text, sampler, block_tokens=1, tokens=1)
@@ -300,7 +299,7 @@ def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
     )
 
 
-def prepare_text(config: Config, threads: int | None = None) -> TokenStore | TokenStream:
+def prepare_text(config: Config, threads: int | None = None) -> TokenText:
     """The token store or stream that `data.*` and `vocabulary.*` ask for.
 
     Args:
@@ -347,11 +346,11 @@ class ProgressLog:
             log.info("%s: %s words", {"vocabulary": "read and counted", "encode": "encoded"}[stage], f"{words:,}")
 
 
-def total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
+def total_tokens(config: Config, text: TokenText) -> int:
     """How many tokens the run consumes."""
     if config.trainer.max_tokens is not None:
         return config.trainer.max_tokens
-    tokens = config.data.tokens if isinstance(text, TokenStream) and config.data.tokens else text.tokens
+    tokens = (config.data.tokens if config.data.streaming else None) or text.tokens
     if tokens is None:
         raise ConfigError(
             "the size of the stream is not known: give `data.tokens` (tokens of an epoch) or `trainer.max_tokens`"

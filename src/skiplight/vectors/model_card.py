@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from skiplight.config.schema import Config
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import TokenText
 
 WIKIPEDIA = "Text by the contributors of Wikipedia (https://en.wikipedia.org), CC BY-SA."
 CREDITS = {
@@ -21,7 +20,7 @@ CREDITS = {
 """Whom the presets' texts are owed to."""
 
 
-def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str, Any]) -> str:
+def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
     """The card of a trained run, Markdown behind a YAML header.
 
     Args:

@@ -22,9 +22,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import Cuts, HeldoutChunks
+from skiplight.corpus.store.segments import HeldoutChunks
 from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, checksums
 from skiplight.corpus.text.encoding import Indexer, Numbered
+from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 from skiplight.files import locked, sync
@@ -122,9 +123,9 @@ def write_tokens(folder: Path, batches: Iterable[Numbered], vocabulary: Vocabula
     """Writes the token and segment files and the vocabulary; returns the number of tokens of each split."""
     indexer = Indexer(vocabulary, heldout)
     train, aside = _SplitWriter(folder, ""), _SplitWriter(folder, "heldout-")
-    for found in indexer.index(batches):
-        train.write(found.train, found.train_cuts)
-        aside.write(found.heldout, found.heldout_cuts)
+    for train_part, heldout_part in indexer.index(batches):
+        train.write(train_part)
+        aside.write(heldout_part)
     vocabulary.save(folder / VOCABULARY)
     return {"train": train.finish(), "heldout": aside.finish()}
 
@@ -142,16 +143,16 @@ class _SplitWriter:
         }
         self._tokens = 0
 
-    def write(self, ids: np.ndarray, cuts: Cuts) -> None:
+    def write(self, part: TokenSegments) -> None:
         columns = {
-            "ids": ids,
-            "document": cuts.document,
-            "start": cuts.start,
-            "begin": cuts.begin + self._tokens,
+            "ids": part.ids,
+            "document": part.document,
+            "start": part.start,
+            "begin": part.segments[:-1] + self._tokens,
         }
         for name, values in columns.items():
             self._files[name].write(np.ascontiguousarray(values).data)
-        self._tokens += len(ids)
+        self._tokens += part.tokens
 
     def finish(self) -> int:
         # A segment ends where the next one begins, so `end` is `begin` without its first, and the total.

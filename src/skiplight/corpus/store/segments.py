@@ -17,6 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from skiplight.corpus.tokens import TokenSegments
+
 RUN_TOKENS = 10_000
 SEGMENT_TOKENS = 1_000
 
@@ -36,23 +38,6 @@ class HeldoutChunks:
     document: np.ndarray
     run: np.ndarray
     raw: np.ndarray
-
-
-@dataclass
-class Cuts:
-    """Segments that begin in a batch.
-
-    Attributes:
-        document: int64 [s].
-        start: offset in in-vocabulary tokens of the document, int64 [s].
-        begin: where in the batch's tokens of this split the segment begins, int64 [s]. Tokens before the
-            first
-            `begin` belong to the last segment of the batches before.
-    """
-
-    document: np.ndarray
-    start: np.ndarray
-    begin: np.ndarray
 
 
 def held_out(document: np.ndarray, run: np.ndarray, fraction: float) -> np.ndarray:
@@ -111,16 +96,19 @@ class SegmentCutter:
         self._offset = 0  # in-vocabulary tokens of the open document so far
         self._in_run = 0  # those of the open run
 
-    def cut(self, runs: HeldoutChunks, tokens: np.ndarray, held: np.ndarray) -> tuple[Cuts, Cuts]:
-        """The segments that begin in these runs: (training, held out).
+    def cut(
+        self, runs: HeldoutChunks, tokens: np.ndarray, held: np.ndarray, ids: np.ndarray
+    ) -> tuple[TokenSegments, TokenSegments]:
+        """Return the next part of the training and of the held-out text, cut anywhere.
 
         Args:
-            runs: as `RunCutter.cut` gave them, [r].
-            tokens: in-vocabulary tokens of each, int64 [r].
-            held: whether each is held out, bool [r].
+            runs: [r], from `RunCutter.cut`.
+            tokens: int64 [r], in-vocabulary tokens of each.
+            held: bool [r], whether each is held out.
+            ids: int32 [sum of `tokens`], the tokens of all runs.
         """
         if not len(tokens):
-            return (_NO_CUTS, _NO_CUTS)
+            return TokenSegments.empty(), TokenSegments.empty()
         same_document = runs.document[0] == self._document
         # Offset in the document: sums since the document's first run here, plus what was before this batch.
         sums = np.cumsum(tokens) - tokens
@@ -136,22 +124,29 @@ class SegmentCutter:
         self._document, self._run = int(runs.document[-1]), int(runs.run[-1])
         self._offset, self._in_run = int(offset[-1] + tokens[-1]), int(in_run[-1] + tokens[-1])
 
-        train = _cut(runs.document, offset, in_run, tokens, ~held)
-        return train, _cut(runs.document, offset, in_run, tokens, held)
+        train, heldout = (_cut(runs.document, offset, in_run, tokens, ids, chosen) for chosen in (~held, held))
+        return train, heldout
 
 
-_NO_CUTS = Cuts(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
-
-
-def _cut(document: np.ndarray, offset: np.ndarray, in_run: np.ndarray, tokens: np.ndarray, chosen: np.ndarray) -> Cuts:
-    document, offset, in_run, tokens = document[chosen], offset[chosen], in_run[chosen], tokens[chosen]
+def _cut(
+    document: np.ndarray,
+    offset: np.ndarray,
+    in_run: np.ndarray,
+    tokens: np.ndarray,
+    ids: np.ndarray,
+    chosen: np.ndarray,
+) -> TokenSegments:
+    if not chosen.all():
+        ids = ids[np.repeat(chosen, tokens)]
+        document, offset, in_run, tokens = document[chosen], offset[chosen], in_run[chosen], tokens[chosen]
     position = np.cumsum(tokens) - tokens
     # Segments begin at the multiples of SEGMENT_TOKENS in [in_run, in_run + tokens).
     first = -(-in_run // SEGMENT_TOKENS)
     count = -(-(in_run + tokens) // SEGMENT_TOKENS) - first
     index = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
     ahead = (np.repeat(first, count) + index) * SEGMENT_TOKENS - np.repeat(in_run, count)
-    return Cuts(np.repeat(document, count), np.repeat(offset, count) + ahead, np.repeat(position, count) + ahead)
+    segments = np.append(np.repeat(position, count) + ahead, len(ids))
+    return TokenSegments(ids, segments, np.repeat(document, count), np.repeat(offset, count) + ahead)
 
 
 def _join_pieces(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

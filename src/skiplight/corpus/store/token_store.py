@@ -17,12 +17,15 @@ from __future__ import annotations
 import functools
 import json
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from skiplight.corpus.store.segments import SEGMENT_TOKENS
+from skiplight.corpus.tokens import Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
@@ -36,15 +39,8 @@ class TokenSplit:
     """Training or held-out text, memory-mapped.
 
     Attributes:
-        tokens: number of tokens, t.
-        document: key of each segment's document, int64 [s].
-        start: offset of its first token in the document, in in-vocabulary tokens, int64 [s].
-        end: tokens of the split up to its end, int64 [s]: segment i is `ids(end[i - 1], end[i])`.
+        tokens: number of tokens.
     """
-
-    document: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
 
     def __init__(self, folder: Path, checksums: dict[str, list[int]], prefix: str = "") -> None:
         self._folder, self._checksums, self._prefix = folder, checksums, prefix
@@ -53,28 +49,60 @@ class TokenSplit:
         (self._ids,) = _columns(tokens, {"ids": pa.int32()})
         self._chunks = tokens
         segments.check(0, segments.size)
-        self.document, self.start, self.end = _columns(
+        self._document, self._start, self._end = _columns(
             segments, {"document": pa.int64(), "start": pa.int64(), "end": pa.int64()}
         )
         self.tokens = len(self._ids)
-        if self.tokens != (int(self.end[-1]) if len(self.end) else 0):
+        if self.tokens != (int(self._end[-1]) if len(self) else 0):
             raise DataError(
                 f"{folder / f'{prefix}segments.arrow'} does not fit its tokens: delete {folder}, it is made again"
             )
 
-    def ids(self, begin: int, stop: int) -> np.ndarray:
-        """Ids of the tokens from `begin` up to `stop`, int32 [stop - begin]: a read-only view of the file.
+    def __len__(self) -> int:
+        return len(self._end)
 
-        Raises:
-            DataError: the part of the file that holds them is damaged.
+    def select(self, first: int, stop: int) -> TokenSegments:
+        """Return segments `first` up to `stop`, whose ids, document and start are read-only views of the files.
+
+        Reading their `ids` raises a DataError where the part of the file that holds them is damaged.
         """
-        ids = self._ids[begin:stop]
-        if len(ids):
-            self._chunks.check_array(ids)
-        return ids
+        begin = int(self._end[first - 1]) if first > 0 else 0
+        segments = np.zeros(stop - first + 1, np.int64)
+        np.subtract(self._end[first:stop], begin, out=segments[1:])
+        ids = self._ids[begin : begin + int(segments[-1])]
+        return _MappedSegments(ids, segments, self._document[first:stop], self._start[first:stop], self._chunks)
+
+    def block_bounds(self, block_tokens: int) -> np.ndarray:
+        """Return the first segment of each block, and the number of segments, int64 [blocks + 1]."""
+        return find_block_bounds(self._end, block_tokens)
+
+    def read_blocks(self, block_tokens: int, permute: Permute, index: int = 0) -> Iterator[TokenSegments]:
+        """Yield the segments of each block in the order of `permute`, from block `index` of that order on."""
+        bounds = self.block_bounds(block_tokens)
+        for block in permute(len(bounds) - 1)[index:]:
+            yield self.select(int(bounds[block]), int(bounds[block + 1]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenSplit, (self._folder, self._checksums, self._prefix)
+
+
+class _MappedSegments(TokenSegments):
+    """Segments of a mapped file, whose ids are compared with their checksums when they are read."""
+
+    def __init__(
+        self, ids: np.ndarray, segments: np.ndarray, document: np.ndarray, start: np.ndarray, chunks: _Chunks
+    ) -> None:
+        super().__init__(ids, segments, document, start)
+        self._chunks = chunks
+
+    @property
+    def ids(self) -> np.ndarray:
+        self._chunks.check_array(self._ids)
+        return self._ids
+
+    @ids.setter
+    def ids(self, ids: np.ndarray) -> None:
+        self._ids = ids
 
 
 class _Chunks:
@@ -111,8 +139,9 @@ class _Chunks:
 
     def check_array(self, array: np.ndarray) -> None:
         """Checks the chunks that a view of the file lies in."""
-        begin = array.ctypes.data - self._buffer.address
-        self.check(begin, begin + array.nbytes)
+        if len(array):
+            begin = array.ctypes.data - self._buffer.address
+            self.check(begin, begin + array.nbytes)
 
 
 class TokenStore:
@@ -151,6 +180,25 @@ class TokenStore:
     def seconds(self) -> dict[str, float]:
         """What building took: `vocabulary` (reading, normalising, counting) and `encode`."""
         return self.manifest["seconds"]
+
+    def count_blocks(self, block_tokens: int, tokens: int) -> int:
+        return len(self.train.block_bounds(block_tokens)) - 1
+
+    def read_blocks(
+        self,
+        block_tokens: int,
+        permute: Permute,
+        *,
+        index: int = 0,
+        tokens: int = 0,
+        after: tuple[int, int] | None = None,
+    ) -> Iterator[TokenSegments]:
+        """Yield the segments of each block, the blocks in the order of `permute`; see `TokenText`."""
+        return self.train.read_blocks(block_tokens, permute, index)
+
+    def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
+        """Yield the held-out segments in blocks of one segment's size, in the order of `permute`."""
+        return self.heldout.read_blocks(SEGMENT_TOKENS, permute)
 
     def verify(self) -> None:
         """Reads all files and compares their checksums.

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import Cuts, HeldoutChunks, RunCutter, SegmentCutter, held_out
+from skiplight.corpus.store.segments import HeldoutChunks, RunCutter, SegmentCutter, held_out
 from skiplight.corpus.text.counting import ordered_map
 from skiplight.corpus.text.documents import Documents, batches
 from skiplight.corpus.text.normalise import encode
+from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 
 _WORDS_A_BATCH = 50_000
@@ -44,16 +45,6 @@ class Numbered:
         return np.bincount(ids, minlength=len(self.words))
 
 
-@dataclass
-class LookedUp:
-    """A batch of text as ids of the vocabulary: tokens and the segments that begin in it, of each split."""
-
-    train: np.ndarray
-    heldout: np.ndarray
-    train_cuts: Cuts
-    heldout_cuts: Cuts
-
-
 def number_tokens(
     documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter
 ) -> Iterator[Numbered]:
@@ -75,8 +66,8 @@ class Indexer:
         self._heldout = heldout
         self._cutter = SegmentCutter()
 
-    def index(self, batches: Iterable[Numbered]) -> Iterator[LookedUp]:
-        """The tokens and segments of each batch, in order."""
+    def index(self, batches: Iterable[Numbered]) -> Iterator[tuple[TokenSegments, TokenSegments]]:
+        """Yield the training and the held-out part of each batch, in order; see `SegmentCutter.cut`."""
         # Arrow hashes the vocabulary anew at each look-up, which for a large one costs more than encoding a
         # batch: look the dictionaries of several batches up together.
         group: list[Numbered] = []
@@ -89,13 +80,13 @@ class Indexer:
         if group:
             yield from self._index(group)
 
-    def _index(self, group: list[Numbered]) -> Iterator[LookedUp]:
+    def _index(self, group: list[Numbered]) -> Iterator[tuple[TokenSegments, TokenSegments]]:
         table = self._vocabulary.encode(pa.concat_arrays([batch.words for batch in group]))
         ends = np.cumsum([len(batch.words) for batch in group])
         for batch, end in zip(group, ends, strict=True):
             yield self._cut(batch, table[end - len(batch.words) : end])
 
-    def _cut(self, batch: Numbered, table: np.ndarray) -> LookedUp:
+    def _cut(self, batch: Numbered, table: np.ndarray) -> tuple[TokenSegments, TokenSegments]:
         runs = batch.runs
         held = held_out(runs.document, runs.run, self._heldout)
         ids = table[batch.ids]
@@ -103,8 +94,4 @@ class Indexer:
         tokens = np.zeros(0, dtype=np.int64)
         if len(runs.raw):  # no run is empty, as `reduceat` needs it
             tokens = np.add.reduceat(known, np.cumsum(runs.raw) - runs.raw, dtype=np.int64)
-        train_cuts, heldout_cuts = self._cutter.cut(runs, tokens, held)
-        if held.any():
-            aside = np.repeat(held, runs.raw)
-            return LookedUp(ids[known & ~aside], ids[known & aside], train_cuts, heldout_cuts)
-        return LookedUp(ids[known], ids[:0], train_cuts, heldout_cuts)
+        return self._cutter.cut(runs, tokens, held, ids[known])
