@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
 from skiplight.sampling.batches import TokenBlock
 
@@ -26,7 +26,7 @@ def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[T
         if stream is None:
             return block.to(device), None
         with torch.cuda.stream(stream):
-            return _pinned(block).to(device, non_blocking=True), stream.record_event()
+            return block.map_tensors(Tensor.pin_memory).to(device, non_blocking=True), stream.record_event()
 
     with ThreadPoolExecutor(1, "skiplight-blocks") as pool:
         coming: deque[Future] = deque(pool.submit(fetch) for _ in range(AHEAD))
@@ -39,8 +39,3 @@ def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[T
                 for tensor in (block.ids, block.segments, block.document, block.start):
                     tensor.record_stream(using)
             yield block
-
-
-def _pinned(block: TokenBlock) -> TokenBlock:
-    names = ("ids", "segments", "document", "start")
-    return dataclasses.replace(block, **{name: getattr(block, name).pin_memory() for name in names})

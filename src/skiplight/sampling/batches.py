@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
+from typing import Any, Self
 
 import torch
 from torch import Tensor
@@ -10,10 +12,10 @@ from torch import Tensor
 
 @dataclasses.dataclass
 class TokenBlock:
-    """A run of whole segments, the unit that a loader delivers.
+    """Whole segments of a text, the unit that a loader delivers.
 
     Attributes:
-        ids: int32 [tokens], word ids.
+        ids: int32 [tokens], ids of words.
         segments: int64 [s + 1], where each segment begins in `ids`, and the end.
         document: int64 [s], the key of each segment's document.
         start: int64 [s], the offset of each segment in its document, in in-vocabulary tokens.
@@ -35,34 +37,31 @@ class TokenBlock:
 
     @classmethod
     def of(cls, documents: list[list[int]], epoch: int = 0) -> TokenBlock:
-        """A block of short documents given as lists of ids, for tests and for use as a library."""
+        """Return a block of documents of one segment each, given as lists of ids."""
         lengths = [0] + [len(document) for document in documents]
         return cls(
-            ids=torch.tensor([word for document in documents for word in document], dtype=torch.int32),
+            ids=torch.tensor([token for document in documents for token in document], dtype=torch.int32),
             segments=torch.tensor(lengths).cumsum(0),
             document=torch.arange(len(documents)),
             start=torch.zeros(len(documents), dtype=torch.int64),
             epoch=epoch,
         )
 
-    def to(self, device: torch.device | str, non_blocking: bool = False) -> TokenBlock:
-        """The same block with its tensors on `device`."""
+    def map_tensors(self, function: Callable[[Tensor], Tensor]) -> Self:
+        """Return the same block with `function` applied to its tensors."""
         names = ("ids", "segments", "document", "start")
-        moved = {name: getattr(self, name).to(device, non_blocking=non_blocking) for name in names}
-        return dataclasses.replace(self, **moved)
+        mapped: dict[str, Any] = {name: function(getattr(self, name)) for name in names}
+        return dataclasses.replace(self, **mapped)
 
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> Self:
+        """Return the same block with its tensors on `device`."""
+        return self.map_tensors(lambda tensor: tensor.to(device, non_blocking=non_blocking))
 
-def first_tokens(block: TokenBlock, tokens: int) -> TokenBlock:
-    """Return the block of the first segments of a block, with at least so many tokens if it has them."""
-    stop = min(int(torch.searchsorted(block.segments, tokens)), len(block.start))
-    return TokenBlock(
-        block.ids[: int(block.segments[stop])],
-        block.segments[: stop + 1],
-        block.document[:stop],
-        block.start[:stop],
-        block.epoch,
-        block.index,
-    )
+    def first_tokens(self, tokens: int) -> TokenBlock:
+        """Return the block of the first segments, with at least so many tokens if there are as many."""
+        stop = min(int(torch.searchsorted(self.segments, tokens)), len(self.start))
+        ids, segments = self.ids[: int(self.segments[stop])], self.segments[: stop + 1]
+        return TokenBlock(ids, segments, self.document[:stop], self.start[:stop], self.epoch, self.index)
 
 
 @dataclasses.dataclass
