@@ -398,7 +398,7 @@ def similarities(bench: Bench, table: Any) -> dict[str, float]:
 
 def measure_input(bench: Bench) -> dict[str, float]:
     """Words a second from a file to the device; on a CPU, to a copy of them."""
-    from skiplight.data.prefetch import prefetched
+    from skiplight.data.prefetch import prefetch_blocks
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "ids.npy"), bench.text.ids)
@@ -406,7 +406,7 @@ def measure_input(bench: Bench) -> dict[str, float]:
         rates = []
         for _ in range(2 if bench.tiny else 5):
             begin = time.perf_counter()
-            for block in prefetched(mapped.blocks(1_000_000), bench.device):
+            for block in prefetch_blocks(mapped.blocks(1_000_000), bench.device):
                 last = block.ids[-1:]
             int(last)  # waits for the last copy
             rates.append(len(mapped.ids) / (time.perf_counter() - begin) / 1e6)

@@ -5,17 +5,17 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiplight.corpus.sources.rows import split_blocks, split_rows
-from skiplight.corpus.sources.text_chunks import read_blocks
+from skiplight.corpus.sources.rows import split_rows, split_text_chunks
+from skiplight.corpus.sources.text_chunks import read_text_chunks
 from skiplight.corpus.store.segments import (
     RUN_TOKENS,
     SEGMENT_TOKENS,
     HeldoutChunks,
     RunCutter,
     SegmentCutter,
-    held_out,
+    draw_heldout,
 )
-from skiplight.corpus.text.documents import Documents, batches, split_documents
+from skiplight.corpus.text.documents import Documents, batch_documents, split_documents
 from skiplight.corpus.tokens import TokenSegments
 
 TEXTS = st.lists(st.text("aé字 \n\t", max_size=40), max_size=8)
@@ -46,7 +46,7 @@ def test_pieces_are_no_longer_than_they_must_be() -> None:
 @given(TEXTS, st.integers(1, 50))
 def test_batches_keep_order(texts: list[str], limit: int) -> None:
     single = [Documents(np.array([i]), pa.array([text])) for i, text in enumerate(texts)]
-    joined = list(batches(iter(single), limit))
+    joined = list(batch_documents(iter(single), limit))
     assert [text for part in joined for text in part.texts.to_pylist()] == texts
     assert [key for part in joined for key in part.keys.tolist()] == list(range(len(texts)))
 
@@ -65,13 +65,13 @@ class Reader:
 
 @given(st.text("ab字 \n\r", max_size=80), st.integers(4, 30), st.integers(1, 30))
 def test_documents_of_a_text_file_do_not_depend_on_its_blocks(text: str, size: int, most: int) -> None:
-    blocks = list(read_blocks(Reader(text.encode(), most), "file", size))
+    blocks = list(read_text_chunks(Reader(text.encode(), most), "file", size))
     assert "".join(blocks) == text
     for unit in ("document", "line", "paragraph"):
         found: dict[int, str] = {}
         row = 0
         for block in blocks:
-            rows, texts, row = split_blocks(pa.array([block]), unit, row)
+            rows, texts, row = split_text_chunks(pa.array([block]), unit, row)
             for key, piece in zip(rows.tolist(), texts.to_pylist(), strict=True):
                 found[key] = found.get(key, "") + piece
         _, whole, _ = split_rows(pa.array([text]), unit, 0)
@@ -96,7 +96,7 @@ def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> Non
     for document, flags in enumerate(known):
         offset = 0
         for run in range(-(-len(flags) // RUN_TOKENS)):
-            held = bool(held_out(np.array([document]), np.array([run]), 0.4)[0])
+            held = bool(draw_heldout(np.array([document]), np.array([run]), 0.4)[0])
             left = int(flags[run * RUN_TOKENS : (run + 1) * RUN_TOKENS].sum())
             while left:
                 size = min(left, SEGMENT_TOKENS)
@@ -116,7 +116,7 @@ def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> Non
         )
         flags = np.concatenate([piece for _, piece in batch]) if batch else np.zeros(0, dtype=bool)
         tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(runs.raw))[:-1]], dtype=np.int64)
-        held = held_out(runs.document, runs.run, 0.4)
+        held = draw_heldout(runs.document, runs.run, 0.4)
         ids = np.arange(told, told + tokens.sum(), dtype=np.int32)  # each token by its number in the text
         told += len(ids)
         for split, part in zip((False, True), segment_cutter.cut(runs, tokens, held, ids), strict=True):
@@ -147,8 +147,8 @@ def test_nothing_is_cut_from_nothing() -> None:
 
 def test_held_out_text_is_the_wanted_share_and_grows_with_it() -> None:
     document, run = np.divmod(np.arange(200_000), 3)
-    tenth, half = held_out(document, run, 0.1), held_out(document, run, 0.5)
+    tenth, half = draw_heldout(document, run, 0.1), draw_heldout(document, run, 0.5)
     assert abs(tenth.mean() - 0.1) < 0.003
     assert abs(half.mean() - 0.5) < 0.005
     assert half[tenth].all()
-    assert not held_out(document, run, 0.0).any()
+    assert not draw_heldout(document, run, 0.0).any()

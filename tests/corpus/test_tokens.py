@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skiplight.corpus import Source, TokenSegments, TokenSplit, TokenStore, TokenStream, TokenText, open_source, prepare
-from skiplight.corpus.store.segments import RUN_TOKENS, SEGMENT_TOKENS, held_out
+from skiplight.corpus.store.segments import RUN_TOKENS, SEGMENT_TOKENS, draw_heldout
 from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
 
@@ -32,7 +32,7 @@ def naive(shards: list[list[str]], min_count: int, heldout: float) -> dict[str, 
             words = text.split()
             for run in range(-(-len(words) // RUN_TOKENS)):
                 key = shard * SHARD_ROWS + row
-                held = bool(held_out(np.array([key]), np.array([run]), heldout)[0])
+                held = bool(draw_heldout(np.array([key]), np.array([run]), heldout)[0])
                 runs.append((key, held, words[run * RUN_TOKENS : (run + 1) * RUN_TOKENS]))
     counts = Counter(word for _, held, words in runs if not held for word in words)
     segments: dict[str, list[Segment]] = {"train": [], "heldout": []}

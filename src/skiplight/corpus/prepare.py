@@ -18,10 +18,10 @@ from skiplight.corpus.store.build import NumberedFile, build_once, write_manifes
 from skiplight.corpus.store.segments import RunCutter
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
-from skiplight.corpus.text.counting import WordCounts, default_threads
+from skiplight.corpus.text.counting import WordCounts, count_threads
 from skiplight.corpus.text.documents import Documents
 from skiplight.corpus.text.encoding import Numbered, number_tokens
-from skiplight.corpus.vocabulary import Vocabulary, vocabulary_file
+from skiplight.corpus.vocabulary import Vocabulary, find_vocabulary
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -66,8 +66,8 @@ def prepare(
     """
     if source.sequences:
         normalise = "none"
-    threads = threads or default_threads()
-    vocabulary = vocabulary_file(vocabulary) if vocabulary else None
+    threads = threads or count_threads()
+    vocabulary = find_vocabulary(vocabulary) if vocabulary else None
     given = Vocabulary.load(vocabulary) if vocabulary else None
     if given is not None:
         _check_vocabulary(given, f"vocabulary.path={vocabulary}: give one that has more")

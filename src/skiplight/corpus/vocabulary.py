@@ -144,7 +144,7 @@ class Vocabulary:
         return cls(words, rows.field("count").cast(pa.int64()).to_numpy())
 
 
-def vocabulary_file(path: str | os.PathLike[str]) -> Path:
+def find_vocabulary(path: str | os.PathLike[str]) -> Path:
     """The file that `vocabulary.path` means: itself, or the vocabulary of a run's folder or of its vectors/.
 
     Raises:

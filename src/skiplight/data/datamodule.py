@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from skiplight.corpus.tokens import TokenText
 from skiplight.data.blocks import BlockSchedule, Cursor, LoadedBlock, draw_order
-from skiplight.data.prefetch import prefetched
+from skiplight.data.prefetch import prefetch_blocks
 from skiplight.errors import DataError, RunError
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
@@ -52,7 +52,7 @@ class _Loader(DataLoader):
         self.dataset.cursor = self.module.cursor  # type: ignore[attr-defined]
         blocks, trainer = super().__iter__(), self.module.trainer
         device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
-        return prefetched(blocks, device) if device.type == "cuda" else blocks
+        return prefetch_blocks(blocks, device) if device.type == "cuda" else blocks
 
 
 class SkipGramDataModule(lightning.LightningDataModule):

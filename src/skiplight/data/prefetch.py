@@ -15,7 +15,7 @@ AHEAD = 2
 """Blocks that are on their way while one is trained on."""
 
 
-def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[TokenBlock]:
+def prefetch_blocks(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[TokenBlock]:
     """The same blocks in the same order, on `device`; the caller's stream waits for each block's copy, not the host."""
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 

@@ -64,6 +64,6 @@ def _masked(query: str) -> str:
     return "&".join(f"{name}=***" if _SECRET.search(name) else f"{name}={value}" for name, _, value in pairs)
 
 
-def http_options(url: str) -> dict[str, Any]:
+def make_http_options(url: str) -> dict[str, Any]:
     """What to tell fsspec so that it looks into ~/.netrc and at the proxies of the environment, as `datasets` does."""
     return {"client_kwargs": {"trust_env": True}} if url.startswith(("http://", "https://")) else {}

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from urllib.parse import urlsplit
 
-from skiplight.corpus.sources.credentials import http_options, refuse_secrets
+from skiplight.corpus.sources.credentials import make_http_options, refuse_secrets
 from skiplight.errors import DataError
 from skiplight.files import digest, replacing
 
@@ -94,7 +94,7 @@ def detect_format(files: Sequence[str]) -> str:
     return kinds.pop()
 
 
-def fingerprint(files: Sequence[str], cache: Path) -> list[str]:
+def hash_files(files: Sequence[str], cache: Path) -> list[str]:
     """A hash of the content of each file.
 
     Hashes of local files are kept in `cache` by path, size and time of change, so that a second start need
@@ -136,7 +136,7 @@ def _remote_version(url: str) -> str:
     import fsspec
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(url, **http_options(url))
+        filesystem, path = fsspec.core.url_to_fs(url, **make_http_options(url))
         info = filesystem.info(path)
     except ImportError as error:
         raise DataError(f"data.path={url}: {error}") from None

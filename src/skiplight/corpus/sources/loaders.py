@@ -27,10 +27,10 @@ _PARQUET_ROWS = 1000
 
 
 class Loader(Protocol):
-    """Opens a data set; `blocks` says that rows are blocks of plain text, `option` what messages blame."""
+    """Opens a data set; `text_chunks` says that rows are blocks of plain text, `option` what messages blame."""
 
     @property
-    def blocks(self) -> bool: ...
+    def text_chunks(self) -> bool: ...
 
     @property
     def option(self) -> str: ...
@@ -52,7 +52,7 @@ class FilesLoader:
     option: ClassVar[str] = "data.path"
 
     @property
-    def blocks(self) -> bool:
+    def text_chunks(self) -> bool:
         return self.kind == "text"
 
     def load(self, column: str) -> Any:
@@ -62,9 +62,9 @@ class FilesLoader:
         names = [file if file_lists.is_url(file) else glob.escape(file) for file in self.files]
         try:
             if self.kind == "text":
-                from skiplight.corpus.sources.text_chunks import TextBlocks
+                from skiplight.corpus.sources.text_chunks import TextChunks
 
-                builder = TextBlocks(data_files=names)
+                builder = TextChunks(data_files=names)
             else:
                 builder = datasets.load_dataset_builder(self.kind, data_files=names)
             dataset = _stream(builder, "train", column)
@@ -89,7 +89,7 @@ class HubLoader:
     split: str
     revision: str | None
     option: ClassVar[str] = "data.name"
-    blocks: ClassVar[bool] = False
+    text_chunks: ClassVar[bool] = False
 
     @property
     def local(self) -> bool:
@@ -135,7 +135,7 @@ class HubLoader:
         folder = Path(self.name).resolve()
         found = sorted(str(file) for file in folder.rglob("*") if file.is_file())
         names = [os.path.relpath(file, folder) for file in found]
-        return [self.config, self.split, *names, *file_lists.fingerprint(found, cache)]
+        return [self.config, self.split, *names, *file_lists.hash_files(found, cache)]
 
     def load(self, column: str) -> Any:
         import datasets

@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
 from skiplight.corpus.sources.loaders import FilesLoader, HubLoader, Loader
-from skiplight.corpus.sources.rows import list_pieces, split_blocks, split_rows
+from skiplight.corpus.sources.rows import split_lists, split_rows, split_text_chunks
 from skiplight.corpus.text.documents import PIECE_BYTES, SHARD_ROWS, Documents, split_documents
 from skiplight.errors import DataError
 
@@ -66,7 +66,7 @@ class Source:
         try:
             for keys, texts in self._rows(dataset, start_row):
                 keys = keys + shard * SHARD_ROWS
-                yield from list_pieces(keys, texts) if pa.types.is_list(texts.type) else split_documents(keys, texts)
+                yield from split_lists(keys, texts) if pa.types.is_list(texts.type) else split_documents(keys, texts)
         except (DataError, GeneratorExit):
             raise
         except Exception as error:  # readers, decompressors and protocols raise what they like
@@ -104,11 +104,11 @@ class Source:
     def _rows(self, dataset: Any, start: int) -> Iterator[tuple[np.ndarray, pa.Array]]:
         """(rows int64 [n], texts [n]) from row `start` on."""
         row = 0
-        blocks = self.loader.blocks
+        blocks = self.loader.text_chunks
         for table in dataset.iter(batch_size=1 if blocks else self._batch_rows):
             for chunk in table[self.column].chunks:
                 if blocks:
-                    rows, texts, row = split_blocks(chunk, self._unit, row)
+                    rows, texts, row = split_text_chunks(chunk, self._unit, row)
                 else:
                     chunk.validate(full=True)  # a damaged file may hold strings that are not UTF-8
                     rows, texts, row = split_rows(chunk, self._unit, row)
@@ -120,7 +120,7 @@ class Source:
     def _unit(self) -> Document:
         # Sequences stand one to a line of a text file, one to a row of anything else.
         if self.sequences:
-            return "line" if self.loader.blocks else "document"
+            return "line" if self.loader.text_chunks else "document"
         return self.document
 
 
@@ -169,7 +169,9 @@ def open_source(
         return Source(hub, key, f"{described} (column {column})", column, unit)
     sequences = source in ("sequences", "synthetic_sessions")
     if source == "vital":
-        found = [str(vital.fetch(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))]
+        found = [
+            str(vital.fetch_articles(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))
+        ]
         column = "text"
         described = vital.CREDIT
     elif source == "synthetic_sessions":
@@ -182,7 +184,7 @@ def open_source(
         described = found[0] if len(found) == 1 else f"{len(found)} files, {found[0]} to {found[-1]}"
     kind = file_lists.detect_format(found)
     column = "text" if kind == "text" else column
-    key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.fingerprint(found, cache))
+    key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.hash_files(found, cache))
     return Source(FilesLoader(kind, tuple(found), max_bytes), key, described, column, unit, sequences)
 
 

@@ -29,13 +29,13 @@ def split_rows(texts: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Arr
     return np.arange(row, row + len(texts)), texts, row + len(texts)
 
 
-def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Array, int]:
+def split_text_chunks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Array, int]:
     """The documents, or pieces of documents, of consecutive blocks of a text file.
 
     The first piece of a block goes on with document `row`; each separator begins the next document. A
     separator lies in one block only, since blocks are never cut within white space.
 
-    >>> rows, texts, row = split_blocks(pa.array(["a b\\nc", " d\\n", "e"]), "line", 0)
+    >>> rows, texts, row = split_text_chunks(pa.array(["a b\\nc", " d\\n", "e"]), "line", 0)
     >>> rows.tolist(), texts.to_pylist(), row
     ([0, 1, 1, 2], ['a b\\n', 'c', ' d\\n', 'e'], 2)
     """
@@ -59,7 +59,7 @@ def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.
     return np.concatenate(rows), pa.concat_arrays(texts), row
 
 
-def list_pieces(keys: np.ndarray, lists: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
+def split_lists(keys: np.ndarray, lists: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
     """Groups lists of tokens into `Documents` of about `limit` bytes."""
     step = max(int(limit / max(lists.nbytes / max(len(lists), 1), 1)), 1)
     for begin in range(0, len(lists), step):

@@ -23,7 +23,7 @@ from skiplight.errors import DataError
 _WHITE_SPACE = b" \t\n\v\f\r"
 
 
-class TextBlocks(datasets.ArrowBasedBuilder):
+class TextChunks(datasets.ArrowBasedBuilder):
     """Rows {"text": a block}; the blocks of a file joined are the file, and a shard is a file."""
 
     def _info(self) -> datasets.DatasetInfo:
@@ -41,11 +41,11 @@ class TextBlocks(datasets.ArrowBasedBuilder):
         for shard, members in enumerate(files):
             for member in members:
                 with open(member, "rb") as file:
-                    for index, block in enumerate(read_blocks(file, str(member))):
+                    for index, block in enumerate(read_text_chunks(file, str(member))):
                         yield Key(shard, index), pa.table({"text": pa.array([block], pa.string())})
 
 
-def read_blocks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
+def read_text_chunks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
     """Blocks of about `size` bytes of a file, cut before white space, so never within a word or separator.
 
     Raises:

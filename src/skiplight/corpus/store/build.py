@@ -23,7 +23,7 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus.store.segments import HeldoutChunks
-from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, checksums
+from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, compute_checksums
 from skiplight.corpus.text.encoding import Indexer, Numbered
 from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
@@ -86,7 +86,9 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
     """Writes `manifest.json` with the format version and the size and checksums of all files of the folder."""
-    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksums(path)} for path in sorted(folder.iterdir())}
+    files = {
+        path.name: {"bytes": path.stat().st_size, "crc32": compute_checksums(path)} for path in sorted(folder.iterdir())
+    }
     text = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 

@@ -40,10 +40,10 @@ class HeldoutChunks:
     raw: np.ndarray
 
 
-def held_out(document: np.ndarray, run: np.ndarray, fraction: float) -> np.ndarray:
+def draw_heldout(document: np.ndarray, run: np.ndarray, fraction: float) -> np.ndarray:
     """Whether each run is held out, bool [r]: SplitMix64's finaliser of (document, run) against the fraction.
 
-    >>> int(held_out(np.arange(100_000), np.zeros(100_000, int), 0.01).sum())
+    >>> int(draw_heldout(np.arange(100_000), np.zeros(100_000, int), 0.01).sum())
     1006
     """
     key = _finalise(document.astype(np.uint64) ^ _PURPOSE)

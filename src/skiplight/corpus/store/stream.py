@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from skiplight.corpus.sources.registry import Source
 from skiplight.corpus.store.segments import RunCutter
-from skiplight.corpus.text.counting import default_threads
+from skiplight.corpus.text.counting import count_threads
 from skiplight.corpus.text.documents import SHARD_ROWS, Documents
 from skiplight.corpus.text.encoding import Indexer, number_tokens
 from skiplight.corpus.tokens import Permute, TokenSegments, find_block_bounds
@@ -42,7 +42,7 @@ class TokenStream:
         self.held = heldout
         self.fingerprint = fingerprint
         self.tokens = tokens
-        self.threads = threads or default_threads()
+        self.threads = threads or count_threads()
         self.seconds = seconds or {}
 
     @property

@@ -207,7 +207,7 @@ class TokenStore:
             DataError: naming the file that is damaged.
         """
         for name, entry in self.manifest["files"].items():
-            found = checksums(self.path / name)
+            found = compute_checksums(self.path / name)
             for chunk, expected in enumerate(entry["crc32"]):
                 if found[chunk : chunk + 1] != [expected]:
                     path = self.path / name
@@ -277,12 +277,12 @@ def load_vocabulary(folder: Path, manifest: dict[str, Any]) -> Vocabulary:
     """
     path = folder / VOCABULARY
     check_files(folder, manifest)
-    if checksums(path) != manifest["files"][VOCABULARY]["crc32"]:
+    if compute_checksums(path) != manifest["files"][VOCABULARY]["crc32"]:
         raise DataError(f"{path} is damaged: {_remedy(path)}")
     return Vocabulary.load(path)
 
 
-def checksums(path: Path) -> list[int]:
+def compute_checksums(path: Path) -> list[int]:
     """The CRC-32 of each chunk of a file."""
     with path.open("rb") as file:
         return [zlib.crc32(block) for block in iter(lambda: file.read(CHUNK), b"")]

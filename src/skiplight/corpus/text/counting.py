@@ -31,12 +31,12 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def default_threads() -> int:
+def count_threads() -> int:
     """The cores this process may use, at most 8: more than that are never kept busy by one reader."""
     return min(len(usable_cores()), MAX_THREADS)
 
 
-def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
+def map_in_order(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
     """`map` in a thread pool: results in order, at most `threads + 2` items in hand.
 
     With one thread everything runs in the caller's."""

@@ -94,7 +94,7 @@ def _cuts(characters: np.ndarray, begin: int, end: int, limit: int) -> np.ndarra
     return np.asarray(cuts, dtype=np.int64)
 
 
-def batches(documents: Iterable[Documents], limit: int = PIECE_BYTES) -> Iterator[Documents]:
+def batch_documents(documents: Iterable[Documents], limit: int = PIECE_BYTES) -> Iterator[Documents]:
     """Joins neighbouring `Documents` up to about `limit` bytes, so that many small files make few batches."""
     waiting: list[Documents] = []
     size = 0

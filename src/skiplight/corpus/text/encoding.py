@@ -13,10 +13,10 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import HeldoutChunks, RunCutter, SegmentCutter, held_out
-from skiplight.corpus.text.counting import ordered_map
-from skiplight.corpus.text.documents import Documents, batches
-from skiplight.corpus.text.normalise import encode
+from skiplight.corpus.store.segments import HeldoutChunks, RunCutter, SegmentCutter, draw_heldout
+from skiplight.corpus.text.counting import map_in_order
+from skiplight.corpus.text.documents import Documents, batch_documents
+from skiplight.corpus.text.normalise import encode_tokens
 from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 
@@ -40,7 +40,7 @@ class Numbered:
 
     def train_counts(self, fraction: float) -> np.ndarray:
         """How often each word of the dictionary occurs outside held-out runs, int64 [d]."""
-        held = held_out(self.runs.document, self.runs.run, fraction)
+        held = draw_heldout(self.runs.document, self.runs.run, fraction)
         ids = self.ids[np.repeat(~held, self.runs.raw)] if held.any() else self.ids
         return np.bincount(ids, minlength=len(self.words))
 
@@ -51,10 +51,10 @@ def number_tokens(
     """Numbers the words of all documents, in order; `cutter` is told of all and counts them."""
 
     def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:
-        encoded = encode(batch.texts, normalise)
+        encoded = encode_tokens(batch.texts, normalise)
         return batch, encoded.words, encoded.ids, encoded.lengths
 
-    for batch, words, ids, lengths in ordered_map(work, batches(documents), threads):
+    for batch, words, ids, lengths in map_in_order(work, batch_documents(documents), threads):
         yield Numbered(words, ids, cutter.cut(batch.keys, lengths))
 
 
@@ -88,7 +88,7 @@ class Indexer:
 
     def _cut(self, batch: Numbered, table: np.ndarray) -> tuple[TokenSegments, TokenSegments]:
         runs = batch.runs
-        held = held_out(runs.document, runs.run, self._heldout)
+        held = draw_heldout(runs.document, runs.run, self._heldout)
         ids = table[batch.ids]
         known = ids >= 0
         tokens = np.zeros(0, dtype=np.int64)

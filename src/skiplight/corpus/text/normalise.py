@@ -58,7 +58,7 @@ class Encoded:
     lengths: np.ndarray
 
 
-def split(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]:
+def split_tokens(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]:
     """Normalises texts and splits them into words.
 
     Args:
@@ -92,7 +92,7 @@ def split(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]:
     return words.filter(filled), np.diff(kept[offsets - offsets[0]])
 
 
-def encode(texts: pa.Array, normalise: str) -> Encoded:
+def encode_tokens(texts: pa.Array, normalise: str) -> Encoded:
     """Normalises, splits and numbers the words of a batch: the same words as `split`, in the same order.
 
     Args:
@@ -109,7 +109,7 @@ def encode(texts: pa.Array, normalise: str) -> Encoded:
     if normalise == "sequence":
         return Encoded(raw.dictionary, raw.indices.to_numpy(), raw_lengths)
 
-    words, expansion = split(raw.dictionary, normalise)
+    words, expansion = split_tokens(raw.dictionary, normalise)
     words = words.dictionary_encode()
     raw_ids = raw.indices.to_numpy()
     ends = _cumulative(expansion)
