@@ -1,4 +1,4 @@
-"""Cutting text into pieces, runs and segments never shows in what comes out."""
+"""Cutting text into pieces, chunks and segments never shows in what comes out."""
 
 import numpy as np
 import pyarrow as pa
@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from skiplight.corpus.sources.rows import split_rows, split_text_chunks
 from skiplight.corpus.sources.text_chunks import read_text_chunks
 from skiplight.corpus.store.segments import (
-    RUN_TOKENS,
+    CHUNK_TOKENS,
     SEGMENT_TOKENS,
+    ChunkCutter,
     HeldoutChunks,
-    RunCutter,
     SegmentCutter,
     draw_heldout,
 )
@@ -89,37 +89,37 @@ LENGTHS = st.sampled_from([0, 1, 999, 1000, 1001, 2500, 9_999, 10_000, 10_001, 2
 @settings(deadline=None)
 @given(st.lists(LENGTHS, max_size=6), st.integers(0, 2**32 - 1))
 def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> None:
-    """Documents cut into random pieces in random batches, against a loop over runs and segments."""
+    """Documents cut into random pieces in random batches, against a loop over chunks and segments."""
     random = np.random.default_rng(seed)
     known = [random.random(n) < 0.8 for n in lengths]
     expected: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}  # (document, start, tokens)
     for document, flags in enumerate(known):
         offset = 0
-        for run in range(-(-len(flags) // RUN_TOKENS)):
-            held = bool(draw_heldout(np.array([document]), np.array([run]), 0.4)[0])
-            left = int(flags[run * RUN_TOKENS : (run + 1) * RUN_TOKENS].sum())
+        for chunk in range(-(-len(flags) // CHUNK_TOKENS)):
+            held = bool(draw_heldout(np.array([document]), np.array([chunk]), 0.4)[0])
+            left = int(flags[chunk * CHUNK_TOKENS : (chunk + 1) * CHUNK_TOKENS].sum())
             while left:
                 size = min(left, SEGMENT_TOKENS)
                 expected[held].append((document, offset, size))
                 offset, left = offset + size, left - size
 
     cut = [(document, piece) for document, flags in enumerate(known) for piece in cut_up(flags, random)]
-    run_cutter, segment_cutter = RunCutter(), SegmentCutter()
+    chunk_cutter, segment_cutter = ChunkCutter(), SegmentCutter()
     found = {False: TokenSegments.empty(), True: TokenSegments.empty()}
     told = 0
     while cut:
         size = int(random.integers(0, 4))
         batch, cut = cut[:size], cut[size:]
-        runs = run_cutter.cut(
+        chunks = chunk_cutter.cut(
             np.array([document for document, _ in batch], dtype=np.int64),
             np.array([len(piece) for _, piece in batch], dtype=np.int64),
         )
         flags = np.concatenate([piece for _, piece in batch]) if batch else np.zeros(0, dtype=bool)
-        tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(runs.raw))[:-1]], dtype=np.int64)
-        held = draw_heldout(runs.document, runs.run, 0.4)
+        tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(chunks.raw))[:-1]], dtype=np.int64)
+        held = draw_heldout(chunks.document, chunks.chunk, 0.4)
         ids = np.arange(told, told + tokens.sum(), dtype=np.int32)  # each token by its number in the text
         told += len(ids)
-        for split, part in zip((False, True), segment_cutter.cut(runs, tokens, held, ids), strict=True):
+        for split, part in zip((False, True), segment_cutter.cut(chunks, tokens, held, ids), strict=True):
             found[split] = found[split].concatenate(part)
     numbers = np.cumsum([0, *(flags.sum() for flags in known)])
     for split in (False, True):
@@ -129,7 +129,7 @@ def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> Non
         assert part.ids.tolist() == [
             numbers[document] + start + i for document, start, size in expected[split] for i in range(size)
         ]
-    assert run_cutter.documents == len(lengths)
+    assert chunk_cutter.documents == len(lengths)
 
 
 def cut_up(flags: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
@@ -138,17 +138,17 @@ def cut_up(flags: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
 
 def test_nothing_is_cut_from_nothing() -> None:
     nothing = np.zeros(0, dtype=np.int64)
-    runs = RunCutter().cut(nothing, nothing)
-    assert len(runs.raw) == 0
-    runs = HeldoutChunks(nothing, nothing, nothing)
-    train, held = SegmentCutter().cut(runs, nothing, nothing.astype(bool), nothing.astype(np.int32))
+    chunks = ChunkCutter().cut(nothing, nothing)
+    assert len(chunks.raw) == 0
+    chunks = HeldoutChunks(nothing, nothing, nothing)
+    train, held = SegmentCutter().cut(chunks, nothing, nothing.astype(bool), nothing.astype(np.int32))
     assert len(train) == len(held) == train.tokens == held.tokens == 0
 
 
 def test_held_out_text_is_the_wanted_share_and_grows_with_it() -> None:
-    document, run = np.divmod(np.arange(200_000), 3)
-    tenth, half = draw_heldout(document, run, 0.1), draw_heldout(document, run, 0.5)
+    document, chunk = np.divmod(np.arange(200_000), 3)
+    tenth, half = draw_heldout(document, chunk, 0.1), draw_heldout(document, chunk, 0.5)
     assert abs(tenth.mean() - 0.1) < 0.003
     assert abs(half.mean() - 0.5) < 0.005
     assert half[tenth].all()
-    assert not draw_heldout(document, run, 0.0).any()
+    assert not draw_heldout(document, chunk, 0.0).any()

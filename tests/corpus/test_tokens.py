@@ -17,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skiplight.corpus import Source, TokenSegments, TokenSplit, TokenStore, TokenStream, TokenText, open_source, prepare
-from skiplight.corpus.store.segments import RUN_TOKENS, SEGMENT_TOKENS, draw_heldout
+from skiplight.corpus.store.segments import CHUNK_TOKENS, SEGMENT_TOKENS, draw_heldout
 from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
 
@@ -26,18 +26,18 @@ Segment = tuple[int, int, list[str]]  # document, start, words
 
 def naive(shards: list[list[str]], min_count: int, heldout: float) -> dict[str, list[Segment]]:
     """The segments of both splits, words split on white space, word by word."""
-    runs = []
+    chunks = []
     for shard, documents in enumerate(shards):
         for row, text in enumerate(documents):
             words = text.split()
-            for run in range(-(-len(words) // RUN_TOKENS)):
+            for chunk in range(-(-len(words) // CHUNK_TOKENS)):
                 key = shard * SHARD_ROWS + row
-                held = bool(draw_heldout(np.array([key]), np.array([run]), heldout)[0])
-                runs.append((key, held, words[run * RUN_TOKENS : (run + 1) * RUN_TOKENS]))
-    counts = Counter(word for _, held, words in runs if not held for word in words)
+                held = bool(draw_heldout(np.array([key]), np.array([chunk]), heldout)[0])
+                chunks.append((key, held, words[chunk * CHUNK_TOKENS : (chunk + 1) * CHUNK_TOKENS]))
+    counts = Counter(word for _, held, words in chunks if not held for word in words)
     segments: dict[str, list[Segment]] = {"train": [], "heldout": []}
     offsets: Counter[int] = Counter()
-    for key, held, words in runs:
+    for key, held, words in chunks:
         known = [word for word in words if counts[word] >= min_count]
         for begin in range(0, len(known), SEGMENT_TOKENS):
             segment = known[begin : begin + SEGMENT_TOKENS]

@@ -1,4 +1,4 @@
-"""From text to tokens: sources, normalising, the vocabulary, the token store and its streamed twin.
+"""From text to tokens: sources, normalising, the vocabulary, and texts of tokens, stored or streamed.
 
 source = open_source("files", path="text/*.txt", cache=stores)
 store = prepare(source, normalise="text8", min_count=5, stores=stores)

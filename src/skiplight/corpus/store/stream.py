@@ -1,4 +1,4 @@
-"""A text encoded as it comes, for one too large to store; its segments are those the store would have."""
+"""A text too large to store, encoded each time it is read; its segments are those that a store would have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 
 from skiplight.corpus.sources.registry import Source
-from skiplight.corpus.store.segments import RunCutter
+from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
 from skiplight.corpus.text.documents import SHARD_ROWS, Documents
 from skiplight.corpus.text.encoding import Indexer, number_tokens
@@ -15,13 +15,17 @@ from skiplight.corpus.vocabulary import Vocabulary
 
 
 class TokenStream:
-    """A source and a vocabulary; reads and encodes anew at every call. Pickles.
+    """A streamed text; see `TokenText` for what it has in common with a stored one. It can be pickled.
 
-    Attributes:
+    Args:
+        source: the text.
+        normalise: `text8`, `unicode` or `none`.
         vocabulary: the words of the ids.
-        tokens: training tokens of one epoch where known, else None.
+        heldout: fraction of the text that is held out.
         fingerprint: hash of the text's content and of the options that decide its ids.
-        seconds: what the counting pass took, empty where the vocabulary was given.
+        tokens: training tokens per epoch, where known.
+        threads: threads to encode with; default: the cores of this process.
+        seconds: seconds that counting the vocabulary took, by stage.
     """
 
     def __init__(
@@ -47,7 +51,7 @@ class TokenStream:
 
     @property
     def shards(self) -> int:
-        """How many shards the text has."""
+        """The number of shards of the text."""
         return self.source.shards
 
     def verify(self) -> None:
@@ -65,7 +69,7 @@ class TokenStream:
         tokens: int = 0,
         after: tuple[int, int] | None = None,
     ) -> Iterator[TokenSegments]:
-        """Yield the segments of each block, the shards read in the order of `permute`; see `TokenText`."""
+        """Yield the segments of each block, reading the shards in the order of `permute`; see `TokenText`."""
         pending = TokenSegments.empty()
         for part in self.segments(permute(self.shards), after):
             pending = pending.concatenate(part)
@@ -88,7 +92,7 @@ class TokenStream:
 
         Args:
             shards: which, in the order to read them.
-            after: (document, start) of a segment of one of them: begin with the segment that follows it.
+            after: (document, start) of a segment in one of them: begin with the segment that follows it.
             heldout: whether to yield the held-out segments, rather than those to train on.
 
         Raises:
@@ -100,7 +104,7 @@ class TokenStream:
             if shard not in shards:
                 raise ValueError(f"document {after[0]} is in shard {shard}, not in {shards}")
             shards = shards[shards.index(shard) :]
-        batches = number_tokens(self._read(shards, row), self.normalise, self.threads, RunCutter())
+        batches = number_tokens(self._read(shards, row), self.normalise, self.threads, ChunkCutter())
         pending = TokenSegments.empty()
         for parts in itertools.chain(Indexer(self.vocabulary, self.held).index(batches), [None]):
             if parts is not None:

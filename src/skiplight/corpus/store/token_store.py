@@ -1,15 +1,15 @@
 """The token store: a text as ids in memory-mapped Arrow files, shared by all processes that train on it.
 
-A folder, named by the fingerprint of the text and of all that decides its ids:
+It is a folder, named by a fingerprint of the text and of the options that decide its ids:
 
     tokens.arrow, heldout-tokens.arrow        ids: int32, one record batch, uncompressed
     segments.arrow, heldout-segments.arrow    document, start, end: int64, one record batch
     vocabulary.tsv                            words and counts in id order
     manifest.json                             format version, options, counts, size and CRC-32s of each file
 
-The manifest is written last, in a folder that gets its name only when all is on disk (`build.py`), so a folder of that
-name is whole unless something damaged it later. Sizes, segments and vocabulary are checked when it is opened, tokens in
-chunks of 1 MiB when they are first read, and everything by `verify`.
+The manifest is written last, in a folder that is renamed when all is on disk (`build.py`), so a folder of that name is
+complete unless it was damaged later. Sizes and segments are checked when the store is opened, the vocabulary when it is
+first read, tokens in chunks of 1 MiB when they are first read, and everything by `verify`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
 FORMAT = 2
-CHUNK = 1 << 20
+CHECKSUM_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.tsv"
 
@@ -44,10 +44,12 @@ class TokenSplit:
 
     def __init__(self, folder: Path, checksums: dict[str, list[int]], prefix: str = "") -> None:
         self._folder, self._checksums, self._prefix = folder, checksums, prefix
-        tokens, segments = (_Chunks(folder / f"{prefix}{name}.arrow", checksums) for name in ("tokens", "segments"))
+        tokens, segments = (
+            _CheckedFile(folder / f"{prefix}{name}.arrow", checksums) for name in ("tokens", "segments")
+        )
         tokens.check_ends()
         (self._ids,) = _columns(tokens, {"ids": pa.int32()})
-        self._chunks = tokens
+        self._file = tokens
         segments.check(0, segments.size)
         self._document, self._start, self._end = _columns(
             segments, {"document": pa.int64(), "start": pa.int64(), "end": pa.int64()}
@@ -62,15 +64,15 @@ class TokenSplit:
         return len(self._end)
 
     def select(self, first: int, stop: int) -> TokenSegments:
-        """Return segments `first` up to `stop`, whose ids, document and start are read-only views of the files.
+        """Return segments `first` up to `stop`, whose `ids`, `document` and `start` are read-only views of the files.
 
-        Reading their `ids` raises a DataError where the part of the file that holds them is damaged.
+        Reading `ids` raises a DataError where the part of the file that holds them is damaged.
         """
         begin = int(self._end[first - 1]) if first > 0 else 0
         segments = np.zeros(stop - first + 1, np.int64)
         np.subtract(self._end[first:stop], begin, out=segments[1:])
         ids = self._ids[begin : begin + int(segments[-1])]
-        return _MappedSegments(ids, segments, self._document[first:stop], self._start[first:stop], self._chunks)
+        return _MappedSegments(ids, segments, self._document[first:stop], self._start[first:stop], self._file)
 
     def block_bounds(self, block_tokens: int) -> np.ndarray:
         """Return the first segment of each block, and the number of segments, int64 [blocks + 1]."""
@@ -87,17 +89,17 @@ class TokenSplit:
 
 
 class _MappedSegments(TokenSegments):
-    """Segments of a mapped file, whose ids are compared with their checksums when they are read."""
+    """Segments of a mapped file, whose ids are compared with their checksums when they are first read."""
 
     def __init__(
-        self, ids: np.ndarray, segments: np.ndarray, document: np.ndarray, start: np.ndarray, chunks: _Chunks
+        self, ids: np.ndarray, segments: np.ndarray, document: np.ndarray, start: np.ndarray, file: _CheckedFile
     ) -> None:
         super().__init__(ids, segments, document, start)
-        self._chunks = chunks
+        self._file = file
 
     @property
     def ids(self) -> np.ndarray:
-        self._chunks.check_array(self._ids)
+        self._file.check_array(self._ids)
         return self._ids
 
     @ids.setter
@@ -105,8 +107,8 @@ class _MappedSegments(TokenSegments):
         self._ids = ids
 
 
-class _Chunks:
-    """A memory-mapped file whose chunks are compared with their checksums, each once."""
+class _CheckedFile:
+    """A memory-mapped file, of which each chunk of 1 MiB is compared with its checksum once."""
 
     def __init__(self, path: Path, checksums: dict[str, list[int]]) -> None:
         self.path = path
@@ -117,35 +119,39 @@ class _Chunks:
             self._expected = np.asarray(checksums[path.name], np.uint32)
         except (OSError, LookupError, ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{path} cannot be read ({error}): {_remedy(path)}") from None
-        if len(self._expected) != -(-self.size // CHUNK):
+        if len(self._expected) != -(-self.size // CHECKSUM_BYTES):
             raise DataError(f"{path} has {self.size:,} bytes, which is not what was written: {_remedy(path)}")
         self._checked = np.zeros(len(self._expected), bool)
 
     def check(self, begin: int, stop: int) -> None:
-        """Checks the chunks that hold the bytes from `begin` up to `stop`."""
-        first, last = begin // CHUNK, -(-stop // CHUNK)
+        """Check the chunks that hold the bytes from `begin` up to `stop`.
+
+        Raises:
+            DataError: a chunk is damaged.
+        """
+        first, last = begin // CHECKSUM_BYTES, -(-stop // CHECKSUM_BYTES)
         if self._checked[first:last].all():
             return
         data = memoryview(self._buffer)
         for chunk in (first + np.flatnonzero(~self._checked[first:last])).tolist():
-            if zlib.crc32(data[chunk * CHUNK : (chunk + 1) * CHUNK]) != self._expected[chunk]:
-                raise DataError(f"{self.path} is damaged near byte {chunk * CHUNK:,}: {_remedy(self.path)}")
+            if zlib.crc32(data[chunk * CHECKSUM_BYTES : (chunk + 1) * CHECKSUM_BYTES]) != self._expected[chunk]:
+                raise DataError(f"{self.path} is damaged near byte {chunk * CHECKSUM_BYTES:,}: {_remedy(self.path)}")
             self._checked[chunk] = True
 
     def check_ends(self) -> None:
-        """Checks the first and the last chunk, where Arrow keeps what it needs to open the file."""
+        """Check the first and the last chunk, which Arrow reads to open the file."""
         self.check(0, 1)
         self.check(self.size - 1, self.size)
 
     def check_array(self, array: np.ndarray) -> None:
-        """Checks the chunks that a view of the file lies in."""
+        """Check the chunks that hold an array, a view of the file."""
         if len(array):
             begin = array.ctypes.data - self._buffer.address
             self.check(begin, begin + array.nbytes)
 
 
 class TokenStore:
-    """An opened token store; pickles as its path.
+    """A stored text; see `TokenText` for what it has in common with a streamed one. It is pickled as its path.
 
     Args:
         path: the folder.
@@ -163,22 +169,26 @@ class TokenStore:
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words of the ids."""
+        """The words of the ids.
+
+        Raises:
+            DataError: the file is damaged.
+        """
         return load_vocabulary(self.path, self.manifest)
 
     @property
     def fingerprint(self) -> str:
-        """Hash of the text's content and of the options that decide its ids."""
+        """The hash of the text's content and of the options that decide its ids."""
         return self.manifest["fingerprint"]
 
     @property
     def tokens(self) -> int:
-        """Training tokens of one epoch."""
+        """Training tokens per epoch."""
         return self.train.tokens
 
     @property
     def seconds(self) -> dict[str, float]:
-        """What building took: `vocabulary` (reading, normalising, counting) and `encode`."""
+        """Seconds that building took: `vocabulary` (reading, normalising, counting) and `encode`."""
         return self.manifest["seconds"]
 
     def count_blocks(self, block_tokens: int, tokens: int) -> int:
@@ -201,7 +211,7 @@ class TokenStore:
         return self.heldout.read_blocks(SEGMENT_TOKENS, permute)
 
     def verify(self) -> None:
-        """Reads all files and compares their checksums.
+        """Read all files and compare their checksums.
 
         Raises:
             DataError: naming the file that is damaged.
@@ -211,14 +221,14 @@ class TokenStore:
             for chunk, expected in enumerate(entry["crc32"]):
                 if found[chunk : chunk + 1] != [expected]:
                     path = self.path / name
-                    raise DataError(f"{path} is damaged near byte {chunk * CHUNK:,}: {_remedy(path)}")
+                    raise DataError(f"{path} is damaged near byte {chunk * CHECKSUM_BYTES:,}: {_remedy(path)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStore, (self.path,)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a store or of a counted vocabulary.
+    """Return the manifest of a store, or of the vocabulary of a streamed text.
 
     Raises:
         DataError: there is none, it cannot be read, or a newer version wrote it.
@@ -246,14 +256,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _well_made(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest has all that is read from it, so that nothing else need expect a damaged one."""
+    """Return whether a manifest has all entries that are read later, so that no reader need check them again."""
     files = {name: (int(entry["bytes"]), list(entry["crc32"])) for name, entry in manifest["files"].items()}
     entries = {"fingerprint", "tokens", "seconds", "pruned", "raw_tokens", "documents"}
     return entries <= manifest.keys() and VOCABULARY in files and all(Path(name).name == name for name in files)
 
 
 def check_files(folder: Path, manifest: dict[str, Any]) -> dict[str, list[int]]:
-    """Compares the sizes of all files with the manifest; returns the CRC-32s of the chunks of each.
+    """Compare the sizes of all files with the manifest, and return the CRC-32s of the chunks of each file.
 
     Raises:
         DataError: a file is missing or of another size.
@@ -270,10 +280,10 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def load_vocabulary(folder: Path, manifest: dict[str, Any]) -> Vocabulary:
-    """The vocabulary of a store, or of a text that is streamed.
+    """Return the vocabulary of a store, or of a streamed text.
 
     Raises:
-        DataError: it is not what the manifest says.
+        DataError: it is damaged.
     """
     path = folder / VOCABULARY
     check_files(folder, manifest)
@@ -283,17 +293,17 @@ def load_vocabulary(folder: Path, manifest: dict[str, Any]) -> Vocabulary:
 
 
 def compute_checksums(path: Path) -> list[int]:
-    """The CRC-32 of each chunk of a file."""
+    """Return the CRC-32 of each chunk of a file."""
     with path.open("rb") as file:
-        return [zlib.crc32(block) for block in iter(lambda: file.read(CHUNK), b"")]
+        return [zlib.crc32(block) for block in iter(lambda: file.read(CHECKSUM_BYTES), b"")]
 
 
 def _remedy(path: Path) -> str:
     return f"delete {path.parent}, it is made again"
 
 
-def _columns(file: _Chunks, types: dict[str, pa.DataType]) -> list[np.ndarray]:
-    """Views of the columns of an Arrow file of one record batch."""
+def _columns(file: _CheckedFile, types: dict[str, pa.DataType]) -> list[np.ndarray]:
+    """Return views of the columns of an Arrow file of one record batch."""
     try:
         reader = pa.ipc.open_file(file.map)
         batch = reader.get_batch(0)

@@ -1,8 +1,8 @@
-"""From documents to ids, batch by batch: the one way that building a store and streaming share.
+"""From documents to ids, batch by batch: the steps that building a store and streaming share.
 
-`number_tokens` normalises and numbers the words of each batch with the batch's own dictionary, in a thread pool, and
-cuts the documents into runs. `Indexer` turns such batches into ids of a vocabulary, without the words that
-are not in it.
+`number_tokens` splits each batch into tokens, numbers them by the batch's own dictionary in a thread pool, and cuts the
+documents into chunks. `Indexer` looks these dictionaries up in a vocabulary, drops the tokens that are not in it, and
+cuts the rest into segments.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import HeldoutChunks, RunCutter, SegmentCutter, draw_heldout
+from skiplight.corpus.store.segments import ChunkCutter, HeldoutChunks, SegmentCutter, draw_heldout
 from skiplight.corpus.text.counting import map_in_order
 from skiplight.corpus.text.documents import Documents, batch_documents
 from skiplight.corpus.text.normalise import encode_tokens
 from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 
-_WORDS_A_BATCH = 50_000
+_WORDS_PER_BATCH = 50_000
 _MAX_GROUP = 32
 
 
@@ -29,26 +29,26 @@ class Numbered:
     """A batch of text as ids into its own dictionary.
 
     Attributes:
-        words: the dictionary, pa.StringArray [d].
-        ids: int32 [n], the raw words of `runs`, one run after the other.
-        runs: [r].
+        words: pa.StringArray [d], the dictionary.
+        ids: int32 [n], the raw tokens of all chunks.
+        chunks: [c].
     """
 
     words: pa.Array
     ids: np.ndarray
-    runs: HeldoutChunks
+    chunks: HeldoutChunks
 
     def train_counts(self, fraction: float) -> np.ndarray:
-        """How often each word of the dictionary occurs outside held-out runs, int64 [d]."""
-        held = draw_heldout(self.runs.document, self.runs.run, fraction)
-        ids = self.ids[np.repeat(~held, self.runs.raw)] if held.any() else self.ids
+        """Return how often each word of the dictionary occurs outside held-out chunks, int64 [d]."""
+        held = draw_heldout(self.chunks.document, self.chunks.chunk, fraction)
+        ids = self.ids[np.repeat(~held, self.chunks.raw)] if held.any() else self.ids
         return np.bincount(ids, minlength=len(self.words))
 
 
 def number_tokens(
-    documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter
+    documents: Iterable[Documents], normalise: str, threads: int, cutter: ChunkCutter
 ) -> Iterator[Numbered]:
-    """Numbers the words of all documents, in order; `cutter` is told of all and counts them."""
+    """Number the tokens of all documents, in order; `cutter` cuts and counts the documents."""
 
     def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:
         encoded = encode_tokens(batch.texts, normalise)
@@ -59,7 +59,7 @@ def number_tokens(
 
 
 class Indexer:
-    """Looks batches up in a vocabulary and cuts them into segments; one for each pass over a text."""
+    """Looks batches up in a vocabulary and cuts them into segments; each pass over a text needs a new one."""
 
     def __init__(self, vocabulary: Vocabulary, heldout: float) -> None:
         self._vocabulary = vocabulary
@@ -68,10 +68,10 @@ class Indexer:
 
     def index(self, batches: Iterable[Numbered]) -> Iterator[tuple[TokenSegments, TokenSegments]]:
         """Yield the training and the held-out part of each batch, in order; see `SegmentCutter.cut`."""
-        # Arrow hashes the vocabulary anew at each look-up, which for a large one costs more than encoding a
-        # batch: look the dictionaries of several batches up together.
+        # Arrow hashes the vocabulary at each look-up, which for a large one costs more than encoding a batch: look up
+        # the dictionaries of several batches together.
         group: list[Numbered] = []
-        size = min(1 + len(self._vocabulary) // _WORDS_A_BATCH, _MAX_GROUP)
+        size = min(1 + len(self._vocabulary) // _WORDS_PER_BATCH, _MAX_GROUP)
         for batch in batches:
             group.append(batch)
             if len(group) == size:
@@ -87,11 +87,11 @@ class Indexer:
             yield self._cut(batch, table[end - len(batch.words) : end])
 
     def _cut(self, batch: Numbered, table: np.ndarray) -> tuple[TokenSegments, TokenSegments]:
-        runs = batch.runs
-        held = draw_heldout(runs.document, runs.run, self._heldout)
+        chunks = batch.chunks
+        held = draw_heldout(chunks.document, chunks.chunk, self._heldout)
         ids = table[batch.ids]
         known = ids >= 0
         tokens = np.zeros(0, dtype=np.int64)
-        if len(runs.raw):  # no run is empty, as `reduceat` needs it
-            tokens = np.add.reduceat(known, np.cumsum(runs.raw) - runs.raw, dtype=np.int64)
-        return self._cutter.cut(runs, tokens, held, ids[known])
+        if len(chunks.raw):  # no chunk is empty, which `reduceat` relies on
+            tokens = np.add.reduceat(known, np.cumsum(chunks.raw) - chunks.raw, dtype=np.int64)
+        return self._cutter.cut(chunks, tokens, held, ids[known])
