@@ -115,7 +115,7 @@ class Vocabulary:
         """Read `vocabulary.tsv`.
 
         Raises:
-            DataError: the file is missing, a line is not a word, a tab and a count of at least 1, or a word occurs twice.
+            DataError: the file is missing, a line is not a word, a tab and a count of 1 or more, or a word is repeated.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")

@@ -1,12 +1,12 @@
-"""How a text is cut into blocks, and in which order they come: a function of seed and epoch.
+"""How a text is cut into blocks, and their order, which is a function of seed and epoch.
 
-Blocks are cut on a grid of `block_tokens`: a block holds the segments that end within its cell. Stored blocks come in
-an order drawn anew each epoch; a stream is read shard by shard, its shards in such an order. Nothing is shuffled in a
-buffer, so a place in an epoch is a few integers, a `Cursor`.
+Blocks are cut on a grid of `block_tokens`: a block holds the segments that end in its cell. The order of stored blocks
+is drawn for each epoch; of a stream, the order of its shards. Since no buffer is shuffled, a position in an epoch is a
+few integers, a `Cursor`.
 
-Several ranks take the blocks of that one order in turns: a step consumes the next `world` blocks, one on each rank, and
-a rank for which none is left gets an empty one. So a cursor means the same to any number of ranks, and an epoch that
-was begun by some can be ended by others. Of a stream, every rank reads all and keeps its own.
+All ranks share one order of blocks: each step consumes the next `world` blocks, one on each rank, and a rank for which
+no block is left gets an empty one. So a cursor has the same meaning for any number of ranks, and another number of
+ranks can finish an epoch. Of a stream, each rank reads all blocks and keeps its own.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from skiplight.sampling.draws_torch import permutation
 
 @dataclasses.dataclass(frozen=True)
 class Cursor:
-    """A place in training: the next block is number `index` in the order of epoch `epoch`, counted over all ranks.
+    """A position in training: the next block is number `index` in the order of epoch `epoch`, counted over all ranks.
 
-    `tokens` tokens of the epoch come before it, the last of them in the segment (`document`, `start`): a stream is read
-    on after that segment, while the blocks of a store are found by `index`.
+    `tokens` tokens of the epoch come before it, the last of them in the segment (`document`, `start`). A stream is read
+    from the segment after that one, while the blocks of a store are found by `index`.
     """
 
     epoch: int = 0
@@ -41,31 +41,31 @@ class Cursor:
 
 @dataclasses.dataclass
 class LoadedBlock(TokenBlock):
-    """A block as a loader delivers it, which knows the place behind its step.
+    """A block as a loader delivers it, with the position after its step.
 
     Attributes:
-        after: where training goes on when all ranks have consumed the step.
+        after: the position of training once all ranks have consumed the step.
     """
 
     after: Cursor = Cursor()
 
     @classmethod
-    def from_segments(cls, part: TokenSegments, **place: Any) -> LoadedBlock:
-        """Copy segments into a block; `place` holds its other attributes."""
-        # A block outlives the memory map of its store, and torch wants memory that it may write to.
+    def from_segments(cls, part: TokenSegments, **attributes: Any) -> LoadedBlock:
+        """Return a block with copies of the arrays of whole segments, and with the given other attributes."""
+        # A block may outlive the memory map of its store, and torch needs writable memory.
         arrays = (part.ids, part.segments, part.document, part.start)
         ids, segments, document, start = (torch.from_numpy(np.array(array)) for array in arrays)
-        return cls(ids, segments, document, start, **place)
+        return cls(ids, segments, document, start, **attributes)
 
 
 class BlockSchedule:
-    """The blocks of a text in the order of each epoch, shared out to ranks and workers.
+    """The blocks of a text in the order of each epoch, distributed to ranks and their workers.
 
     Args:
         text: the text.
-        block_tokens: tokens per block.
-        seed: of the order.
-        tokens: tokens per epoch, which a stream need not know.
+        block_tokens: tokens per cell of the grid, so about the tokens of a block.
+        seed: seed of the order.
+        tokens: tokens per epoch, which a stream may not know.
     """
 
     def __init__(self, text: TokenText, block_tokens: int, seed: int, tokens: int) -> None:
@@ -76,7 +76,13 @@ class BlockSchedule:
         return self.length
 
     def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[LoadedBlock]:
-        """Yield the blocks of rank `rank` of `world` from the cursor on, of which each of its workers reads some."""
+        """Yield the blocks of one rank from the cursor on; a worker yields those of every `workers`-th step.
+
+        Args:
+            cursor: where to begin; all ranks and workers begin at the same position.
+            rank, world: number of the rank, and of all ranks.
+            worker, workers: number of the worker of this rank, and of all its workers.
+        """
         after = (cursor.document, cursor.start) if cursor.document >= 0 else None
         blocks = self.text.read_blocks(
             self.block_tokens,
@@ -105,5 +111,5 @@ class BlockSchedule:
 
 
 def draw_order(seed: int, epoch: int) -> Permute:
-    """Return the function that orders n blocks or shards, as drawn by seed and epoch."""
+    """Return a function from n to an order of the numbers 0 to n - 1, drawn by seed and epoch."""
     return lambda size: permutation(size, (seed, epoch)).tolist()

@@ -1,4 +1,4 @@
-"""Brings blocks to a GPU before they are asked for: read in a thread, pinned, copied on a stream of their own."""
+"""Copies blocks to a GPU ahead of use: a thread reads and pins them, and copies them on a CUDA stream of its own."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from torch import Tensor
 from skiplight.sampling.batches import TokenBlock
 
 AHEAD = 2
-"""Blocks that are on their way while one is trained on."""
+"""How many blocks are fetched while one is trained on."""
 
 
 def prefetch_blocks(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[TokenBlock]:
-    """The same blocks in the same order, on `device`; the caller's stream waits for each block's copy, not the host."""
+    """Yield blocks in the same order, on `device`; the caller's CUDA stream waits for each copy, the host does not."""
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def fetch() -> tuple[TokenBlock, torch.cuda.Event | None] | None:

@@ -1,4 +1,4 @@
-"""What a loader delivers and what an objective takes: blocks of tokens, and their windows with negatives."""
+"""Blocks of tokens, which a loader delivers, and their windows with negatives, which an objective takes."""
 
 from __future__ import annotations
 
@@ -66,12 +66,12 @@ class TokenBlock:
 
 @dataclasses.dataclass
 class Windows:
-    """The windows of a block, of those that have a context at all.
+    """The windows of a block that have a context.
 
     Attributes:
-        inputs: int32 [pairs], the context words.
+        inputs: int32 [pairs], the ids of the context words.
         offsets: int64 [windows + 1], where the pairs of each window begin, and the end.
-        target: int32 [windows], the centres.
+        target: int32 [windows], the ids of the centres.
         negatives: int32 [windows, K] (shared by the window) or [pairs, K].
         mask: bool, shaped like `negatives`; False where a slot has no negative and does not count.
         block: the block that they are the windows of.
@@ -92,17 +92,17 @@ class Windows:
     @property
     def shared(self) -> bool:
         """Whether a row of negatives belongs to a window, rather than to a pair."""
-        return len(self.negatives) == len(self.target)  # where both are as many, every window has one pair
+        return len(self.negatives) == len(self.target)  # where these are as many as the pairs, each window has one pair
 
     def window_of_pair(self) -> Tensor:
-        """int64 [pairs], the window that each pair belongs to."""
+        """Return the window of each pair, int64 [pairs]."""
         sizes = self.offsets.diff()
         return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
 
     def center_as_input(self) -> Windows:
-        """The same pairs read the other way round: the centre is the input, its context words are the targets.
+        """Return the same pairs with the centre as input and its context words as targets.
 
-        Each pair is then a window of its own. Negatives that its window's pairs shared stay the same for all of them.
+        Each pair is then a window of its own. Negatives that the pairs of a window shared are repeated for each of them.
         """
         window_of = self.window_of_pair()
         rows = window_of if self.shared else torch.arange(self.pairs, device=window_of.device)

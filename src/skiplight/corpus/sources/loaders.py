@@ -1,6 +1,6 @@
-"""Opening data sets as streams with `datasets`: files by kind, or anything that `load_dataset` takes by name.
+"""Opens data sets as streams with `datasets`: files by format, or anything that `load_dataset` takes by name.
 
-Code from the Hub is never run: `datasets` has no way to since version 4.
+Code from the Hub is never run: since version 4, `datasets` cannot run it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PARQUET_ROWS = 1000
 
 
 class Loader(Protocol):
-    """Opens a data set; `text_chunks` says that rows are blocks of plain text, `option` what messages blame."""
+    """Opens a data set; `text_chunks`: whether rows are chunks of plain text; `option`: the option that errors name."""
 
     @property
     def text_chunks(self) -> bool: ...
@@ -36,15 +36,15 @@ class Loader(Protocol):
     def option(self) -> str: ...
 
     def load(self, column: str) -> Any:
-        """A `datasets.IterableDataset`."""
+        """Return a `datasets.IterableDataset`, with only the given column where there is such a column."""
 
     def shard_name(self, shard: int) -> str:
-        """What to call a shard in a message."""
+        """Return the name of a shard for messages."""
 
 
 @dataclass(frozen=True)
 class FilesLoader:
-    """Files of one kind, `text`, `json` or `parquet`, each a shard, which unpacks to at most `max_bytes`."""
+    """Files of one format, `text`, `json` or `parquet`; each is a shard and unpacks to at most `max_bytes`."""
 
     kind: str
     files: tuple[str, ...]
@@ -96,7 +96,11 @@ class HubLoader:
         return os.path.exists(self.name)
 
     def resolved(self, cache: Path) -> HubLoader:
-        """The same at a fixed commit, so that ranks, workers and a resumed run read one version."""
+        """Return this loader at a fixed commit, so that all ranks, workers and resumed runs read one version.
+
+        Raises:
+            DataError: the Hub does not have the data set, or cannot be reached and no commit is known.
+        """
         if self.local or (self.revision and re.fullmatch("[0-9a-f]{40}", self.revision)):
             return self
         import huggingface_hub
@@ -108,7 +112,7 @@ class HubLoader:
         try:
             sha = huggingface_hub.HfApi().dataset_info(self.name, revision=self.revision).sha
         except Exception as error:
-            # Whatever is not the Hub's own answer is the way to it: each HTTP library has errors of its own.
+            # Errors without an answer of the Hub are of the connection: each HTTP library has its own.
             answered = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
             if answered or isinstance(error, ValueError):
                 raise DataError(
@@ -123,13 +127,13 @@ class HubLoader:
             log.warning("the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key])
             sha = known[key]
         if known.get(key) != sha:
-            # Only a help for the day when the Hub cannot be reached.
+            # Used only when the Hub cannot be reached.
             with contextlib.suppress(OSError), replacing(path) as temporary:
                 temporary.write_text(json.dumps({**known, key: sha}))
         return replace(self, revision=sha)
 
     def identity(self, cache: Path) -> list[str | None]:
-        """What fixes the content: repository, configuration, split and commit; of a folder, its files."""
+        """Return what determines the content: name, configuration, split and commit; of a folder, its files."""
         if not self.local:
             return [self.name, self.config, self.split, self.revision]
         folder = Path(self.name).resolve()
@@ -171,8 +175,7 @@ def _stream(builder: Any, split: str, column: str) -> Any:
     if not names or column not in names:
         return dataset
     if isinstance(builder, Parquet):
-        # Parquet need not read the other columns at all. The default batch is the first row group, which fails
-        # where that is empty.
+        # Other columns need not be read at all. The default batch is the first row group, and fails if it is empty.
         builder.config.columns = [column]
         builder.config.batch_size = _PARQUET_ROWS
         return builder.as_streaming_dataset(split=split)

@@ -46,7 +46,7 @@ _NUMBERED = pa.schema(
 
 
 def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T]) -> _T:
-    """Load `folder`; where it does not exist, let `make` fill a temporary folder, and rename that first.
+    """Load `folder`. Where it does not exist, first let `make` fill a temporary folder, and rename that.
 
     Raises:
         DataError: the disk is full or cannot be written to; no incomplete folder is left.

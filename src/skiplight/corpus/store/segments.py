@@ -4,11 +4,11 @@ A *chunk* is at most 10,000 consecutive raw tokens of one document, so usually a
 held out for evaluation. Whether it is held out depends on its document and number only, neither on a seed nor on the
 rest of the text, so that all seeds of a study are evaluated on the same text.
 
-A *segment* is at most 1,000 consecutive in-vocabulary tokens of a chunk. Windows never cross segments, so a segment can
-be trained on alone, and a block is a whole number of segments.
+A *segment* is at most 1,000 consecutive in-vocabulary tokens of a chunk. Windows never cross segments, so each segment
+can be trained on alone, and a block is a whole number of segments.
 
-Documents arrive in batches that break them anywhere. `ChunkCutter` and `SegmentCutter` cut across batches: they keep the
-position in the document that is still open.
+Documents arrive in batches that break them anywhere. `ChunkCutter` and `SegmentCutter` cut across batches, since they
+keep the position in the document that is still open.
 """
 
 from __future__ import annotations

@@ -2,14 +2,14 @@
 
 Three normalisers:
 
-- `text8`: the rules of Matt Mahoney's text8. Lower case, accents removed (NFKD without marks), digits spelled out one by
-  one, all other characters than a-z are separators.
+- `text8`: the rules of Matt Mahoney's text8. Lower case, no accents (NFKD without marks), each digit spelled out; all
+  characters other than a-z are separators.
 - `unicode`: NFKC and lower case. Letters, marks and digits of all languages are kept, other characters are separators.
   Zero-width joiners inside a token are kept, as Persian and the Indic scripts need them.
 - `none`: tokens are separated by white space and taken as they are.
 
-With all three, white space separates tokens, and no rule looks across it. So a raw token can be normalised on its own:
-`encode_tokens` normalises only the *distinct* raw tokens of a batch, about an eighth of the text, and then looks up each
+With all three, white space separates tokens, and no rule looks across it, so a raw token can be normalised on its own.
+So `encode_tokens` normalises only the *distinct* raw tokens of a batch, about an eighth of the text, and looks up each
 occurrence, which is twice as fast as normalising the whole text.
 """
 
