@@ -86,6 +86,25 @@ def find_block_bounds(ends: np.ndarray, block_tokens: int) -> np.ndarray:
     return np.flatnonzero(np.diff((ends - 1) // block_tokens, prepend=-1, append=-2))
 
 
+TokenParts = tuple[TokenSegments, TokenSegments]
+"""A part of the training text and one of the held-out text."""
+
+
+@dataclass(frozen=True)
+class Cursor:
+    """A position in training: the next block is number `index` in the order of epoch `epoch`, counted over all ranks.
+
+    `tokens` tokens of the epoch come before it, the last of them in the segment (`document`, `start`). A stream is read
+    from the segment after that one, while the blocks of a store are found by `index`.
+    """
+
+    epoch: int = 0
+    index: int = 0
+    tokens: int = 0
+    document: int = -1
+    start: int = -1
+
+
 class TokenText(Protocol):
     """A text encoded by a vocabulary, stored or streamed, as segments of tokens."""
 
@@ -115,22 +134,10 @@ class TokenText(Protocol):
     def count_blocks(self, block_tokens: int, tokens: int) -> int:
         """Return the number of blocks per epoch, taking `tokens` for its tokens where it is streamed."""
 
-    def read_blocks(
-        self,
-        block_tokens: int,
-        permute: Permute,
-        *,
-        index: int = 0,
-        tokens: int = 0,
-        after: tuple[int, int] | None = None,
-    ) -> Iterator[TokenSegments]:
-        """Yield the training segments of each block of an epoch, in an order that `permute` draws.
+    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
+        """Yield the training segments of each block of an epoch from the cursor on; see `find_block_bounds`.
 
-        Args:
-            block_tokens: tokens per cell of the grid, see `find_block_bounds`.
-            permute: orders the blocks of a stored text, or the shards of a streamed one.
-            index, tokens: how many blocks and tokens of this epoch to leave out, as they were read before.
-            after: (document, start) of the last segment among them; None at the beginning.
+        The order is drawn by `permute`: that of the blocks of a stored text, or of the shards of a streamed one.
         """
 
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:

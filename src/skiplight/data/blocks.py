@@ -19,24 +19,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from skiplight.corpus.tokens import Permute, TokenSegments, TokenText
+from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, TokenText
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import permutation
-
-
-@dataclasses.dataclass(frozen=True)
-class Cursor:
-    """A position in training: the next block is number `index` in the order of epoch `epoch`, counted over all ranks.
-
-    `tokens` tokens of the epoch come before it, the last of them in the segment (`document`, `start`). A stream is read
-    from the segment after that one, while the blocks of a store are found by `index`.
-    """
-
-    epoch: int = 0
-    index: int = 0
-    tokens: int = 0
-    document: int = -1
-    start: int = -1
 
 
 @dataclasses.dataclass
@@ -47,7 +32,7 @@ class LoadedBlock(TokenBlock):
         after: the position of training once all ranks have consumed the step.
     """
 
-    after: Cursor = Cursor()
+    after: Cursor = dataclasses.field(default_factory=Cursor)
 
     @classmethod
     def from_segments(cls, part: TokenSegments, **attributes: Any) -> LoadedBlock:
@@ -83,14 +68,7 @@ class BlockSchedule:
             rank, world: number of the rank, and of all ranks.
             worker, workers: number of the worker of this rank, and of all its workers.
         """
-        after = (cursor.document, cursor.start) if cursor.document >= 0 else None
-        blocks = self.text.read_blocks(
-            self.block_tokens,
-            draw_order(self.seed, cursor.epoch),
-            index=cursor.index,
-            tokens=cursor.tokens,
-            after=after,
-        )
+        blocks = self.text.read_blocks(self.block_tokens, draw_order(self.seed, cursor.epoch), cursor)
         index, total = cursor.index, cursor.tokens
         for number in itertools.count():
             step = list(itertools.islice(blocks, world))

@@ -102,7 +102,7 @@ class Windows:
     def center_as_input(self) -> Windows:
         """Return the same pairs with the centre as input and its context words as targets.
 
-        Each pair is then a window of its own. Negatives that the pairs of a window shared are repeated for each of them.
+        Each pair is then a window of its own. Negatives that the pairs of a window shared are repeated for each.
         """
         window_of = self.window_of_pair()
         rows = window_of if self.shared else torch.arange(self.pairs, device=window_of.device)

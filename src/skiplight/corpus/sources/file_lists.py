@@ -14,6 +14,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
 from skiplight.corpus.sources.credentials import make_http_options, refuse_secrets
@@ -103,7 +104,7 @@ def hash_files(files: Sequence[str], cache: Path) -> list[str]:
         DataError: a URL cannot be read, or its server gives no version.
     """
     path = cache / _HASHES
-    known = _read_hashes(path)
+    known = {file: entry for file, entry in read_cache(path).items() if _is_entry(entry)}
     hashes, fresh = [], False
     for file in files:
         if is_url(file):
@@ -116,18 +117,23 @@ def hash_files(files: Sequence[str], cache: Path) -> list[str]:
             fresh = True
         hashes.append(str(entry[2]))
     if fresh:
-        # This only saves time: without it, files are hashed again.
-        with contextlib.suppress(OSError), replacing(path) as temporary:
-            temporary.write_text(json.dumps(known))
+        write_cache(path, known)
     return hashes
 
 
-def _read_hashes(path: Path) -> dict[str, list[int | str]]:
+def read_cache(path: Path) -> dict[str, Any]:
+    """Return the entries of a JSON file that `write_cache` wrote; none where it is missing or damaged."""
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return {file: entry for file, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
+    return known if isinstance(known, dict) else {}
+
+
+def write_cache(path: Path, known: dict[str, Any]) -> None:
+    """Write entries to a JSON file if that is possible: they only save time, or serve when a server is not reached."""
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        temporary.write_text(json.dumps(known))
 
 
 def _is_entry(entry: object) -> bool:

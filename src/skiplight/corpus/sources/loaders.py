@@ -5,9 +5,7 @@ Code from the Hub is never run: since version 4, `datasets` cannot run it.
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import json
 import logging
 import os
 import re
@@ -18,7 +16,6 @@ from typing import Any, ClassVar, Protocol
 from skiplight.corpus.sources import file_lists
 from skiplight.corpus.sources.decompression import limit_unpacked_bytes
 from skiplight.errors import DataError
-from skiplight.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -71,7 +68,7 @@ class FilesLoader:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"data.path: cannot be read as {self.kind} ({_message(error)})") from error
+            raise DataError(f"data.path: cannot be read as {self.kind} ({first_line(error)})") from error
         if dataset.num_shards != len(self.files):
             raise DataError(f"data.path: {len(self.files)} files make {dataset.num_shards} shards; is one named twice?")
         return dataset
@@ -107,7 +104,7 @@ class HubLoader:
         from huggingface_hub.errors import HfHubHTTPError
 
         path = cache / _REVISIONS
-        known = _read_revisions(path)
+        known = {key: sha for key, sha in file_lists.read_cache(path).items() if isinstance(sha, str)}
         key = f"{self.name}@{self.revision or 'main'}"
         try:
             sha = huggingface_hub.HfApi().dataset_info(self.name, revision=self.revision).sha
@@ -117,19 +114,17 @@ class HubLoader:
             if answered or isinstance(error, ValueError):
                 raise DataError(
                     f"data.name={self.name}, data.revision={self.revision or 'main'}: the Hub does not have it"
-                    f" or does not show it ({_message(error)}); for a private one log in with `hf auth login`"
+                    f" or does not show it ({first_line(error)}); for a private one log in with `hf auth login`"
                 ) from error
             if key not in known:
                 raise DataError(
-                    f"data.name={self.name}: the Hub cannot be reached ({_message(error)}); download the data set"
+                    f"data.name={self.name}: the Hub cannot be reached ({first_line(error)}); download the data set"
                     " elsewhere and give its folder as data.name, or its files as data=files"
                 ) from error
             log.warning("the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key])
             sha = known[key]
         if known.get(key) != sha:
-            # Used only when the Hub cannot be reached.
-            with contextlib.suppress(OSError), replacing(path) as temporary:
-                temporary.write_text(json.dumps({**known, key: sha}))
+            file_lists.write_cache(path, {**known, key: sha})
         return replace(self, revision=sha)
 
     def identity(self, cache: Path) -> list[str | None]:
@@ -148,23 +143,15 @@ class HubLoader:
             builder = datasets.load_dataset_builder(self.name, self.config, revision=self.revision)
         except Exception as error:
             option = "data.config" if "onfig" in str(error) else "data.name"
-            raise DataError(f"{option}: {self.name} cannot be opened ({_message(error)})") from error
+            raise DataError(f"{option}: {self.name} cannot be opened ({first_line(error)})") from error
         try:
             return _stream(builder, self.split, column)
         except Exception as error:
             option = f"data.split={self.split}" if "split" in str(error).lower() else f"data.name={self.name}"
-            raise DataError(f"{option}: {_message(error)}") from error
+            raise DataError(f"{option}: {first_line(error)}") from error
 
     def shard_name(self, shard: int) -> str:
         return f"{self.name}, shard {shard}"
-
-
-def _read_revisions(path: Path) -> dict[str, str]:
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {key: sha for key, sha in known.items() if isinstance(sha, str)} if isinstance(known, dict) else {}
 
 
 def _stream(builder: Any, split: str, column: str) -> Any:
@@ -182,5 +169,6 @@ def _stream(builder: Any, split: str, column: str) -> Any:
     return dataset.select_columns([column])
 
 
-def _message(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

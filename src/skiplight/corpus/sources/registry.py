@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
-from skiplight.corpus.sources.loaders import FilesLoader, HubLoader, Loader
+from skiplight.corpus.sources.loaders import FilesLoader, HubLoader, Loader, first_line
 from skiplight.corpus.sources.rows import split_lists, split_rows, split_text_chunks
 from skiplight.corpus.text.documents import PIECE_BYTES, SHARD_ROWS, Documents, split_documents
 from skiplight.errors import DataError
@@ -70,7 +70,7 @@ class Source:
         except (DataError, GeneratorExit):
             raise
         except Exception as error:  # readers, decompressors and protocols raise errors of their own
-            raise DataError(f"{self.loader.option}: {name} cannot be read ({_first_line(error)})") from error
+            raise DataError(f"{self.loader.option}: {name} cannot be read ({first_line(error)})") from error
 
     def documents(self) -> Iterator[Documents]:
         """Yield all documents of all shards."""
@@ -90,7 +90,7 @@ class Source:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"{self.loader.option}: {self.describe} cannot be read ({_first_line(error)})") from error
+            raise DataError(f"{self.loader.option}: {self.describe} cannot be read ({first_line(error)})") from error
         return dataset
 
     @functools.cached_property
@@ -212,7 +212,3 @@ def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> No
     if not text and not (listed and pa.types.is_integer(inner)):
         wanted = "text, or lists of strings or integers" if sequences else "text"
         raise DataError(f"data.column={column} has {found}, not {wanted}; the columns are {', '.join(names)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

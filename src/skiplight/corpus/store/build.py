@@ -11,6 +11,7 @@ the lock of a killed process, and the next process removes the incomplete folder
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -55,7 +56,8 @@ def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path]
         return load(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{folder.name}.lock"), wait=_waiting):
+        waiting = functools.partial(log.info, "another process is preparing the same text; waiting for it")
+        with locked(folder.with_name(f"{folder.name}.lock"), wait=waiting):
             if not folder.exists():
                 _make(folder, make)
     except OSError as error:
@@ -146,14 +148,9 @@ class _SplitWriter:
         self._tokens = 0
 
     def write(self, part: TokenSegments) -> None:
-        columns = {
-            "ids": part.ids,
-            "document": part.document,
-            "start": part.start,
-            "begin": part.segments[:-1] + self._tokens,
-        }
-        for name, values in columns.items():
-            self._files[name].write(np.ascontiguousarray(values).data)
+        columns = (part.ids, part.document, part.start, part.segments[:-1] + self._tokens)
+        for file, values in zip(self._files.values(), columns, strict=True):
+            file.write(np.ascontiguousarray(values).data)
         self._tokens += part.tokens
 
     def finish(self) -> int:
@@ -180,7 +177,3 @@ class _SplitWriter:
             pa.ipc.new_file(sink, batch.schema, options=options) as writer,
         ):
             writer.write_batch(batch)
-
-
-def _waiting() -> None:
-    log.info("another process is preparing the same text; waiting for it")

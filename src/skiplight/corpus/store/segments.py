@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skiplight.corpus.tokens import TokenSegments
+from skiplight.corpus.tokens import TokenParts, TokenSegments
 
 CHUNK_TOKENS = 10_000
 SEGMENT_TOKENS = 1_000
@@ -106,9 +106,7 @@ class SegmentCutter:
         self._offset = 0  # in-vocabulary tokens of the open document so far
         self._in_chunk = 0  # those of the open chunk
 
-    def cut(
-        self, chunks: HeldoutChunks, tokens: np.ndarray, held: np.ndarray, ids: np.ndarray
-    ) -> tuple[TokenSegments, TokenSegments]:
+    def cut(self, chunks: HeldoutChunks, tokens: np.ndarray, held: np.ndarray, ids: np.ndarray) -> TokenParts:
         """Return the next part of the training and of the held-out text.
 
         The first tokens of a part may continue the last segment of the part before; see `TokenSegments`.
@@ -136,21 +134,14 @@ class SegmentCutter:
         self._document, self._chunk = int(chunks.document[-1]), int(chunks.chunk[-1])
         self._offset, self._in_chunk = int(offset[-1] + tokens[-1]), int(in_chunk[-1] + tokens[-1])
 
-        train, heldout = (_cut(chunks.document, offset, in_chunk, tokens, ids, chosen) for chosen in (~held, held))
+        train, heldout = (_cut(ids, chosen, chunks.document, offset, in_chunk, tokens) for chosen in (~held, held))
         return train, heldout
 
 
-def _cut(
-    document: np.ndarray,
-    offset: np.ndarray,
-    in_chunk: np.ndarray,
-    tokens: np.ndarray,
-    ids: np.ndarray,
-    chosen: np.ndarray,
-) -> TokenSegments:
+def _cut(ids: np.ndarray, chosen: np.ndarray, *columns: np.ndarray) -> TokenSegments:
     if not chosen.all():
-        ids = ids[np.repeat(chosen, tokens)]
-        document, offset, in_chunk, tokens = document[chosen], offset[chosen], in_chunk[chosen], tokens[chosen]
+        ids = ids[np.repeat(chosen, columns[-1])]
+    document, offset, in_chunk, tokens = (column[chosen] for column in columns)
     position = np.cumsum(tokens) - tokens
     # Segments begin at the multiples of SEGMENT_TOKENS in [in_chunk, in_chunk + tokens).
     first = -(-in_chunk // SEGMENT_TOKENS)

@@ -10,7 +10,7 @@ from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
 from skiplight.corpus.text.documents import SHARD_ROWS, Documents
 from skiplight.corpus.text.encoding import Indexer, number_tokens
-from skiplight.corpus.tokens import Permute, TokenSegments, find_block_bounds
+from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 
 
@@ -60,17 +60,10 @@ class TokenStream:
     def count_blocks(self, block_tokens: int, tokens: int) -> int:
         return -(-tokens // block_tokens)
 
-    def read_blocks(
-        self,
-        block_tokens: int,
-        permute: Permute,
-        *,
-        index: int = 0,
-        tokens: int = 0,
-        after: tuple[int, int] | None = None,
-    ) -> Iterator[TokenSegments]:
+    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
         """Yield the segments of each block, reading the shards in the order of `permute`; see `TokenText`."""
-        pending = TokenSegments.empty()
+        after = (cursor.document, cursor.start) if cursor.document >= 0 else None
+        pending, tokens = TokenSegments.empty(), cursor.tokens
         for part in self.segments(permute(self.shards), after):
             pending = pending.concatenate(part)
             # All cells of the grid but the last are complete.

@@ -25,7 +25,7 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus.store.segments import SEGMENT_TOKENS
-from skiplight.corpus.tokens import Permute, TokenSegments, find_block_bounds
+from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
@@ -47,7 +47,8 @@ class TokenSplit:
         tokens, segments = (
             _CheckedFile(folder / f"{prefix}{name}.arrow", checksums) for name in ("tokens", "segments")
         )
-        tokens.check_ends()
+        tokens.check(0, 1)  # Arrow reads the first and the last chunk to open the file
+        tokens.check(tokens.size - 1, tokens.size)
         (self._ids,) = _columns(tokens, {"ids": pa.int32()})
         self._file = tokens
         segments.check(0, segments.size)
@@ -138,11 +139,6 @@ class _CheckedFile:
                 raise DataError(f"{self.path} is damaged near byte {chunk * CHECKSUM_BYTES:,}: {_remedy(self.path)}")
             self._checked[chunk] = True
 
-    def check_ends(self) -> None:
-        """Check the first and the last chunk, which Arrow reads to open the file."""
-        self.check(0, 1)
-        self.check(self.size - 1, self.size)
-
     def check_array(self, array: np.ndarray) -> None:
         """Check the chunks that hold an array, a view of the file."""
         if len(array):
@@ -166,45 +162,21 @@ class TokenStore:
         checksums = check_files(self.path, self.manifest)
         self.train = TokenSplit(self.path, checksums)
         self.heldout = TokenSplit(self.path, checksums, "heldout-")
+        self.fingerprint: str = self.manifest["fingerprint"]
+        self.seconds: dict[str, float] = self.manifest["seconds"]
+        self.tokens = self.train.tokens
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words of the ids.
-
-        Raises:
-            DataError: the file is damaged.
-        """
+        """The words of the ids; reading them raises a DataError where the file is damaged."""
         return load_vocabulary(self.path, self.manifest)
-
-    @property
-    def fingerprint(self) -> str:
-        """The hash of the text's content and of the options that decide its ids."""
-        return self.manifest["fingerprint"]
-
-    @property
-    def tokens(self) -> int:
-        """Training tokens per epoch."""
-        return self.train.tokens
-
-    @property
-    def seconds(self) -> dict[str, float]:
-        """Seconds that building took: `vocabulary` (reading, normalising, counting) and `encode`."""
-        return self.manifest["seconds"]
 
     def count_blocks(self, block_tokens: int, tokens: int) -> int:
         return len(self.train.block_bounds(block_tokens)) - 1
 
-    def read_blocks(
-        self,
-        block_tokens: int,
-        permute: Permute,
-        *,
-        index: int = 0,
-        tokens: int = 0,
-        after: tuple[int, int] | None = None,
-    ) -> Iterator[TokenSegments]:
+    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
         """Yield the segments of each block, the blocks in the order of `permute`; see `TokenText`."""
-        return self.train.read_blocks(block_tokens, permute, index)
+        return self.train.read_blocks(block_tokens, permute, cursor.index)
 
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
         """Yield the held-out segments in blocks of one segment's size, in the order of `permute`."""

@@ -16,8 +16,8 @@ import pyarrow as pa
 from skiplight.corpus.store.segments import ChunkCutter, HeldoutChunks, SegmentCutter, draw_heldout
 from skiplight.corpus.text.counting import map_in_order
 from skiplight.corpus.text.documents import Documents, batch_documents
-from skiplight.corpus.text.normalise import encode_tokens
-from skiplight.corpus.tokens import TokenSegments
+from skiplight.corpus.text.normalise import Encoded, encode_tokens
+from skiplight.corpus.tokens import TokenParts
 from skiplight.corpus.vocabulary import Vocabulary
 
 _WORDS_PER_BATCH = 50_000
@@ -50,12 +50,11 @@ def number_tokens(
 ) -> Iterator[Numbered]:
     """Number the tokens of all documents, in order; `cutter` cuts and counts the documents."""
 
-    def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:
-        encoded = encode_tokens(batch.texts, normalise)
-        return batch, encoded.words, encoded.ids, encoded.lengths
+    def encode(batch: Documents) -> tuple[np.ndarray, Encoded]:
+        return batch.keys, encode_tokens(batch.texts, normalise)
 
-    for batch, words, ids, lengths in map_in_order(work, batch_documents(documents), threads):
-        yield Numbered(words, ids, cutter.cut(batch.keys, lengths))
+    for keys, encoded in map_in_order(encode, batch_documents(documents), threads):
+        yield Numbered(encoded.words, encoded.ids, cutter.cut(keys, encoded.lengths))
 
 
 class Indexer:
@@ -66,7 +65,7 @@ class Indexer:
         self._heldout = heldout
         self._cutter = SegmentCutter()
 
-    def index(self, batches: Iterable[Numbered]) -> Iterator[tuple[TokenSegments, TokenSegments]]:
+    def index(self, batches: Iterable[Numbered]) -> Iterator[TokenParts]:
         """Yield the training and the held-out part of each batch, in order; see `SegmentCutter.cut`."""
         # Arrow hashes the vocabulary at each look-up, which for a large one costs more than encoding a batch: look up
         # the dictionaries of several batches together.
@@ -80,13 +79,13 @@ class Indexer:
         if group:
             yield from self._index(group)
 
-    def _index(self, group: list[Numbered]) -> Iterator[tuple[TokenSegments, TokenSegments]]:
+    def _index(self, group: list[Numbered]) -> Iterator[TokenParts]:
         table = self._vocabulary.encode(pa.concat_arrays([batch.words for batch in group]))
         ends = np.cumsum([len(batch.words) for batch in group])
         for batch, end in zip(group, ends, strict=True):
             yield self._cut(batch, table[end - len(batch.words) : end])
 
-    def _cut(self, batch: Numbered, table: np.ndarray) -> tuple[TokenSegments, TokenSegments]:
+    def _cut(self, batch: Numbered, table: np.ndarray) -> TokenParts:
         chunks = batch.chunks
         held = draw_heldout(chunks.document, chunks.chunk, self._heldout)
         ids = table[batch.ids]
