@@ -81,7 +81,8 @@ class ChunkCutter:
         """
         if not len(keys):
             return HeldoutChunks(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
-        document, total = _join_pieces(keys, lengths)
+        begins = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+        document, total = keys[begins], np.add.reduceat(lengths, begins)
         before = np.zeros_like(total)
         if document[0] == self._document:
             before[0] = self._raw
@@ -150,8 +151,3 @@ def _cut(ids: np.ndarray, chosen: np.ndarray, *columns: np.ndarray) -> TokenSegm
     ahead = (np.repeat(first, count) + index) * SEGMENT_TOKENS - np.repeat(in_chunk, count)
     segments = np.append(np.repeat(position, count) + ahead, len(ids))
     return TokenSegments(ids, segments, np.repeat(document, count), np.repeat(offset, count) + ahead)
-
-
-def _join_pieces(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    return keys[first], np.add.reduceat(lengths, first)

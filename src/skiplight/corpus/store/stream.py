@@ -4,50 +4,40 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 
 from skiplight.corpus.sources.registry import Source
 from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
-from skiplight.corpus.text.documents import SHARD_ROWS, Documents
+from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.corpus.text.encoding import Indexer, number_tokens
 from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 
 
+@dataclass(eq=False)
 class TokenStream:
     """A streamed text; see `TokenText` for what it has in common with a stored one. It can be pickled.
 
-    Args:
+    Attributes:
         source: the text.
         normalise: `text8`, `unicode` or `none`.
         vocabulary: the words of the ids.
         heldout: fraction of the text that is held out.
         fingerprint: hash of the text's content and of the options that decide its ids.
         tokens: training tokens per epoch, where known.
-        threads: threads to encode with; default: the cores of this process.
+        threads: threads to encode with; default: the cores of this process, at most 8.
         seconds: seconds that counting the vocabulary took, by stage.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        normalise: str,
-        vocabulary: Vocabulary,
-        heldout: float,
-        fingerprint: str,
-        *,
-        tokens: int | None = None,
-        threads: int | None = None,
-        seconds: dict[str, float] | None = None,
-    ) -> None:
-        self.source = source
-        self.normalise = normalise
-        self.vocabulary = vocabulary
-        self.held = heldout
-        self.fingerprint = fingerprint
-        self.tokens = tokens
-        self.threads = threads or count_threads()
-        self.seconds = seconds or {}
+    source: Source
+    normalise: str
+    vocabulary: Vocabulary
+    heldout: float
+    fingerprint: str
+    tokens: int | None = None
+    threads: int = field(default_factory=count_threads)
+    seconds: dict[str, float] = field(default_factory=dict)
 
     @property
     def shards(self) -> int:
@@ -97,9 +87,10 @@ class TokenStream:
             if shard not in shards:
                 raise ValueError(f"document {after[0]} is in shard {shard}, not in {shards}")
             shards = shards[shards.index(shard) :]
-        batches = number_tokens(self._read(shards, row), self.normalise, self.threads, ChunkCutter())
+        documents = (part for i, shard in enumerate(shards) for part in self.source.read(shard, 0 if i else row))
+        batches = number_tokens(documents, self.normalise, self.threads, ChunkCutter())
         pending = TokenSegments.empty()
-        for parts in itertools.chain(Indexer(self.vocabulary, self.held).index(batches), [None]):
+        for parts in itertools.chain(Indexer(self.vocabulary, self.heldout).index(batches), [None]):
             if parts is not None:
                 pending = pending.concatenate(parts[heldout])
             # The next batch may continue the last segment.
@@ -111,7 +102,3 @@ class TokenStream:
                     found = found.drop_through(*after)
                 if len(found):
                     yield found
-
-    def _read(self, shards: Sequence[int], row: int) -> Iterator[Documents]:
-        for index, shard in enumerate(shards):
-            yield from self.source.read(shard, 0 if index else row)

@@ -18,6 +18,7 @@ import functools
 import json
 import zlib
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,7 @@ VOCABULARY = "vocabulary.tsv"
 
 
 class TokenSplit:
-    """Training or held-out text, memory-mapped.
-
-    Attributes:
-        tokens: number of tokens.
-    """
+    """Training or held-out text of `tokens` tokens, memory-mapped; its length is its number of segments."""
 
     def __init__(self, folder: Path, checksums: dict[str, list[int]], prefix: str = "") -> None:
         self._folder, self._checksums, self._prefix = folder, checksums, prefix
@@ -89,18 +86,15 @@ class TokenSplit:
         return TokenSplit, (self._folder, self._checksums, self._prefix)
 
 
+@dataclass(eq=False)
 class _MappedSegments(TokenSegments):
     """Segments of a mapped file, whose ids are compared with their checksums when they are first read."""
 
-    def __init__(
-        self, ids: np.ndarray, segments: np.ndarray, document: np.ndarray, start: np.ndarray, file: _CheckedFile
-    ) -> None:
-        super().__init__(ids, segments, document, start)
-        self._file = file
+    file: _CheckedFile
 
-    @property
+    @property  # type: ignore[misc]
     def ids(self) -> np.ndarray:
-        self._file.check_array(self._ids)
+        self.file.check_array(self._ids)
         return self._ids
 
     @ids.setter
