@@ -41,12 +41,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     result["busy"] = time.process_time() - busy
     if isinstance(made, TokenStream):
         begin, busy = time.perf_counter(), time.process_time()
-        read = sum(len(batch.ids) for batch in made.segments(range(made.shards)))
+        read = sum(part.tokens for part in made.segments(range(made.shards)))
         result = {"tokens": read, "seconds": time.perf_counter() - begin}
         result["busy"] = time.process_time() - busy
     elif options.measure == "open":
         assert isinstance(made, TokenStore)
-        _ = made.vocabulary.words, made.train.ids(0, 100_000).sum()
+        _ = made.vocabulary.words, made.train.select(0, 100).ids.sum()
         result["seconds"] = time.perf_counter() - started
     if isinstance(made, TokenStore):
         result["raw"] = made.manifest["raw_tokens"]

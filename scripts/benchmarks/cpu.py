@@ -169,12 +169,12 @@ SYSTEMS = {"skiplight": skiplight, "gensim": gensim, "fasttext": fasttext}
 def write_lines(run: argparse.Namespace, path: Path, longest: int = 10_000) -> Path:
     """Write the text for gensim: words separated by spaces, at most 10,000 per line, since it drops all others."""
     from skiplight.corpus.sources.registry import open_source
-    from skiplight.corpus.text.normalise import split
+    from skiplight.corpus.text.normalise import split_tokens
 
     source = open_source("files", path=run.path, column=run.column, cache=path.parent)
     with path.open("w", encoding="utf-8") as file:
         for documents in source.documents():
-            words, lengths = split(documents.texts, "text8")
+            words, lengths = split_tokens(documents.texts, "text8")
             place = 0
             for length in lengths.tolist():
                 for begin in range(place, place + length, longest):

@@ -32,7 +32,7 @@ import torch
 from skiplight.config.schema import DistributedConfig
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import Cursor, StoredBlocks
+from skiplight.data.blocks import BlockSchedule, Cursor
 from skiplight.distributed.curvature import Sample
 from skiplight.distributed.reconciliation import Reconciler
 from skiplight.distributed.schedule import bytes_per_row
@@ -110,15 +110,16 @@ def emulate(
     block = settings["block_tokens"] or max(1, min(FusedCpuEngine.block_tokens, total // (STEPS * ranks)))
     reconciler, sent = None, 0.0
     if ranks > 1:
+        blocks = BlockSchedule(text, block, settings["seed"], text.tokens)
         reconciler = Reconciler(
-            sampler, Sample.draw(sampler, StoredBlocks(text.train, block, settings["seed"])(Cursor(), 0, 1, 0, 1)),
+            sampler, Sample.draw(sampler, blocks(Cursor(), 0, 1, 0, 1)),
             dim=dim, replicas=ranks, step_tokens=block * ranks, bytes_per_token=settings["bytes_per_token"],
         )  # fmt: skip
     tokens, steps, loss, pairs = 0, 0, math.nan, 0
     with ThreadPoolExecutor(2) as pool:
         for epoch in range(settings["epochs"]):
             loss, pairs = 0.0, 0
-            blocks = StoredBlocks(text.train, block, settings["seed"])
+            blocks = BlockSchedule(text, block, settings["seed"], text.tokens)
             for step in zip(*(blocks(Cursor(epoch), rank, ranks, 0, 1) for rank in range(ranks)), strict=True):
                 after = tokens + step[0].tokens
                 rates = learning_rate(lr, tokens, total), learning_rate(lr, after, total)
@@ -142,7 +143,7 @@ def emulate(
         sent += 2 * len(counts) * bytes_per_row(dim, ranks)
     final, final_pairs = 0.0, 0
     for block_ in itertools.islice(
-        StoredBlocks(text.train, FINAL_TOKENS // 5, 0)(Cursor(settings["epochs"]), 0, 1, 0, 1), 5
+        BlockSchedule(text, FINAL_TOKENS // 5, 0, text.tokens)(Cursor(settings["epochs"]), 0, 1, 0, 1), 5
     ):
         result = replicas[0].engine.step(block_, 0.0, 0.0)
         final, final_pairs = final + float(result.loss_sum), final_pairs + int(result.pairs)

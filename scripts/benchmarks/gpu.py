@@ -95,9 +95,9 @@ def prepare(path: str, output: Path) -> None:
 
     data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))
-    train = text.train  # type: ignore[union-attr]
+    train = text.train.select(0, len(text.train))  # type: ignore[attr-defined]
     np.savez_compressed(
-        output, ids=np.asarray(train.ids(0, train.tokens)), end=train.end, document=train.document, start=train.start,
+        output, ids=train.ids, end=train.segments[1:], document=train.document, start=train.start,
         counts=text.vocabulary.counts, words=np.array(text.vocabulary.words),
     )  # fmt: skip
 
@@ -398,7 +398,7 @@ def similarities(bench: Bench, table: Any) -> dict[str, float]:
 
 def measure_input(bench: Bench) -> dict[str, float]:
     """Return words/s from a file to the device; on a CPU, to a copy."""
-    from skiplight.data.prefetch import prefetched
+    from skiplight.data.prefetch import prefetch_blocks
 
     with tempfile.TemporaryDirectory() as folder:
         np.save(Path(folder, "ids.npy"), bench.text.ids)
@@ -406,7 +406,7 @@ def measure_input(bench: Bench) -> dict[str, float]:
         rates = []
         for _ in range(2 if bench.tiny else 5):
             begin = time.perf_counter()
-            for block in prefetched(mapped.blocks(1_000_000), bench.device):
+            for block in prefetch_blocks(mapped.blocks(1_000_000), bench.device):
                 last = block.ids[-1:]
             int(last)  # waits for the last copy
             rates.append(len(mapped.ids) / (time.perf_counter() - begin) / 1e6)

@@ -124,14 +124,13 @@ def corpus(folder: Path, dice: random.Random) -> None:
     stream = prepare(source, **options, heldout=store.manifest["options"]["heldout"], stores=folder / "stores",
                      streaming=True, threads=1)  # fmt: skip
     assert isinstance(stream, TokenStream)
-    assert sum(len(batch.ids) for batch in stream.segments(range(stream.shards))) == store.train.tokens
+    assert sum(part.tokens for part in stream.segments(range(stream.shards))) == store.train.tokens
 
 
 def held_together(store: TokenStore) -> None:
     assert int(store.vocabulary.counts.sum()) == store.train.tokens
     sampler = WindowSampler(store.vocabulary.counts, seed=1)
-    ids = store.train.ids(0, min(store.train.tokens, int(store.train.end[0])))
-    windows = sampler(TokenBlock.of([ids.tolist()]))
+    windows = sampler(TokenBlock.of([store.train.select(0, 1).ids.tolist()]))
     assert windows.pairs == len(windows.inputs)
 
 
@@ -157,13 +156,13 @@ def store(folder: Path, dice: random.Random) -> None:
     source = open_source("files", path=folder / "a.txt", document="line", cache=folder)
     whole = prepare(source, normalise="text8", min_count=1, heldout=0.1, stores=folder / "stores", threads=1)
     assert isinstance(whole, TokenStore)
-    right = whole.train.ids(0, whole.train.tokens).copy()
+    right = whole.train.select(0, len(whole.train)).ids.copy()
     file = dice.choice(sorted(whole.path.iterdir()))
     data = damaged(file.read_bytes(), dice)
     file.unlink()  # the old one stays mapped
     file.write_bytes(data)
     found = TokenStore(whole.path)
-    assert np.array_equal(found.train.ids(0, found.train.tokens), right), "damage was not found"
+    assert np.array_equal(found.train.select(0, len(found.train)).ids, right), "damage was not found"
     assert found.vocabulary.words == whole.vocabulary.words, "damage was not found"
 
 

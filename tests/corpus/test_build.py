@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from skiplight.corpus import TokenStore, open_source, prepare
-from skiplight.corpus.store.token_store import CHUNK
+from skiplight.corpus.store.segments import SEGMENT_TOKENS
+from skiplight.corpus.store.token_store import CHECKSUM_BYTES
 from skiplight.errors import DataError
 
 BUILD = """
@@ -133,13 +134,16 @@ def test_tokens_are_checked_in_chunks_when_they_are_first_read(tmp_path: Path) -
     tokens = 1_000_000
     (tmp_path / "text.txt").write_text("to be or not to be " * (tokens // 6))
     path = build(tmp_path).path / "tokens.arrow"
-    assert path.stat().st_size > 3 * CHUNK
-    flip(path, 2 * CHUNK + 5)
+    assert path.stat().st_size > 3 * CHECKSUM_BYTES
+    flip(path, 2 * CHECKSUM_BYTES + 5)
     store = build(tmp_path)
-    assert len(store.train.ids(0, CHUNK // 4)) == CHUNK // 4
+    segments = CHECKSUM_BYTES // 4 // SEGMENT_TOKENS
+    assert len(store.train.select(0, segments).ids) == segments * SEGMENT_TOKENS
+    damaged = store.train.select(segments, 3 * segments)
+    assert damaged.tokens == 2 * segments * SEGMENT_TOKENS
     for _ in range(2):
-        with pytest.raises(DataError, match=rf"tokens\.arrow is damaged near byte {2 * CHUNK:,}"):
-            store.train.ids(CHUNK // 4, 3 * CHUNK // 4)
+        with pytest.raises(DataError, match=rf"tokens\.arrow is damaged near byte {2 * CHECKSUM_BYTES:,}"):
+            _ = damaged.ids
 
 
 def test_no_lock_stays_and_several_processes_build_once(folder: Path) -> None:

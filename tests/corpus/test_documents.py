@@ -1,21 +1,22 @@
-"""Cutting text into pieces, runs and segments never shows in what comes out."""
+"""Cutting text into pieces, chunks and segments never shows in what comes out."""
 
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiplight.corpus.sources.rows import split_blocks, split_rows
-from skiplight.corpus.sources.text_chunks import read_blocks
+from skiplight.corpus.sources.rows import split_rows, split_text_chunks
+from skiplight.corpus.sources.text_chunks import read_text_chunks
 from skiplight.corpus.store.segments import (
-    RUN_TOKENS,
+    CHUNK_TOKENS,
     SEGMENT_TOKENS,
+    ChunkCutter,
     HeldoutChunks,
-    RunCutter,
     SegmentCutter,
-    held_out,
+    draw_heldout,
 )
-from skiplight.corpus.text.documents import Documents, batches, split_documents
+from skiplight.corpus.text.documents import Documents, batch_documents, split_documents
+from skiplight.corpus.tokens import TokenSegments
 
 TEXTS = st.lists(st.text("aé字 \n\t", max_size=40), max_size=8)
 
@@ -45,7 +46,7 @@ def test_pieces_are_no_longer_than_they_must_be() -> None:
 @given(TEXTS, st.integers(1, 50))
 def test_batches_keep_order(texts: list[str], limit: int) -> None:
     single = [Documents(np.array([i]), pa.array([text])) for i, text in enumerate(texts)]
-    joined = list(batches(iter(single), limit))
+    joined = list(batch_documents(iter(single), limit))
     assert [text for part in joined for text in part.texts.to_pylist()] == texts
     assert [key for part in joined for key in part.keys.tolist()] == list(range(len(texts)))
 
@@ -64,13 +65,13 @@ class Reader:
 
 @given(st.text("ab字 \n\r", max_size=80), st.integers(4, 30), st.integers(1, 30))
 def test_documents_of_a_text_file_do_not_depend_on_its_blocks(text: str, size: int, most: int) -> None:
-    blocks = list(read_blocks(Reader(text.encode(), most), "file", size))
+    blocks = list(read_text_chunks(Reader(text.encode(), most), "file", size))
     assert "".join(blocks) == text
     for unit in ("document", "line", "paragraph"):
         found: dict[int, str] = {}
         row = 0
         for block in blocks:
-            rows, texts, row = split_blocks(pa.array([block]), unit, row)
+            rows, texts, row = split_text_chunks(pa.array([block]), unit, row)
             for key, piece in zip(rows.tolist(), texts.to_pylist(), strict=True):
                 found[key] = found.get(key, "") + piece
         _, whole, _ = split_rows(pa.array([text]), unit, 0)
@@ -88,45 +89,47 @@ LENGTHS = st.sampled_from([0, 1, 999, 1000, 1001, 2500, 9_999, 10_000, 10_001, 2
 @settings(deadline=None)
 @given(st.lists(LENGTHS, max_size=6), st.integers(0, 2**32 - 1))
 def test_segments_do_not_depend_on_batches(lengths: list[int], seed: int) -> None:
-    """Documents cut into random pieces in random batches, against a loop over runs and segments."""
+    """Documents cut into random pieces in random batches, against a loop over chunks and segments."""
     random = np.random.default_rng(seed)
     known = [random.random(n) < 0.8 for n in lengths]
     expected: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}  # (document, start, tokens)
     for document, flags in enumerate(known):
         offset = 0
-        for run in range(-(-len(flags) // RUN_TOKENS)):
-            held = bool(held_out(np.array([document]), np.array([run]), 0.4)[0])
-            left = int(flags[run * RUN_TOKENS : (run + 1) * RUN_TOKENS].sum())
+        for chunk in range(-(-len(flags) // CHUNK_TOKENS)):
+            held = bool(draw_heldout(np.array([document]), np.array([chunk]), 0.4)[0])
+            left = int(flags[chunk * CHUNK_TOKENS : (chunk + 1) * CHUNK_TOKENS].sum())
             while left:
                 size = min(left, SEGMENT_TOKENS)
                 expected[held].append((document, offset, size))
                 offset, left = offset + size, left - size
 
     cut = [(document, piece) for document, flags in enumerate(known) for piece in cut_up(flags, random)]
-    run_cutter, segment_cutter = RunCutter(), SegmentCutter()
-    begins: dict[bool, list[tuple[int, int, int]]] = {False: [], True: []}  # (document, start, begin)
-    totals = {False: 0, True: 0}
+    chunk_cutter, segment_cutter = ChunkCutter(), SegmentCutter()
+    found = {False: TokenSegments.empty(), True: TokenSegments.empty()}
+    told = 0
     while cut:
         size = int(random.integers(0, 4))
         batch, cut = cut[:size], cut[size:]
-        runs = run_cutter.cut(
+        chunks = chunk_cutter.cut(
             np.array([document for document, _ in batch], dtype=np.int64),
             np.array([len(piece) for _, piece in batch], dtype=np.int64),
         )
         flags = np.concatenate([piece for _, piece in batch]) if batch else np.zeros(0, dtype=bool)
-        tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(runs.raw))[:-1]], dtype=np.int64)
-        held = held_out(runs.document, runs.run, 0.4)
-        for split, cuts in zip((False, True), segment_cutter.cut(runs, tokens, held), strict=True):
-            columns = zip(
-                cuts.document.tolist(), cuts.start.tolist(), (cuts.begin + totals[split]).tolist(), strict=True
-            )
-            begins[split] += columns
-            totals[split] += int(tokens[held == split].sum())
+        tokens = np.array([part.sum() for part in np.split(flags, np.cumsum(chunks.raw))[:-1]], dtype=np.int64)
+        held = draw_heldout(chunks.document, chunks.chunk, 0.4)
+        ids = np.arange(told, told + tokens.sum(), dtype=np.int32)  # each token by its number in the text
+        told += len(ids)
+        for split, part in zip((False, True), segment_cutter.cut(chunks, tokens, held, ids), strict=True):
+            found[split] = found[split].concatenate(part)
+    numbers = np.cumsum([0, *(flags.sum() for flags in known)])
     for split in (False, True):
-        ends = [begin for _, _, begin in [*begins[split], (0, 0, totals[split])]][1:]
-        found = [(d, s, end - begin) for (d, s, begin), end in zip(begins[split], ends, strict=True)]
-        assert found == expected[split]
-    assert run_cutter.documents == len(lengths)
+        part = found[split]
+        sizes = np.diff(part.segments)
+        assert list(zip(part.document.tolist(), part.start.tolist(), sizes.tolist(), strict=True)) == expected[split]
+        assert part.ids.tolist() == [
+            numbers[document] + start + i for document, start, size in expected[split] for i in range(size)
+        ]
+    assert chunk_cutter.documents == len(lengths)
 
 
 def cut_up(flags: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
@@ -135,16 +138,17 @@ def cut_up(flags: np.ndarray, random: np.random.Generator) -> list[np.ndarray]:
 
 def test_nothing_is_cut_from_nothing() -> None:
     nothing = np.zeros(0, dtype=np.int64)
-    runs = RunCutter().cut(nothing, nothing)
-    assert len(runs.raw) == 0
-    train, held = SegmentCutter().cut(HeldoutChunks(nothing, nothing, nothing), nothing, nothing.astype(bool))
-    assert len(train.begin) == len(held.begin) == 0
+    chunks = ChunkCutter().cut(nothing, nothing)
+    assert len(chunks.raw) == 0
+    chunks = HeldoutChunks(nothing, nothing, nothing)
+    train, held = SegmentCutter().cut(chunks, nothing, nothing.astype(bool), nothing.astype(np.int32))
+    assert len(train) == len(held) == train.tokens == held.tokens == 0
 
 
 def test_held_out_text_is_the_wanted_share_and_grows_with_it() -> None:
-    document, run = np.divmod(np.arange(200_000), 3)
-    tenth, half = held_out(document, run, 0.1), held_out(document, run, 0.5)
+    document, chunk = np.divmod(np.arange(200_000), 3)
+    tenth, half = draw_heldout(document, chunk, 0.1), draw_heldout(document, chunk, 0.5)
     assert abs(tenth.mean() - 0.1) < 0.003
     assert abs(half.mean() - 0.5) < 0.005
     assert half[tenth].all()
-    assert not held_out(document, run, 0.0).any()
+    assert not draw_heldout(document, chunk, 0.0).any()

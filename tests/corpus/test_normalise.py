@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiplight.corpus.text.normalise import encode, split
+from skiplight.corpus.text.normalise import encode_tokens, split_tokens
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -36,13 +36,13 @@ def text8(text: str) -> list[str]:
 
 
 def words_of(texts: list[str | None], normalise: str) -> list[list[str]]:
-    words, lengths = split(pa.array(texts, pa.string()), normalise)
+    words, lengths = split_tokens(pa.array(texts, pa.string()), normalise)
     ends = np.cumsum(lengths)
     return [words[int(end - n) : int(end)].to_pylist() for n, end in zip(lengths, ends, strict=True)]
 
 
 def encoded_words(texts: pa.Array, normalise: str) -> list[list[str]]:
-    encoded = encode(texts, normalise)
+    encoded = encode_tokens(texts, normalise)
     words = encoded.words.take(pa.array(encoded.ids)).to_pylist()
     ends = np.cumsum(encoded.lengths)
     return [words[int(end - n) : int(end)] for n, end in zip(encoded.lengths, ends, strict=True)]
@@ -101,12 +101,12 @@ def test_words_of_many_languages_survive_unicode(text: str, words: list[str]) ->
 def test_slices_nulls_and_nothing(normalise: str) -> None:
     texts = pa.array(["first one", None, "", "Last Ünë 7", "beyond"], pa.string())
     assert words_of(texts.slice(1, 3).to_pylist(), normalise) == encoded_words(texts.slice(1, 3), normalise)
-    words, lengths = split(texts.slice(1, 3), normalise)
+    words, lengths = split_tokens(texts.slice(1, 3), normalise)
     assert lengths.tolist()[:2] == [0, 0]
     assert len(words) == lengths.sum()
-    empty = encode(pa.array([], pa.string()), normalise)
+    empty = encode_tokens(pa.array([], pa.string()), normalise)
     assert (len(empty.ids), len(empty.lengths)) == (0, 0)
-    blank = encode(pa.array(["", " "], pa.string()), normalise)
+    blank = encode_tokens(pa.array(["", " "], pa.string()), normalise)
     assert (len(blank.ids), blank.lengths.tolist()) == (0, [0, 0])
 
 
@@ -117,4 +117,4 @@ def test_sequences_are_taken_as_they_are() -> None:
 
 def test_an_unknown_normaliser_is_refused() -> None:
     with pytest.raises(ValueError, match="text8, unicode, none"):
-        split(pa.array(["a"]), "lower")
+        split_tokens(pa.array(["a"]), "lower")

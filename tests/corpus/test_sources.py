@@ -166,7 +166,7 @@ def test_sequences_of_tokens_and_ids(tmp_path: Path) -> None:
     store = prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores")
     assert isinstance(store, TokenStore)
     assert store.vocabulary.words == ["3", "1", "2"]
-    assert store.train.ids(0, 4).tolist() == [0, 1, 0, 2]
+    assert store.train.select(0, 2).ids.tolist() == [0, 1, 0, 2]
 
 
 def test_a_local_data_set_by_name(tmp_path: Path) -> None:

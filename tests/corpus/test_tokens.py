@@ -5,6 +5,7 @@ import pickle
 import random
 import time
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from pathlib import Path
 
@@ -15,8 +16,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from skiplight.corpus import Source, TokenSplit, TokenStore, TokenStream, open_source, prepare
-from skiplight.corpus.store.segments import RUN_TOKENS, SEGMENT_TOKENS, held_out
+from skiplight.corpus import Source, TokenSegments, TokenSplit, TokenStore, TokenStream, TokenText, open_source, prepare
+from skiplight.corpus.store.segments import CHUNK_TOKENS, SEGMENT_TOKENS, draw_heldout
 from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
 
@@ -25,18 +26,18 @@ Segment = tuple[int, int, list[str]]  # document, start, words
 
 def naive(shards: list[list[str]], min_count: int, heldout: float) -> dict[str, list[Segment]]:
     """The segments of both splits, words split on white space, word by word."""
-    runs = []
+    chunks = []
     for shard, documents in enumerate(shards):
         for row, text in enumerate(documents):
             words = text.split()
-            for run in range(-(-len(words) // RUN_TOKENS)):
+            for chunk in range(-(-len(words) // CHUNK_TOKENS)):
                 key = shard * SHARD_ROWS + row
-                held = bool(held_out(np.array([key]), np.array([run]), heldout)[0])
-                runs.append((key, held, words[run * RUN_TOKENS : (run + 1) * RUN_TOKENS]))
-    counts = Counter(word for _, held, words in runs if not held for word in words)
+                held = bool(draw_heldout(np.array([key]), np.array([chunk]), heldout)[0])
+                chunks.append((key, held, words[chunk * CHUNK_TOKENS : (chunk + 1) * CHUNK_TOKENS]))
+    counts = Counter(word for _, held, words in chunks if not held for word in words)
     segments: dict[str, list[Segment]] = {"train": [], "heldout": []}
     offsets: Counter[int] = Counter()
-    for key, held, words in runs:
+    for key, held, words in chunks:
         known = [word for word in words if counts[word] >= min_count]
         for begin in range(0, len(known), SEGMENT_TOKENS):
             segment = known[begin : begin + SEGMENT_TOKENS]
@@ -45,24 +46,21 @@ def naive(shards: list[list[str]], min_count: int, heldout: float) -> dict[str, 
     return segments
 
 
+def listed(text: TokenText, part: TokenSegments) -> list[Segment]:
+    words = text.vocabulary.words
+    assert part.ids.dtype == np.int32
+    assert part.segments.dtype == part.document.dtype == part.start.dtype == np.int64
+    assert (part.segments[0], part.segments[-1]) == (0, len(part.ids))
+    columns = zip(part.document.tolist(), part.start.tolist(), pairwise(part.segments.tolist()), strict=True)
+    return [(document, start, [words[i] for i in part.ids[begin:end]]) for document, start, (begin, end) in columns]
+
+
 def stored(store: TokenStore, split: TokenSplit) -> list[Segment]:
-    words = store.vocabulary.words
-    return [
-        (int(document), int(start), [words[i] for i in split.ids(int(begin), int(end))])
-        for document, start, (begin, end) in zip(split.document, split.start, pairwise([0, *split.end]), strict=True)
-    ]
+    return listed(store, split.select(0, len(split)))
 
 
-def streamed(stream: TokenStream, batches) -> list[Segment]:  # type: ignore[no-untyped-def]
-    words = stream.vocabulary.words
-    found: list[Segment] = []
-    for batch in batches:
-        assert batch.ids.dtype == np.int32
-        assert batch.end[-1] == len(batch.ids)
-        parts = np.split(batch.ids, batch.end[:-1])
-        for document, start, ids in zip(batch.document, batch.start, parts, strict=True):
-            found.append((int(document), int(start), [words[i] for i in ids]))
-    return found
+def streamed(stream: TokenStream, parts: Iterable[TokenSegments]) -> list[Segment]:
+    return [segment for part in parts for segment in listed(stream, part)]
 
 
 def write(folder: Path, shards: list[list[str]]) -> Path:
@@ -111,7 +109,7 @@ def test_store_and_stream_are_what_python_makes_of_the_text(
     assert stream.vocabulary.words == store.vocabulary.words
     assert stream.tokens == store.train.tokens
     assert streamed(stream, stream.segments(range(stream.shards))) == expected["train"]
-    assert streamed(stream, stream.heldout_segments()) == expected["heldout"]
+    assert streamed(stream, stream.segments(range(stream.shards), heldout=True)) == expected["heldout"]
 
 
 @pytest.fixture(scope="module")
@@ -154,8 +152,9 @@ def test_pickled_stores_and_streams_give_the_same(corpus: Path) -> None:
 def test_ids_are_views_of_the_file(corpus: Path) -> None:
     store = prepare(source_of(corpus), normalise="none", min_count=1, stores=corpus.parent / "stores")
     assert isinstance(store, TokenStore)
-    ids = store.train.ids(3, 2000)
-    assert (ids.dtype, len(ids)) == (np.int32, 1997)
+    part = store.train.select(1, 5)
+    ids = part.ids
+    assert (ids.dtype, len(ids)) == (np.int32, part.tokens)
     assert not ids.flags.owndata
     assert not ids.flags.writeable
 
@@ -246,10 +245,9 @@ def test_one_long_line_is_one_document(tmp_path: Path, suffix: str) -> None:
     # Held-out and training segments, put together by their offsets, are the line again.
     ids = np.full(len(words), -1)
     for split in (store.train, store.heldout):
-        offset = np.arange(split.tokens) - np.repeat(
-            np.concatenate(([0], split.end[:-1])) - split.start, np.diff(split.end, prepend=0)
-        )
-        ids[offset] = split.ids(0, split.tokens)
+        part = split.select(0, len(split))
+        offset = np.arange(split.tokens) - np.repeat(part.segments[:-1] - part.start, np.diff(part.segments))
+        ids[offset] = part.ids
     assert (ids == store.vocabulary.encode(pa.array(words))).all()
 
 

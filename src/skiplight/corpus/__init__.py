@@ -1,22 +1,24 @@
-"""From text to tokens: sources, normalising, the vocabulary, the token store and its streamed twin.
+"""From text to tokens: sources, normalising, the vocabulary, and texts of tokens, stored or streamed.
 
 source = open_source("files", path="text/*.txt", cache=stores)
 store = prepare(source, normalise="text8", min_count=5, stores=stores)
-store.vocabulary, store.train.ids(0, 1000)
+store.vocabulary, store.train.select(0, 10).ids
 """
 
 from skiplight.corpus.prepare import prepare
 from skiplight.corpus.sources.registry import Source, open_source
-from skiplight.corpus.store.stream import SegmentBatch, TokenStream
+from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenSplit, TokenStore
+from skiplight.corpus.tokens import TokenSegments, TokenText
 from skiplight.corpus.vocabulary import Vocabulary
 
 __all__ = [
-    "SegmentBatch",
     "Source",
+    "TokenSegments",
     "TokenSplit",
     "TokenStore",
     "TokenStream",
+    "TokenText",
     "Vocabulary",
     "open_source",
     "prepare",

@@ -15,19 +15,19 @@ import pyarrow.compute as pc
 
 from skiplight.corpus.sources.registry import Source
 from skiplight.corpus.store.build import NumberedFile, build_once, write_manifest, write_tokens
-from skiplight.corpus.store.segments import RunCutter
+from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
-from skiplight.corpus.text.counting import WordCounts, default_threads
+from skiplight.corpus.text.counting import WordCounts, count_threads
 from skiplight.corpus.text.documents import Documents
 from skiplight.corpus.text.encoding import Numbered, number_tokens
-from skiplight.corpus.vocabulary import Vocabulary, vocabulary_file
+from skiplight.corpus.vocabulary import Vocabulary, find_vocabulary
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
 
-BYTES_A_WORD = 100
-"""Text with fewer words than one in so many bytes is hardly in the script that the normaliser keeps."""
+BYTES_PER_TOKEN = 100
+"""Text with more bytes per token is probably not in the script that the normaliser keeps."""
 
 Progress = Callable[[str, int], None]
 
@@ -46,28 +46,28 @@ def prepare(
     threads: int | None = None,
     progress: Progress | None = None,
 ) -> TokenStore | TokenStream:
-    """Opens the token store of a text, and builds it first where there is none.
+    """Return a text encoded by a vocabulary: its token store, built where there is none, or a stream.
 
     Args:
         source: the text.
         normalise: `text8`, `unicode` or `none`; sequences of tokens are taken as they are.
         min_count: words that occur less often are left out of the vocabulary.
-        stores: folder of all stores; this text's is in a folder in it, named by a fingerprint.
-        max_size: keep only so many of the most frequent words.
-        vocabulary: a `vocabulary.tsv`, or the folder of a run that has one, to take as it is, instead of counting.
-        grow: take all words of `vocabulary` and the new ones of this text, with their counts added up.
-        heldout: fraction of the text to keep for evaluation.
-        streaming: store no tokens, only the vocabulary, and encode the text again each time it is read.
-        threads: to encode with; by default the cores of this process.
-        progress: is told the stage, `vocabulary` or `encode`, and the raw words done so far.
+        stores: folder of all stores, each in a folder named by its fingerprint.
+        max_size: keep only this many of the most frequent words.
+        vocabulary: a `vocabulary.tsv`, or the folder of a run that has one, to use instead of counting.
+        grow: take all words of `vocabulary` and the new ones of this text, and add up their counts.
+        heldout: fraction of the text to hold out for evaluation.
+        streaming: store only the vocabulary, no tokens, and encode the text each time it is read.
+        threads: threads to encode with; default: the cores of this process, at most 8.
+        progress: called with the stage, `vocabulary` or `encode`, and the number of raw tokens done so far.
 
     Raises:
-        DataError: the text cannot be read or is empty, there are under two words, or the disk is full.
+        DataError: the text cannot be read or is empty, the vocabulary has fewer than two words, or the disk is full.
     """
     if source.sequences:
         normalise = "none"
-    threads = threads or default_threads()
-    vocabulary = vocabulary_file(vocabulary) if vocabulary else None
+    threads = threads or count_threads()
+    vocabulary = find_vocabulary(vocabulary) if vocabulary else None
     given = Vocabulary.load(vocabulary) if vocabulary else None
     if given is not None:
         _check_vocabulary(given, f"vocabulary.path={vocabulary}: give one that has more")
@@ -89,7 +89,7 @@ def prepare(
     def make(temporary: Path) -> None:
         begin = time.perf_counter()
         log.info("preparing %s", source.describe)
-        cutter = RunCutter()
+        cutter = ChunkCutter()
         counts = WordCounts()
         file = None if streaming else NumberedFile(temporary / "numbered.arrow")
         raw = 0
@@ -101,7 +101,7 @@ def prepare(
                 file.write(batch)
             raw += len(batch.ids)
             report("vocabulary", raw)
-        if normalise == "text8" and read.bytes > max(raw, 1) * BYTES_A_WORD:
+        if normalise == "text8" and read.bytes > max(raw, 1) * BYTES_PER_TOKEN:
             lost = f"`data.normalise=text8` keeps a to z only, {raw} words of {read.bytes:,} bytes of {source.describe}"
             remedy = "`data.normalise=unicode` keeps the letters of every language"
             if not raw:
@@ -153,7 +153,7 @@ def prepare(
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
     manifest = build_once(folder, make, read_manifest)
     counted = load_vocabulary(folder, manifest)
-    # Once words were pruned, some counts are too low, and their sum is no length to plan an epoch by.
+    # Where words were pruned, some counts are too low, so their sum is not the number of tokens.
     tokens = None if manifest["pruned"] else int(counted.counts.sum())
     return TokenStream(
         source,
@@ -168,7 +168,7 @@ def prepare(
 
 
 class _Measured:
-    """Documents, and how many bytes of text they had that is not white space at either end."""
+    """Iterates documents, and counts their bytes without white space at either end."""
 
     def __init__(self, documents: Iterator[Documents]) -> None:
         self.documents, self.bytes = documents, 0

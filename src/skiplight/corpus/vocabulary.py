@@ -1,7 +1,7 @@
-"""The vocabulary: words in id order with their counts, and the file that keeps them.
+"""The vocabulary: words in the order of their ids, with their counts, and its file.
 
-Ids are given by falling count, words of equal count in code-point order, so that the same counts always make
-the same ids. The file is `vocabulary.tsv`: a header `word<TAB>count`, then a line a word, in id order; tab,
+Ids are given by decreasing count, and to words of equal count in code-point order, so the same counts always give the
+same ids. The file is `vocabulary.tsv`: a header `word<TAB>count`, then a line per word, in the order of ids; tab,
 newline, carriage return and backslash inside a word are escaped as in C.
 """
 
@@ -23,11 +23,11 @@ _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 
 
 class Vocabulary:
-    """Words and counts in id order.
+    """Words and their counts, in the order of ids.
 
     Args:
-        words: the words, a sequence of str or an Arrow string array, [V], all different.
-        counts: how often each occurs in the training text, int64 [V]; a list or array.
+        words: a sequence of str or an Arrow string array, [V], all different.
+        counts: int64 [V], how often each word occurs in the training text; a list or an array.
 
     >>> vocabulary = Vocabulary.from_counts(["b", "a", "rare"], [3, 5, 1], min_count=2)
     >>> list(vocabulary), vocabulary.counts.tolist(), vocabulary.get("b"), vocabulary.get("rare")
@@ -49,7 +49,7 @@ class Vocabulary:
         min_count: int = 1,
         max_size: int | None = None,
     ) -> Vocabulary:
-        """Orders words by falling count, drops those rarer than `min_count`, keeps the first `max_size`."""
+        """Order words by decreasing count, drop those rarer than `min_count`, and keep the first `max_size`."""
         table = pa.table({"word": pa.array(words, pa.string()) if not isinstance(words, pa.Array) else words})
         table = table.append_column("count", pa.array(np.asarray(counts, dtype=np.int64)))
         table = table.filter(pc.field("count") >= min_count)
@@ -57,7 +57,7 @@ class Vocabulary:
         return cls(table["word"].combine_chunks(), table["count"].to_numpy())
 
     def grown_by(self, other: Vocabulary, min_count: int = 1) -> Vocabulary:
-        """All these words, and of `other` those with `min_count` occurrences or more, with their counts added up.
+        """Return all these words and those of `other` that occur at least `min_count` times there; counts are added up.
 
         >>> grown = Vocabulary(["a", "b"], [5, 3]).grown_by(Vocabulary(["c", "d", "b"], [9, 2, 1]), min_count=3)
         >>> list(grown), grown.counts.tolist()
@@ -85,7 +85,7 @@ class Vocabulary:
 
     @functools.cached_property
     def words(self) -> list[str]:
-        """The words as Python strings, in id order."""
+        """The words as Python strings, in the order of ids."""
         return self.array.to_pylist()
 
     @functools.cached_property
@@ -93,15 +93,15 @@ class Vocabulary:
         return {word: index for index, word in enumerate(self.words)}
 
     def get(self, word: str) -> int | None:
-        """The id of `word`, or None where it is not in the vocabulary."""
+        """Return the id of `word`, or None where it is not in the vocabulary."""
         return self._ids.get(word)
 
     def encode(self, words: pa.Array) -> np.ndarray:
-        """The ids of an Arrow array of words, int32 [n]; -1 where a word is not in the vocabulary."""
+        """Return the ids of an Arrow array of words, int32 [n]; -1 where a word is not in the vocabulary."""
         return pc.fill_null(pc.index_in(words, value_set=self.array), -1).to_numpy(zero_copy_only=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Writes `vocabulary.tsv`; the file appears whole or not at all."""
+        """Write `vocabulary.tsv`, completely or not at all."""
         words = self.array
         for character, escape in _ESCAPES:
             words = pc.replace_substring(words, character, escape)
@@ -112,10 +112,10 @@ class Vocabulary:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
-        """Reads `vocabulary.tsv`.
+        """Read `vocabulary.tsv`.
 
         Raises:
-            DataError: the file is missing, or a line (named by number) is not a word, a tab and a count of 1 or more.
+            DataError: the file is missing, a line is not a word, a tab and a count of 1 or more, or a word is repeated.
         """
         try:
             text = Path(path).read_text(encoding="utf-8")
@@ -144,11 +144,11 @@ class Vocabulary:
         return cls(words, rows.field("count").cast(pa.int64()).to_numpy())
 
 
-def vocabulary_file(path: str | os.PathLike[str]) -> Path:
-    """The file that `vocabulary.path` means: itself, or the vocabulary of a run's folder or of its vectors/.
+def find_vocabulary(path: str | os.PathLike[str]) -> Path:
+    """Return the file that a path stands for: itself, or the vocabulary of the folder of a run or of its vectors.
 
     Raises:
-        DataError: it is a folder without a vocabulary.
+        DataError: the path is a folder without a vocabulary.
     """
     path = Path(path)
     if not path.is_dir():

@@ -1,6 +1,6 @@
-"""`SkipGramDataModule`: the blocks of a text, shared out by rank, turned into windows on the device, resumable.
+"""`SkipGramDataModule`: loads the blocks of a text for each rank, and makes their windows on the device.
 
-Its state is that of the last block *consumed*, never what a loader has fetched ahead.
+Its state is the position after the last block *consumed*, whatever a loader has fetched ahead.
 """
 
 from __future__ import annotations
@@ -14,11 +14,9 @@ import lightning
 import torch
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
-from skiplight.corpus.store.segments import SEGMENT_TOKENS
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import Cursor, LoadedBlock, StoredBlocks, StreamedBlocks, block_of
-from skiplight.data.prefetch import prefetched
+from skiplight.corpus.tokens import TokenText
+from skiplight.data.blocks import BlockSchedule, Cursor, LoadedBlock, draw_order
+from skiplight.data.prefetch import prefetch_blocks
 from skiplight.errors import DataError, RunError
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
@@ -28,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 class _Epoch(IterableDataset):
-    """What is left of the current epoch; its length is always the whole epoch's, as Lightning's resuming needs it."""
+    """The rest of the current epoch; its length is that of the whole epoch, as Lightning needs it to resume."""
 
     def __init__(self, module: SkipGramDataModule) -> None:
         self.blocks, self.cursor, self.steps = module.blocks, module.cursor, module.steps
@@ -44,7 +42,7 @@ class _Epoch(IterableDataset):
 
 
 class _Loader(DataLoader):
-    """A loader that begins each epoch where the data module stands."""
+    """A loader that begins each epoch at the cursor of the data module."""
 
     def __init__(self, module: SkipGramDataModule) -> None:
         super().__init__(_Epoch(module), batch_size=None, num_workers=module.workers, worker_init_fn=module.init_worker)
@@ -54,25 +52,28 @@ class _Loader(DataLoader):
         self.dataset.cursor = self.module.cursor  # type: ignore[attr-defined]
         blocks, trainer = super().__iter__(), self.module.trainer
         device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
-        return prefetched(blocks, device) if device.type == "cuda" else blocks
+        return prefetch_blocks(blocks, device) if device.type == "cuda" else blocks
 
 
 class SkipGramDataModule(lightning.LightningDataModule):
     """Blocks of a text, turned into windows on the device.
 
     Args:
-        text: what `skiplight.corpus.prepare` made.
+        text: a stored or streamed text, such as `skiplight.corpus.prepare` returns.
         sampler: makes the windows of a block.
-        block_tokens: how many tokens a step consumes, on each rank.
-        tokens: how many tokens the run consumes, where `text` does not know how many an epoch has.
+        block_tokens: how many tokens each rank consumes per step.
+        tokens: how many tokens the run consumes, needed where `text` does not know its tokens per epoch.
         workers: processes that read blocks ahead; the blocks and their order do not depend on it.
         takes_blocks: whether the engine takes blocks and draws the windows itself.
-        init_worker: called in each of the `workers` with its number, before it reads.
+        init_worker: called in each worker with its number, before it reads.
+
+    Raises:
+        ValueError: neither `text` nor `tokens` gives the number of tokens.
     """
 
     def __init__(
         self,
-        text: TokenStore | TokenStream,
+        text: TokenText,
         sampler: WindowSampler,
         *,
         block_tokens: int,
@@ -85,26 +86,21 @@ class SkipGramDataModule(lightning.LightningDataModule):
         self.text, self.sampler, self.block_tokens = text, sampler, block_tokens
         self.workers, self.takes_blocks, self.init_worker = workers, takes_blocks, init_worker
         self.cursor = Cursor()
-        self.blocks: StoredBlocks | StreamedBlocks
-        if isinstance(text, TokenStore):
-            self.tokens = text.train.tokens
-            self.blocks = StoredBlocks(text.train, block_tokens, sampler.seed)
-        else:
-            # Where the text does not know, the run is its length: passes over it end where the stream ends.
-            known = tokens if text.tokens is None else text.tokens
-            if known is None:
-                raise ValueError("a stream of unknown size needs `tokens`")
-            self.tokens = known
-            self.blocks = StreamedBlocks(text, block_tokens, sampler.seed, -(-known // block_tokens))
+        # Where the text does not know its tokens, an epoch has those of the run, and may end earlier with the stream.
+        known = tokens if text.tokens is None else text.tokens
+        if known is None:
+            raise ValueError("a stream of unknown size needs `tokens`")
+        self.tokens = known
+        self.blocks = BlockSchedule(text, block_tokens, sampler.seed, known)
 
     @property
     def share(self) -> tuple[int, int]:
-        """This process's rank, and how many ranks share the blocks."""
+        """The rank of this process, and the number of ranks."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
     def steps(self) -> int:
-        """Steps of an epoch, the same on every rank."""
+        """Steps per epoch, the same on every rank."""
         return -(-len(self.blocks) // self.share[1])
 
     def train_dataloader(self) -> DataLoader:
@@ -114,41 +110,35 @@ class SkipGramDataModule(lightning.LightningDataModule):
         return batch if self.takes_blocks or not isinstance(batch, TokenBlock) else self.windows(batch)
 
     def heldout_blocks(self) -> Iterator[TokenBlock]:
-        """The held-out text in small blocks: in an order drawn once and for all where it is stored, else as it comes.
+        """Yield the held-out text in small blocks: in a fixed random order if it is stored, else in the text's order.
 
-        Who takes only some of it therefore gets other pairs from a stream than from the store of the same text: a
-        stream would have to be read to its end for a fair share of them.
+        So the first pairs of a stream differ from those of a store of the same text: to draw a random part of the
+        held-out text, a stream would have to be read to its end.
         """
-        if isinstance(self.text, TokenStore):
-            split = self.text.heldout
-            yield from StoredBlocks(split, SEGMENT_TOKENS, 0)(Cursor(EVALUATION_EPOCH), 0, 1, 0, 1)
-        else:
-            for batch in self.text.heldout_segments():
-                if len(batch.end):
-                    yield block_of(batch, EVALUATION_EPOCH)
+        for index, part in enumerate(self.text.read_heldout(draw_order(0, EVALUATION_EPOCH))):
+            yield LoadedBlock.from_segments(part, epoch=EVALUATION_EPOCH, index=index)
 
     def verify(self) -> None:
-        """Compares all of a stored text with its checksums.
+        """Compare all of a stored text with its checksums.
 
         Raises:
-            DataError: naming the file that is damaged.
+            DataError: a file is damaged; the message names it.
         """
-        if isinstance(self.text, TokenStore):
-            self.text.verify()
+        self.text.verify()
 
     def windows(self, block: TokenBlock) -> Windows:
-        """The windows of a block with their negatives, on the block's device."""
+        """Return the windows of a block with their negatives, on the block's device."""
         return self.sampler(block)
 
     def consumed(self, block: LoadedBlock) -> None:
-        """Moves the cursor behind the step of a block that has been trained on."""
+        """Move the cursor to the position after the step of a block that was trained on."""
         self.cursor = block.after
 
     def end_epoch(self) -> None:
-        """Moves the cursor to the next epoch, where a stream came to its end before the announced number of blocks.
+        """Move the cursor to the next epoch, after a stream ended before the expected number of blocks.
 
         Raises:
-            DataError: the stream has not one block.
+            DataError: the stream has no block at all.
         """
         if self.cursor.index > 0:
             log.info("the stream ended after %s tokens: it begins anew", f"{self.cursor.tokens:,}")
@@ -165,10 +155,10 @@ class SkipGramDataModule(lightning.LightningDataModule):
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Goes on where a checkpoint was made.
+        """Move the cursor to the position of a checkpoint.
 
         Raises:
-            RunError: the checkpoint is of another text or another size of block.
+            RunError: the checkpoint is of another text or block size, or of a newer version.
         """
         if state["version"] > 1:
             raise RunError("the checkpoint's data state is of a newer version: upgrade skiplight")

@@ -1,22 +1,22 @@
-"""Brings blocks to a GPU before they are asked for: read in a thread, pinned, copied on a stream of their own."""
+"""Copies blocks to a GPU ahead of use: a thread reads and pins them, and copies them on a CUDA stream of its own."""
 
 from __future__ import annotations
 
-import dataclasses
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import torch
+from torch import Tensor
 
 from skiplight.sampling.batches import TokenBlock
 
 AHEAD = 2
-"""Blocks that are on their way while one is trained on."""
+"""How many blocks are fetched while one is trained on."""
 
 
-def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[TokenBlock]:
-    """The same blocks in the same order, on `device`; the caller's stream waits for each block's copy, not the host."""
+def prefetch_blocks(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[TokenBlock]:
+    """Yield blocks in the same order, on `device`; the caller's CUDA stream waits for each copy, the host does not."""
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
     def fetch() -> tuple[TokenBlock, torch.cuda.Event | None] | None:
@@ -26,7 +26,7 @@ def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[T
         if stream is None:
             return block.to(device), None
         with torch.cuda.stream(stream):
-            return _pinned(block).to(device, non_blocking=True), stream.record_event()
+            return block.map_tensors(Tensor.pin_memory).to(device, non_blocking=True), stream.record_event()
 
     with ThreadPoolExecutor(1, "skiplight-blocks") as pool:
         coming: deque[Future] = deque(pool.submit(fetch) for _ in range(AHEAD))
@@ -39,8 +39,3 @@ def prefetched(blocks: Iterator[TokenBlock], device: torch.device) -> Iterator[T
                 for tensor in (block.ids, block.segments, block.document, block.start):
                     tensor.record_stream(using)
             yield block
-
-
-def _pinned(block: TokenBlock) -> TokenBlock:
-    names = ("ids", "segments", "document", "start")
-    return dataclasses.replace(block, **{name: getattr(block, name).pin_memory() for name in names})

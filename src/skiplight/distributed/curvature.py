@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from skiplight.errors import DataError
-from skiplight.sampling.batches import TokenBlock, Windows, first_tokens
+from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 
 DIRECTIONS = 16
@@ -60,7 +60,7 @@ class Sample(NamedTuple):
         columns: list[tuple[Tensor, Tensor, Tensor]] = []
         tokens = 0
         for block in blocks:
-            block = first_tokens(block, SAMPLE_TOKENS - tokens)
+            block = block.first_tokens(SAMPLE_TOKENS - tokens)
             columns.append(cls._scores(sampler(block)))
             tokens += len(block.ids)
             if tokens >= SAMPLE_TOKENS:

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from skiplight.config.schema import Config
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import TokenText
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.curvature import Sample
@@ -192,7 +191,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     return TrainingComponents(module, data, InPlaceTables(make_reconciler, **options))
 
 
-def make_sampler(config: Config, text: TokenStore | TokenStream, objective: type[Objective]) -> WindowSampler:
+def make_sampler(config: Config, text: TokenText, objective: type[Objective]) -> WindowSampler:
     """Return the sampler that the options define; without negatives if the objective needs none."""
     counts = text.vocabulary.counts
     return WindowSampler(
@@ -214,7 +213,7 @@ def noise_exclude(config: Config, objective: type[Objective]) -> str:
     return objective.default_exclude if config.noise.exclude == "auto" else config.noise.exclude
 
 
-def heldout_unigram(config: Config, text: TokenStore | TokenStream) -> HeldoutResult:
+def heldout_unigram(config: Config, text: TokenText) -> HeldoutResult:
     """Return how well the frequencies of output words alone predict the held-out pairs of a run."""
     sampler = make_sampler(config, text, FullSoftmax)
     data = SkipGramDataModule(text, sampler, block_tokens=1, tokens=1)

@@ -9,8 +9,7 @@ from pathlib import Path
 from skiplight.config.schema import Config
 from skiplight.corpus.prepare import prepare
 from skiplight.corpus.sources.registry import open_source
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import TokenText
 from skiplight.errors import ConfigError
 from skiplight.files import cache_folder
 
@@ -19,7 +18,7 @@ log = logging.getLogger(__name__)
 LOG_SECONDS = 10
 
 
-def prepare_text(config: Config, threads: int | None = None) -> TokenStore | TokenStream:
+def prepare_text(config: Config, threads: int | None = None) -> TokenText:
     """Return the token store or stream that `data.*` and `vocabulary.*` define.
 
     `threads` read and encode the text; the default is `trainer.threads`.
@@ -64,7 +63,7 @@ class ProgressLog:
             log.info("%s: %s words", {"vocabulary": "read and counted", "encode": "encoded"}[stage], f"{words:,}")
 
 
-def total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
+def total_tokens(config: Config, text: TokenText) -> int:
     """Return the number of tokens that the run consumes.
 
     Raises:
@@ -72,7 +71,7 @@ def total_tokens(config: Config, text: TokenStore | TokenStream) -> int:
     """
     if config.trainer.max_tokens is not None:
         return config.trainer.max_tokens
-    tokens = config.data.tokens if isinstance(text, TokenStream) and config.data.tokens else text.tokens
+    tokens = (config.data.tokens if config.data.streaming else None) or text.tokens
     if tokens is None:
         raise ConfigError(
             "the size of the stream is not known: give `data.tokens` (tokens of an epoch) or `trainer.max_tokens`"

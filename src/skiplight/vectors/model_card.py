@@ -8,8 +8,7 @@ from typing import Any
 import yaml
 
 from skiplight.config.schema import Config
-from skiplight.corpus.store.stream import TokenStream
-from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import TokenText
 
 WIKIPEDIA = "Text by the contributors of Wikipedia (https://en.wikipedia.org), CC BY-SA."
 CREDITS = {
@@ -21,7 +20,7 @@ CREDITS = {
 """Credits of the presets' texts."""
 
 
-def model_card(config: Config, text: TokenStore | TokenStream, summary: dict[str, Any]) -> str:
+def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
     """Return the card of a trained run, Markdown after a YAML header; `summary` is the content of summary.json."""
     source = config.data.name or config.data.source
     credit = CREDITS.get(source)

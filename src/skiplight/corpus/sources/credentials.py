@@ -1,6 +1,6 @@
-"""Passwords and tokens do not belong into addresses: they are refused there, and found where each protocol looks.
+"""Refuses passwords and access tokens in addresses; each protocol's client has another place for them.
 
-What is on a command line ends up in a run's config, in logs and with whoever the run is shown to.
+Whatever is on a command line is copied to a run's config and to logs, and is seen by all who see the run.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ _PLACES = {
 
 
 def refuse_secrets(url: str) -> None:
-    """Refuses an address with a user's name, a password or a token in it; the message does not repeat them.
+    """Refuse an address with a user's name, a password or an access token.
 
     Raises:
-        DataError: naming where the protocol's client looks for them.
+        DataError: the address has one. The message does not repeat it, but names where the client looks for it.
 
     >>> refuse_secrets("https://ann:1234@example.org/a.txt?version=2")
     Traceback (most recent call last):
@@ -56,7 +56,7 @@ def refuse_secrets(url: str) -> None:
 
 
 def _masked(query: str) -> str:
-    """A query with the values of what may be secret hidden; the same where there is none."""
+    """Return a query with the values that may be secret hidden."""
     names = {name for name, _ in parse_qsl(query, keep_blank_values=True) if _SECRET.search(name)}
     if not names:
         return query
@@ -64,6 +64,6 @@ def _masked(query: str) -> str:
     return "&".join(f"{name}=***" if _SECRET.search(name) else f"{name}={value}" for name, _, value in pairs)
 
 
-def http_options(url: str) -> dict[str, Any]:
-    """What to tell fsspec so that it looks into ~/.netrc and at the proxies of the environment, as `datasets` does."""
+def make_http_options(url: str) -> dict[str, Any]:
+    """Return options with which fsspec reads ~/.netrc and the proxies of the environment, as `datasets` does."""
     return {"client_kwargs": {"trust_env": True}} if url.startswith(("http://", "https://")) else {}

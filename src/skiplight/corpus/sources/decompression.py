@@ -1,7 +1,7 @@
-"""Bounds what a compressed file may unpack to, so that a small file cannot fill memory or run on for ever.
+"""Limits the unpacked size of a compressed file, so that a small file cannot fill memory or be read for ever.
 
-`datasets` opens compressed files by file systems that are registered with fsspec, one for each compression; they are
-replaced here by such as count what they give. The bound is on the bytes of one file: `data.max_bytes`, by default 200
+`datasets` opens compressed files by file systems that are registered with fsspec, one per kind of compression. They are
+replaced here by file systems that count the bytes they return. The limit per file is `data.max_bytes`, by default 200
 times its size or 256 MiB, whichever is more. Text compresses to a third or a tenth, one repeated word to a hundredth.
 """
 
@@ -18,12 +18,12 @@ _NAMES = ("Bz2FileSystem", "GzipFileSystem", "Lz4FileSystem", "XzFileSystem", "Z
 
 
 class Bounded(io.RawIOBase):
-    """A file that gives no more than so many bytes.
+    """A file that raises an error after `limit` bytes.
 
     Args:
-        file: what to read from.
-        limit: bytes that it may give.
-        name: what to call it in the error.
+        file: the file to read from.
+        limit: how many bytes may be read.
+        name: the name of the file in the error.
     """
 
     def __init__(self, file: Any, limit: int, name: str) -> None:
@@ -34,10 +34,10 @@ class Bounded(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """Fills the buffer as far as it can.
+        """Read into the buffer, and return the number of bytes.
 
         Raises:
-            DataError: the file has given more than it may.
+            DataError: the file has more bytes than the limit.
         """
         data = self._file.read(len(buffer))
         self._left -= len(data)
@@ -55,7 +55,7 @@ class Bounded(io.RawIOBase):
 
 
 def limit_unpacked_bytes(max_bytes: int | None) -> None:
-    """Bounds all compressed files that this process opens from now on; imports `datasets`, which takes a second."""
+    """Limit all compressed files that this process opens from now on; imports `datasets`, which takes a second."""
     import fsspec
     from datasets.filesystems import compression
 
@@ -63,7 +63,7 @@ def limit_unpacked_bytes(max_bytes: int | None) -> None:
         base = getattr(compression, name)
 
         class Limited(base):  # type: ignore[misc, valid-type]
-            cachable = False  # another bound may be asked for later
+            cachable = False  # a later call may set another limit
 
             def _open(self, path: str, *args: Any, **kwargs: Any) -> io.BufferedReader:
                 file = super()._open(path, *args, **kwargs)

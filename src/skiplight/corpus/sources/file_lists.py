@@ -1,8 +1,7 @@
-"""Which files a path means, what kind they are, and a fingerprint of what is in them.
+"""The files that a path stands for, their format, and a fingerprint of their content.
 
-A path is a file, a folder (searched through), a glob pattern or a URL, or a list of these. Files are taken in
-the order of their paths, each of them a shard. The fingerprint is of the content: moved files are the same
-text.
+A path is a file, a folder (searched with its subfolders), a glob pattern or a URL, or a list of these. Files are taken
+in the order of their paths; each is a shard. The fingerprint depends on content only: moved files are the same text.
 """
 
 from __future__ import annotations
@@ -15,24 +14,25 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
+from typing import Any
 from urllib.parse import urlsplit
 
-from skiplight.corpus.sources.credentials import http_options, refuse_secrets
+from skiplight.corpus.sources.credentials import make_http_options, refuse_secrets
 from skiplight.errors import DataError
 from skiplight.files import digest, replacing
 
 KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
-_LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # the others are Python's own
+_LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # Python reads the others
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
 
 
 def find_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
-    """The files (absolute paths or URLs) that a path, or a list of paths, stands for.
+    """Return the files (absolute paths or URLs) that a path, or a list of paths, stands for.
 
     Raises:
-        DataError: a path does not exist, or there is no text in the folder.
+        DataError: a path does not exist, a folder has no text, or an address holds a password.
     """
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
@@ -41,7 +41,7 @@ def find_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) 
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is a URL that `datasets` opens by its protocol."""
+    """Return whether a path is a URL that `datasets` opens by its protocol."""
     return "://" in path
 
 
@@ -74,10 +74,10 @@ def _find(path: str) -> list[str]:
 
 
 def detect_format(files: Sequence[str]) -> str:
-    """What all files are: `text`, `json` or `parquet`; a file of an unknown suffix, such as text8, is text.
+    """Return the format of all files: `text`, `json` or `parquet`; files of other suffixes, such as text8, are text.
 
     Raises:
-        DataError: they differ, are archives, or are compressed in a way that needs a package which is missing.
+        DataError: the formats differ, a file is an archive, or reading it needs a package that is not installed.
     """
     kinds = {KINDS.get(_suffix(file), "text") for file in files}
     if any(_suffix(file) in _ARCHIVES for file in files):
@@ -94,14 +94,17 @@ def detect_format(files: Sequence[str]) -> str:
     return kinds.pop()
 
 
-def fingerprint(files: Sequence[str], cache: Path) -> list[str]:
-    """A hash of the content of each file.
+def hash_files(files: Sequence[str], cache: Path) -> list[str]:
+    """Return a hash of the content of each file.
 
-    Hashes of local files are kept in `cache` by path, size and time of change, so that a second start need
-    not read them. Of a URL it is what the server says of its version (ETag, else time of change and size).
+    Hashes of local files are kept in the folder `cache` by path, size and time of change, so that files are read once.
+    The hash of a URL is the version that its server gives: ETag, else time of change and size.
+
+    Raises:
+        DataError: a URL cannot be read, or its server gives no version.
     """
     path = cache / _HASHES
-    known = _read_hashes(path)
+    known = {file: entry for file, entry in read_cache(path).items() if _is_entry(entry)}
     hashes, fresh = [], False
     for file in files:
         if is_url(file):
@@ -114,18 +117,23 @@ def fingerprint(files: Sequence[str], cache: Path) -> list[str]:
             fresh = True
         hashes.append(str(entry[2]))
     if fresh:
-        # Only a help for the next start: without it, files are hashed again.
-        with contextlib.suppress(OSError), replacing(path) as temporary:
-            temporary.write_text(json.dumps(known))
+        write_cache(path, known)
     return hashes
 
 
-def _read_hashes(path: Path) -> dict[str, list[int | str]]:
+def read_cache(path: Path) -> dict[str, Any]:
+    """Return the entries of a JSON file that `write_cache` wrote; none where it is missing or damaged."""
     try:
         known = json.loads(path.read_text())
     except (OSError, ValueError, RecursionError):
         return {}
-    return {file: entry for file, entry in known.items() if _is_entry(entry)} if isinstance(known, dict) else {}
+    return known if isinstance(known, dict) else {}
+
+
+def write_cache(path: Path, known: dict[str, Any]) -> None:
+    """Write entries to a JSON file if that is possible: they only save time, or serve when a server is not reached."""
+    with contextlib.suppress(OSError), replacing(path) as temporary:
+        temporary.write_text(json.dumps(known))
 
 
 def _is_entry(entry: object) -> bool:
@@ -136,7 +144,7 @@ def _remote_version(url: str) -> str:
     import fsspec
 
     try:
-        filesystem, path = fsspec.core.url_to_fs(url, **http_options(url))
+        filesystem, path = fsspec.core.url_to_fs(url, **make_http_options(url))
         info = filesystem.info(path)
     except ImportError as error:
         raise DataError(f"data.path={url}: {error}") from None

@@ -1,13 +1,11 @@
-"""Opening data sets as streams with `datasets`: files by kind, or anything that `load_dataset` takes by name.
+"""Opens data sets as streams with `datasets`: files by format, or anything that `load_dataset` takes by name.
 
-Code from the Hub is never run: `datasets` has no way to since version 4.
+Code from the Hub is never run: since version 4, `datasets` cannot run it.
 """
 
 from __future__ import annotations
 
-import contextlib
 import glob
-import json
 import logging
 import os
 import re
@@ -18,7 +16,6 @@ from typing import Any, ClassVar, Protocol
 from skiplight.corpus.sources import file_lists
 from skiplight.corpus.sources.decompression import limit_unpacked_bytes
 from skiplight.errors import DataError
-from skiplight.files import replacing
 
 log = logging.getLogger(__name__)
 
@@ -27,24 +24,24 @@ _PARQUET_ROWS = 1000
 
 
 class Loader(Protocol):
-    """Opens a data set; `blocks` says that rows are blocks of plain text, `option` what messages blame."""
+    """Opens a data set; `text_chunks`: whether rows are chunks of plain text; `option`: the option that errors name."""
 
     @property
-    def blocks(self) -> bool: ...
+    def text_chunks(self) -> bool: ...
 
     @property
     def option(self) -> str: ...
 
     def load(self, column: str) -> Any:
-        """A `datasets.IterableDataset`."""
+        """Return a `datasets.IterableDataset`, with only the given column where there is such a column."""
 
     def shard_name(self, shard: int) -> str:
-        """What to call a shard in a message."""
+        """Return the name of a shard for messages."""
 
 
 @dataclass(frozen=True)
 class FilesLoader:
-    """Files of one kind, `text`, `json` or `parquet`, each a shard, which unpacks to at most `max_bytes`."""
+    """Files of one format, `text`, `json` or `parquet`; each is a shard and unpacks to at most `max_bytes`."""
 
     kind: str
     files: tuple[str, ...]
@@ -52,7 +49,7 @@ class FilesLoader:
     option: ClassVar[str] = "data.path"
 
     @property
-    def blocks(self) -> bool:
+    def text_chunks(self) -> bool:
         return self.kind == "text"
 
     def load(self, column: str) -> Any:
@@ -62,16 +59,16 @@ class FilesLoader:
         names = [file if file_lists.is_url(file) else glob.escape(file) for file in self.files]
         try:
             if self.kind == "text":
-                from skiplight.corpus.sources.text_chunks import TextBlocks
+                from skiplight.corpus.sources.text_chunks import TextChunks
 
-                builder = TextBlocks(data_files=names)
+                builder = TextChunks(data_files=names)
             else:
                 builder = datasets.load_dataset_builder(self.kind, data_files=names)
             dataset = _stream(builder, "train", column)
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"data.path: cannot be read as {self.kind} ({_message(error)})") from error
+            raise DataError(f"data.path: cannot be read as {self.kind} ({first_line(error)})") from error
         if dataset.num_shards != len(self.files):
             raise DataError(f"data.path: {len(self.files)} files make {dataset.num_shards} shards; is one named twice?")
         return dataset
@@ -89,53 +86,55 @@ class HubLoader:
     split: str
     revision: str | None
     option: ClassVar[str] = "data.name"
-    blocks: ClassVar[bool] = False
+    text_chunks: ClassVar[bool] = False
 
     @property
     def local(self) -> bool:
         return os.path.exists(self.name)
 
     def resolved(self, cache: Path) -> HubLoader:
-        """The same at a fixed commit, so that ranks, workers and a resumed run read one version."""
+        """Return this loader at a fixed commit, so that all ranks, workers and resumed runs read one version.
+
+        Raises:
+            DataError: the Hub does not have the data set, or cannot be reached and no commit is known.
+        """
         if self.local or (self.revision and re.fullmatch("[0-9a-f]{40}", self.revision)):
             return self
         import huggingface_hub
         from huggingface_hub.errors import HfHubHTTPError
 
         path = cache / _REVISIONS
-        known = _read_revisions(path)
+        known = {key: sha for key, sha in file_lists.read_cache(path).items() if isinstance(sha, str)}
         key = f"{self.name}@{self.revision or 'main'}"
         try:
             sha = huggingface_hub.HfApi().dataset_info(self.name, revision=self.revision).sha
         except Exception as error:
-            # Whatever is not the Hub's own answer is the way to it: each HTTP library has errors of its own.
+            # Errors without an answer of the Hub are of the connection: each HTTP library has its own.
             answered = isinstance(error, HfHubHTTPError) and error.response.status_code < 500
             if answered or isinstance(error, ValueError):
                 raise DataError(
                     f"data.name={self.name}, data.revision={self.revision or 'main'}: the Hub does not have it"
-                    f" or does not show it ({_message(error)}); for a private one log in with `hf auth login`"
+                    f" or does not show it ({first_line(error)}); for a private one log in with `hf auth login`"
                 ) from error
             if key not in known:
                 raise DataError(
-                    f"data.name={self.name}: the Hub cannot be reached ({_message(error)}); download the data set"
+                    f"data.name={self.name}: the Hub cannot be reached ({first_line(error)}); download the data set"
                     " elsewhere and give its folder as data.name, or its files as data=files"
                 ) from error
             log.warning("the Hub cannot be reached: taking %s at the commit of last time, %s", key, known[key])
             sha = known[key]
         if known.get(key) != sha:
-            # Only a help for the day when the Hub cannot be reached.
-            with contextlib.suppress(OSError), replacing(path) as temporary:
-                temporary.write_text(json.dumps({**known, key: sha}))
+            file_lists.write_cache(path, {**known, key: sha})
         return replace(self, revision=sha)
 
     def identity(self, cache: Path) -> list[str | None]:
-        """What fixes the content: repository, configuration, split and commit; of a folder, its files."""
+        """Return what determines the content: name, configuration, split and commit; of a folder, its files."""
         if not self.local:
             return [self.name, self.config, self.split, self.revision]
         folder = Path(self.name).resolve()
         found = sorted(str(file) for file in folder.rglob("*") if file.is_file())
         names = [os.path.relpath(file, folder) for file in found]
-        return [self.config, self.split, *names, *file_lists.fingerprint(found, cache)]
+        return [self.config, self.split, *names, *file_lists.hash_files(found, cache)]
 
     def load(self, column: str) -> Any:
         import datasets
@@ -144,23 +143,15 @@ class HubLoader:
             builder = datasets.load_dataset_builder(self.name, self.config, revision=self.revision)
         except Exception as error:
             option = "data.config" if "onfig" in str(error) else "data.name"
-            raise DataError(f"{option}: {self.name} cannot be opened ({_message(error)})") from error
+            raise DataError(f"{option}: {self.name} cannot be opened ({first_line(error)})") from error
         try:
             return _stream(builder, self.split, column)
         except Exception as error:
             option = f"data.split={self.split}" if "split" in str(error).lower() else f"data.name={self.name}"
-            raise DataError(f"{option}: {_message(error)}") from error
+            raise DataError(f"{option}: {first_line(error)}") from error
 
     def shard_name(self, shard: int) -> str:
         return f"{self.name}, shard {shard}"
-
-
-def _read_revisions(path: Path) -> dict[str, str]:
-    try:
-        known = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return {key: sha for key, sha in known.items() if isinstance(sha, str)} if isinstance(known, dict) else {}
 
 
 def _stream(builder: Any, split: str, column: str) -> Any:
@@ -171,13 +162,13 @@ def _stream(builder: Any, split: str, column: str) -> Any:
     if not names or column not in names:
         return dataset
     if isinstance(builder, Parquet):
-        # Parquet need not read the other columns at all. The default batch is the first row group, which fails
-        # where that is empty.
+        # Other columns need not be read at all. The default batch is the first row group, and fails if it is empty.
         builder.config.columns = [column]
         builder.config.batch_size = _PARQUET_ROWS
         return builder.as_streaming_dataset(split=split)
     return dataset.select_columns([column])
 
 
-def _message(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or the name of its class."""
     return (str(error).strip() or type(error).__name__).splitlines()[0]

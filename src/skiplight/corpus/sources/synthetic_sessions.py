@@ -1,7 +1,8 @@
-"""Sequences with a planted structure: sessions in a made-up shop, to see what options do to item vectors.
+"""Sequences with a known structure: sessions in a synthetic shop, to study the effect of options on item vectors.
 
-600 items of Zipf-distributed popularity lie in 30 departments. A session stays in one department, but for a stray item
-now and then. The last item of each session is hidden: it is not in the text, and is asked for by the hit rate.
+600 items of Zipf-distributed popularity are in 30 departments. The items of a session are of one department, except for
+a tenth of them, which are of any. The last item of each session is hidden: it is not in the text, and the hit rate
+measures whether it is predicted.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ TEXT, ASKED = "planted.txt", "planted-asked.txt"
 
 
 def write_synthetic_sessions(cache: Path) -> tuple[Path, Path]:
-    """The files of the sessions without their last items, and of the whole sessions, a line each; made once.
+    """Return the files of the sessions without their last items, and of the whole sessions, a line per session.
 
     Args:
-        cache: folder to keep them in.
+        cache: the folder of the files, which are written where they do not exist.
     """
     text, asked = cache / TEXT, cache / ASKED
     if not (text.exists() and asked.exists()):
@@ -33,7 +34,7 @@ def write_synthetic_sessions(cache: Path) -> tuple[Path, Path]:
 
 
 def make_sessions(seed: int = 0) -> list[list[int]]:
-    """Numbers of items, 4 to 11 a session; item 0 is the most popular."""
+    """Return the numbers of the items of each session, 4 to 11 per session; item 0 is the most popular."""
     rng = np.random.default_rng(seed)
     popularity = 1 / np.arange(1, ITEMS + 1) ** 0.8
     everywhere = np.cumsum(popularity / popularity.sum())
@@ -43,7 +44,7 @@ def make_sessions(seed: int = 0) -> list[list[int]]:
     sessions = []
     for _ in range(SESSIONS):
         here, length = rng.integers(DEPARTMENTS), rng.integers(4, 12)
-        # The sums may end a rounding below 1.
+        # By rounding, the last sum may be below 1.
         on_shelf = np.minimum(np.searchsorted(shares[here], rng.random(length)), len(shelves[here]) - 1)
         anywhere = np.minimum(np.searchsorted(everywhere, rng.random(length)), ITEMS - 1)
         stray = rng.random(length) < STRAY

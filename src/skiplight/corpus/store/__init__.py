@@ -1,4 +1,1 @@
-"""Encoded text: segments of documents, stored once and mapped into memory, or streamed.
-
-In come documents of ids; out go a `TokenStore` or a `TokenStream`, which give the same segments.
-"""
+"""Encoded text: a `TokenStore`, mapped into memory, or a `TokenStream`; both give the same segments."""

@@ -1,16 +1,17 @@
-"""Building a token store, or only a vocabulary: once, whole or not at all.
+"""Building a token store, or only a vocabulary: once, and completely or not at all.
 
-One pass over the text numbers its words batch by batch, each batch with its own dictionary, into a temporary
-Arrow file, and counts. With the vocabulary known a pass over that file, which is a fifth of the text and
-needs no normalising, translates the dictionaries and writes the tokens.
+One pass over the text numbers its tokens batch by batch, each batch by its own dictionary, writes them to a temporary
+Arrow file, and counts words. Once the vocabulary is known, a pass over that file, which has a fifth of the text's size
+and needs no normalising, translates the dictionaries and writes the store.
 
-All is written in `<fingerprint>.building`, which becomes `<fingerprint>` when it is complete. A lock on
-`<fingerprint>.lock`, removed afterwards, lets one of several processes build and the others wait; the system drops the
-lock of a killed one, and the next removes what it left.
+All is written to `<fingerprint>.building`, which is renamed to `<fingerprint>` when it is complete. A lock on
+`<fingerprint>.lock`, removed afterwards, lets one of several processes build while the others wait. The system releases
+the lock of a killed process, and the next process removes the incomplete folder.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -22,9 +23,10 @@ from typing import Any, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import Cuts, HeldoutChunks
-from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, checksums
+from skiplight.corpus.store.segments import HeldoutChunks
+from skiplight.corpus.store.token_store import FORMAT, MANIFEST, VOCABULARY, compute_checksums
 from skiplight.corpus.text.encoding import Indexer, Numbered
+from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 from skiplight.files import locked, sync
@@ -38,23 +40,24 @@ _NUMBERED = pa.schema(
         ("words", pa.list_(pa.string())),
         ("ids", pa.list_(pa.int32())),
         ("document", pa.list_(pa.int64())),
-        ("run", pa.list_(pa.int64())),
+        ("chunk", pa.list_(pa.int64())),
         ("raw", pa.list_(pa.int64())),
     ]
 )
 
 
 def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T]) -> _T:
-    """Loads `folder`; where it does not exist, `make` fills a temporary folder that then becomes it.
+    """Load `folder`. Where it does not exist, first let `make` fill a temporary folder, and rename that.
 
     Raises:
-        DataError: the disk is full or cannot be written to; nothing is left behind.
+        DataError: the disk is full or cannot be written to; no incomplete folder is left.
     """
     if folder.exists():
         return load(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with locked(folder.with_name(f"{folder.name}.lock"), wait=_waiting):
+        waiting = functools.partial(log.info, "another process is preparing the same text; waiting for it")
+        with locked(folder.with_name(f"{folder.name}.lock"), wait=waiting):
             if not folder.exists():
                 _make(folder, make)
     except OSError as error:
@@ -84,14 +87,16 @@ def _make(folder: Path, make: Callable[[Path], None]) -> None:
 
 
 def write_manifest(folder: Path, manifest: dict[str, Any]) -> None:
-    """Writes `manifest.json` with the format version and the size and checksums of all files of the folder."""
-    files = {path.name: {"bytes": path.stat().st_size, "crc32": checksums(path)} for path in sorted(folder.iterdir())}
+    """Write `manifest.json` with the format version and the size and checksums of all files of the folder."""
+    files = {
+        path.name: {"bytes": path.stat().st_size, "crc32": compute_checksums(path)} for path in sorted(folder.iterdir())
+    }
     text = json.dumps({"format": FORMAT, **manifest, "files": files}, indent=2, ensure_ascii=False)
     (folder / MANIFEST).write_text(text + "\n", encoding="utf-8")
 
 
 class NumberedFile:
-    """The temporary file between the passes: a record batch of one row, of lists, for each batch of text."""
+    """The temporary file between the passes: a record batch of one row, whose columns are lists, per batch of text."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -99,7 +104,7 @@ class NumberedFile:
         self._writer = pa.ipc.new_file(self._sink, _NUMBERED)
 
     def write(self, batch: Numbered) -> None:
-        values = (batch.words, batch.ids, batch.runs.document, batch.runs.run, batch.runs.raw)
+        values = (batch.words, batch.ids, batch.chunks.document, batch.chunks.chunk, batch.chunks.raw)
         columns = [pa.ListArray.from_arrays(pa.array([0, len(value)], pa.int32()), pa.array(value)) for value in values]
         self._writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=_NUMBERED))
 
@@ -108,31 +113,31 @@ class NumberedFile:
         self._sink.close()
 
     def read(self) -> Iterator[Numbered]:
-        """The batches again, in order; read rather than mapped, so that memory stays bounded."""
+        """Yield the batches again, in order; the file is read rather than mapped, so that memory stays bounded."""
         with pa.OSFile(str(self.path)) as file:
             reader = pa.ipc.open_file(file)
             for index in range(reader.num_record_batches):
                 batch = reader.get_batch(index)
                 words, *arrays = [batch.column(name).flatten() for name in _NUMBERED.names]
-                ids, document, run, raw = [array.to_numpy() for array in arrays]
-                yield Numbered(words, ids, HeldoutChunks(document, run, raw))
+                ids, document, chunk, raw = [array.to_numpy() for array in arrays]
+                yield Numbered(words, ids, HeldoutChunks(document, chunk, raw))
 
 
 def write_tokens(folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float) -> dict[str, int]:
-    """Writes the token and segment files and the vocabulary; returns the number of tokens of each split."""
+    """Write the token and segment files and the vocabulary, and return the number of tokens of each split."""
     indexer = Indexer(vocabulary, heldout)
     train, aside = _SplitWriter(folder, ""), _SplitWriter(folder, "heldout-")
-    for found in indexer.index(batches):
-        train.write(found.train, found.train_cuts)
-        aside.write(found.heldout, found.heldout_cuts)
+    for train_part, heldout_part in indexer.index(batches):
+        train.write(train_part)
+        aside.write(heldout_part)
     vocabulary.save(folder / VOCABULARY)
     return {"train": train.finish(), "heldout": aside.finish()}
 
 
 class _SplitWriter:
-    """Writes one split: plain columns as they come, then all of them as one Arrow record batch.
+    """Writes one split: plain columns while parts arrive, then all of them as one Arrow record batch.
 
-    One record batch makes every range of tokens a view of the mapped file; its size is known only at the end.
+    In one record batch every range of tokens is a view of the mapped file, but its size is known only at the end.
     """
 
     def __init__(self, folder: Path, prefix: str) -> None:
@@ -142,16 +147,11 @@ class _SplitWriter:
         }
         self._tokens = 0
 
-    def write(self, ids: np.ndarray, cuts: Cuts) -> None:
-        columns = {
-            "ids": ids,
-            "document": cuts.document,
-            "start": cuts.start,
-            "begin": cuts.begin + self._tokens,
-        }
-        for name, values in columns.items():
-            self._files[name].write(np.ascontiguousarray(values).data)
-        self._tokens += len(ids)
+    def write(self, part: TokenSegments) -> None:
+        columns = (part.ids, part.document, part.start, part.segments[:-1] + self._tokens)
+        for file, values in zip(self._files.values(), columns, strict=True):
+            file.write(np.ascontiguousarray(values).data)
+        self._tokens += part.tokens
 
     def finish(self) -> int:
         # A segment ends where the next one begins, so `end` is `begin` without its first, and the total.
@@ -177,7 +177,3 @@ class _SplitWriter:
             pa.ipc.new_file(sink, batch.schema, options=options) as writer,
         ):
             writer.write_batch(batch)
-
-
-def _waiting() -> None:
-    log.info("another process is preparing the same text; waiting for it")

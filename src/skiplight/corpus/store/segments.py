@@ -1,14 +1,14 @@
-"""Runs and segments: which text is held out, and where windows may not cross.
+"""Chunks and segments: which text is held out, and which tokens may share a window.
 
-A *run* is at most 10,000 consecutive words of the raw text of one document, so usually a whole document; it
-is the unit that is held out for evaluation. Whether it is, is a function of its document and number alone:
-neither a seed nor what else is in the text matters, so that all seeds of a study are judged on the same text.
+A *chunk* is at most 10,000 consecutive raw tokens of one document, so usually a whole document. It is the unit that is
+held out for evaluation. Whether it is held out depends on its document and number only, neither on a seed nor on the
+rest of the text, so that all seeds of a study are evaluated on the same text.
 
-A *segment* is at most 1,000 consecutive in-vocabulary tokens of a run. Windows never cross segments, so a
-segment can be trained on alone, and a block of tokens is a whole number of them.
+A *segment* is at most 1,000 consecutive in-vocabulary tokens of a chunk. Windows never cross segments, so each segment
+can be trained on alone, and a block is a whole number of segments.
 
-Both are cut while documents go by in batches that break them anywhere: `RunCutter` and `SegmentCutter` carry
-the little they must know of the document that is still open.
+Documents arrive in batches that break them anywhere. `ChunkCutter` and `SegmentCutter` cut across batches, since they
+keep the position in the document that is still open.
 """
 
 from __future__ import annotations
@@ -17,7 +17,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-RUN_TOKENS = 10_000
+from skiplight.corpus.tokens import TokenParts, TokenSegments
+
+CHUNK_TOKENS = 10_000
 SEGMENT_TOKENS = 1_000
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
@@ -26,43 +28,27 @@ _PURPOSE = np.uint64(0x68656C646F757401)  # "heldout", then the draw's version
 
 @dataclass
 class HeldoutChunks:
-    """Runs, or the parts of runs that lie in one batch, in the order of the text.
+    """Chunks, or the parts of chunks that lie in one batch, in the order of the text.
 
     Attributes:
-        document: int64 [r]; run: number of the run in its document, int64 [r]; raw: raw words of it here,
-            int64 [r].
+        document: int64 [c], the key of each chunk's document.
+        chunk: int64 [c], the number of the chunk in its document.
+        raw: int64 [c], how many raw tokens of the chunk are here.
     """
 
     document: np.ndarray
-    run: np.ndarray
+    chunk: np.ndarray
     raw: np.ndarray
 
 
-@dataclass
-class Cuts:
-    """Segments that begin in a batch.
+def draw_heldout(document: np.ndarray, chunk: np.ndarray, fraction: float) -> np.ndarray:
+    """Return whether each chunk is held out, bool [c]: SplitMix64's finaliser of (document, chunk) below the fraction.
 
-    Attributes:
-        document: int64 [s].
-        start: offset in in-vocabulary tokens of the document, int64 [s].
-        begin: where in the batch's tokens of this split the segment begins, int64 [s]. Tokens before the
-            first
-            `begin` belong to the last segment of the batches before.
-    """
-
-    document: np.ndarray
-    start: np.ndarray
-    begin: np.ndarray
-
-
-def held_out(document: np.ndarray, run: np.ndarray, fraction: float) -> np.ndarray:
-    """Whether each run is held out, bool [r]: SplitMix64's finaliser of (document, run) against the fraction.
-
-    >>> int(held_out(np.arange(100_000), np.zeros(100_000, int), 0.01).sum())
+    >>> int(draw_heldout(np.arange(100_000), np.zeros(100_000, int), 0.01).sum())
     1006
     """
     key = _finalise(document.astype(np.uint64) ^ _PURPOSE)
-    draw = _finalise(key + run.astype(np.uint64) * _GOLDEN)
+    draw = _finalise(key + chunk.astype(np.uint64) * _GOLDEN)
     return draw < np.uint64(round(fraction * 2**64))
 
 
@@ -74,8 +60,12 @@ def _finalise(x: np.ndarray) -> np.ndarray:
         return x ^ (x >> np.uint64(31))
 
 
-class RunCutter:
-    """Cuts documents, given piece by piece, into runs."""
+class ChunkCutter:
+    """Cuts documents, given piece by piece, into chunks.
+
+    Attributes:
+        documents: how many documents were given so far.
+    """
 
     def __init__(self) -> None:
         self._document = -1
@@ -83,77 +73,81 @@ class RunCutter:
         self.documents = 0
 
     def cut(self, keys: np.ndarray, lengths: np.ndarray) -> HeldoutChunks:
-        """The runs of a batch of pieces; `keys` int64 [n] and raw words in each, int64 [n]."""
+        """Return the chunks of a batch of pieces of documents.
+
+        Args:
+            keys: int64 [n], the key of each piece's document.
+            lengths: int64 [n], the raw tokens of each piece.
+        """
         if not len(keys):
             return HeldoutChunks(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
-        document, total = _join_pieces(keys, lengths)
+        begins = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
+        document, total = keys[begins], np.add.reduceat(lengths, begins)
         before = np.zeros_like(total)
         if document[0] == self._document:
             before[0] = self._raw
         self.documents += len(document) - int(document[0] == self._document)
         self._document, self._raw = int(document[-1]), int(before[-1] + total[-1])
 
-        first = before // RUN_TOKENS
-        count = np.where(total > 0, (before + total - 1) // RUN_TOKENS - first + 1, 0)
+        first = before // CHUNK_TOKENS
+        count = np.where(total > 0, (before + total - 1) // CHUNK_TOKENS - first + 1, 0)
         index = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-        run = np.repeat(first, count) + index
-        begin = np.maximum(run * RUN_TOKENS, np.repeat(before, count))
-        end = np.minimum((run + 1) * RUN_TOKENS, np.repeat(before + total, count))
-        return HeldoutChunks(np.repeat(document, count), run, end - begin)
+        chunk = np.repeat(first, count) + index
+        begin = np.maximum(chunk * CHUNK_TOKENS, np.repeat(before, count))
+        end = np.minimum((chunk + 1) * CHUNK_TOKENS, np.repeat(before + total, count))
+        return HeldoutChunks(np.repeat(document, count), chunk, end - begin)
 
 
 class SegmentCutter:
-    """Cuts runs, given part by part, into segments of the training and of the held-out text."""
+    """Cuts chunks, given batch by batch, into segments of the training and of the held-out text."""
 
     def __init__(self) -> None:
         self._document = -1
-        self._run = -1
+        self._chunk = -1
         self._offset = 0  # in-vocabulary tokens of the open document so far
-        self._in_run = 0  # those of the open run
+        self._in_chunk = 0  # those of the open chunk
 
-    def cut(self, runs: HeldoutChunks, tokens: np.ndarray, held: np.ndarray) -> tuple[Cuts, Cuts]:
-        """The segments that begin in these runs: (training, held out).
+    def cut(self, chunks: HeldoutChunks, tokens: np.ndarray, held: np.ndarray, ids: np.ndarray) -> TokenParts:
+        """Return the next part of the training and of the held-out text.
+
+        The first tokens of a part may continue the last segment of the part before; see `TokenSegments`.
 
         Args:
-            runs: as `RunCutter.cut` gave them, [r].
-            tokens: in-vocabulary tokens of each, int64 [r].
-            held: whether each is held out, bool [r].
+            chunks: [c], from `ChunkCutter.cut`.
+            tokens: int64 [c], the in-vocabulary tokens of each.
+            held: bool [c], whether each is held out.
+            ids: int32 [sum of `tokens`], the tokens of all chunks.
         """
         if not len(tokens):
-            return (_NO_CUTS, _NO_CUTS)
-        same_document = runs.document[0] == self._document
-        # Offset in the document: sums since the document's first run here, plus what was before this batch.
+            return TokenSegments.empty(), TokenSegments.empty()
+        same_document = chunks.document[0] == self._document
+        # Offset in the document: the sum since the document's first chunk here, plus the tokens before this batch.
         sums = np.cumsum(tokens) - tokens
-        first = np.concatenate(([True], runs.document[1:] != runs.document[:-1]))
+        first = np.concatenate(([True], chunks.document[1:] != chunks.document[:-1]))
         number = np.cumsum(first) - 1
         offset = sums - sums[first][number]
         if same_document:
             offset[number == 0] += self._offset
-        # Only the first entry can go on with a run of an earlier batch: within a batch a run is one entry.
-        in_run = np.zeros_like(tokens)
-        if same_document and runs.run[0] == self._run:
-            in_run[0] = self._in_run
-        self._document, self._run = int(runs.document[-1]), int(runs.run[-1])
-        self._offset, self._in_run = int(offset[-1] + tokens[-1]), int(in_run[-1] + tokens[-1])
+        # Only the first entry can continue a chunk of an earlier batch: within a batch a chunk is one entry.
+        in_chunk = np.zeros_like(tokens)
+        if same_document and chunks.chunk[0] == self._chunk:
+            in_chunk[0] = self._in_chunk
+        self._document, self._chunk = int(chunks.document[-1]), int(chunks.chunk[-1])
+        self._offset, self._in_chunk = int(offset[-1] + tokens[-1]), int(in_chunk[-1] + tokens[-1])
 
-        train = _cut(runs.document, offset, in_run, tokens, ~held)
-        return train, _cut(runs.document, offset, in_run, tokens, held)
-
-
-_NO_CUTS = Cuts(*(np.zeros(0, dtype=np.int64) for _ in range(3)))
+        train, heldout = (_cut(ids, chosen, chunks.document, offset, in_chunk, tokens) for chosen in (~held, held))
+        return train, heldout
 
 
-def _cut(document: np.ndarray, offset: np.ndarray, in_run: np.ndarray, tokens: np.ndarray, chosen: np.ndarray) -> Cuts:
-    document, offset, in_run, tokens = document[chosen], offset[chosen], in_run[chosen], tokens[chosen]
+def _cut(ids: np.ndarray, chosen: np.ndarray, *columns: np.ndarray) -> TokenSegments:
+    if not chosen.all():
+        ids = ids[np.repeat(chosen, columns[-1])]
+    document, offset, in_chunk, tokens = (column[chosen] for column in columns)
     position = np.cumsum(tokens) - tokens
-    # Segments begin at the multiples of SEGMENT_TOKENS in [in_run, in_run + tokens).
-    first = -(-in_run // SEGMENT_TOKENS)
-    count = -(-(in_run + tokens) // SEGMENT_TOKENS) - first
+    # Segments begin at the multiples of SEGMENT_TOKENS in [in_chunk, in_chunk + tokens).
+    first = -(-in_chunk // SEGMENT_TOKENS)
+    count = -(-(in_chunk + tokens) // SEGMENT_TOKENS) - first
     index = np.arange(count.sum()) - np.repeat(np.cumsum(count) - count, count)
-    ahead = (np.repeat(first, count) + index) * SEGMENT_TOKENS - np.repeat(in_run, count)
-    return Cuts(np.repeat(document, count), np.repeat(offset, count) + ahead, np.repeat(position, count) + ahead)
-
-
-def _join_pieces(keys: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    first = np.flatnonzero(np.concatenate(([True], keys[1:] != keys[:-1])))
-    return keys[first], np.add.reduceat(lengths, first)
+    ahead = (np.repeat(first, count) + index) * SEGMENT_TOKENS - np.repeat(in_chunk, count)
+    segments = np.append(np.repeat(position, count) + ahead, len(ids))
+    return TokenSegments(ids, segments, np.repeat(document, count), np.repeat(offset, count) + ahead)

@@ -1,15 +1,15 @@
 """The token store: a text as ids in memory-mapped Arrow files, shared by all processes that train on it.
 
-A folder, named by the fingerprint of the text and of all that decides its ids:
+It is a folder, named by a fingerprint of the text and of the options that decide its ids:
 
     tokens.arrow, heldout-tokens.arrow        ids: int32, one record batch, uncompressed
     segments.arrow, heldout-segments.arrow    document, start, end: int64, one record batch
     vocabulary.tsv                            words and counts in id order
     manifest.json                             format version, options, counts, size and CRC-32s of each file
 
-The manifest is written last, in a folder that gets its name only when all is on disk (`build.py`), so a folder of that
-name is whole unless something damaged it later. Sizes, segments and vocabulary are checked when it is opened, tokens in
-chunks of 1 MiB when they are first read, and everything by `verify`.
+The manifest is written last, in a folder that is renamed when all is on disk (`build.py`), so a folder of that name is
+complete unless it was damaged later. Sizes and segments are checked when the store is opened, the vocabulary when it is
+first read, tokens in chunks of 1 MiB when they are first read, and everything by `verify`.
 """
 
 from __future__ import annotations
@@ -17,68 +17,93 @@ from __future__ import annotations
 import functools
 import json
 import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
+from skiplight.corpus.store.segments import SEGMENT_TOKENS
+from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
 FORMAT = 2
-CHUNK = 1 << 20
+CHECKSUM_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.tsv"
 
 
 class TokenSplit:
-    """Training or held-out text, memory-mapped.
-
-    Attributes:
-        tokens: number of tokens, t.
-        document: key of each segment's document, int64 [s].
-        start: offset of its first token in the document, in in-vocabulary tokens, int64 [s].
-        end: tokens of the split up to its end, int64 [s]: segment i is `ids(end[i - 1], end[i])`.
-    """
-
-    document: np.ndarray
-    start: np.ndarray
-    end: np.ndarray
+    """Training or held-out text of `tokens` tokens, memory-mapped; its length is its number of segments."""
 
     def __init__(self, folder: Path, checksums: dict[str, list[int]], prefix: str = "") -> None:
         self._folder, self._checksums, self._prefix = folder, checksums, prefix
-        tokens, segments = (_Chunks(folder / f"{prefix}{name}.arrow", checksums) for name in ("tokens", "segments"))
-        tokens.check_ends()
+        tokens, segments = (
+            _CheckedFile(folder / f"{prefix}{name}.arrow", checksums) for name in ("tokens", "segments")
+        )
+        tokens.check(0, 1)  # Arrow reads the first and the last chunk to open the file
+        tokens.check(tokens.size - 1, tokens.size)
         (self._ids,) = _columns(tokens, {"ids": pa.int32()})
-        self._chunks = tokens
+        self._file = tokens
         segments.check(0, segments.size)
-        self.document, self.start, self.end = _columns(
+        self._document, self._start, self._end = _columns(
             segments, {"document": pa.int64(), "start": pa.int64(), "end": pa.int64()}
         )
         self.tokens = len(self._ids)
-        if self.tokens != (int(self.end[-1]) if len(self.end) else 0):
+        if self.tokens != (int(self._end[-1]) if len(self) else 0):
             raise DataError(
                 f"{folder / f'{prefix}segments.arrow'} does not fit its tokens: delete {folder}, it is made again"
             )
 
-    def ids(self, begin: int, stop: int) -> np.ndarray:
-        """Ids of the tokens from `begin` up to `stop`, int32 [stop - begin]: a read-only view of the file.
+    def __len__(self) -> int:
+        return len(self._end)
 
-        Raises:
-            DataError: the part of the file that holds them is damaged.
+    def select(self, first: int, stop: int) -> TokenSegments:
+        """Return segments `first` up to `stop`, whose `ids`, `document` and `start` are read-only views of the files.
+
+        Reading `ids` raises a DataError where the part of the file that holds them is damaged.
         """
-        ids = self._ids[begin:stop]
-        if len(ids):
-            self._chunks.check_array(ids)
-        return ids
+        begin = int(self._end[first - 1]) if first > 0 else 0
+        segments = np.zeros(stop - first + 1, np.int64)
+        np.subtract(self._end[first:stop], begin, out=segments[1:])
+        ids = self._ids[begin : begin + int(segments[-1])]
+        return _MappedSegments(ids, segments, self._document[first:stop], self._start[first:stop], self._file)
+
+    def block_bounds(self, block_tokens: int) -> np.ndarray:
+        """Return the first segment of each block, and the number of segments, int64 [blocks + 1]."""
+        return find_block_bounds(self._end, block_tokens)
+
+    def read_blocks(self, block_tokens: int, permute: Permute, index: int = 0) -> Iterator[TokenSegments]:
+        """Yield the segments of each block in the order of `permute`, from block `index` of that order on."""
+        bounds = self.block_bounds(block_tokens)
+        for block in permute(len(bounds) - 1)[index:]:
+            yield self.select(int(bounds[block]), int(bounds[block + 1]))
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenSplit, (self._folder, self._checksums, self._prefix)
 
 
-class _Chunks:
-    """A memory-mapped file whose chunks are compared with their checksums, each once."""
+@dataclass(eq=False)
+class _MappedSegments(TokenSegments):
+    """Segments of a mapped file, whose ids are compared with their checksums when they are first read."""
+
+    file: _CheckedFile
+
+    @property  # type: ignore[misc]
+    def ids(self) -> np.ndarray:
+        self.file.check_array(self._ids)
+        return self._ids
+
+    @ids.setter
+    def ids(self, ids: np.ndarray) -> None:
+        self._ids = ids
+
+
+class _CheckedFile:
+    """A memory-mapped file, of which each chunk of 1 MiB is compared with its checksum once."""
 
     def __init__(self, path: Path, checksums: dict[str, list[int]]) -> None:
         self.path = path
@@ -89,34 +114,34 @@ class _Chunks:
             self._expected = np.asarray(checksums[path.name], np.uint32)
         except (OSError, LookupError, ValueError, TypeError, OverflowError) as error:
             raise DataError(f"{path} cannot be read ({error}): {_remedy(path)}") from None
-        if len(self._expected) != -(-self.size // CHUNK):
+        if len(self._expected) != -(-self.size // CHECKSUM_BYTES):
             raise DataError(f"{path} has {self.size:,} bytes, which is not what was written: {_remedy(path)}")
         self._checked = np.zeros(len(self._expected), bool)
 
     def check(self, begin: int, stop: int) -> None:
-        """Checks the chunks that hold the bytes from `begin` up to `stop`."""
-        first, last = begin // CHUNK, -(-stop // CHUNK)
+        """Check the chunks that hold the bytes from `begin` up to `stop`.
+
+        Raises:
+            DataError: a chunk is damaged.
+        """
+        first, last = begin // CHECKSUM_BYTES, -(-stop // CHECKSUM_BYTES)
         if self._checked[first:last].all():
             return
         data = memoryview(self._buffer)
         for chunk in (first + np.flatnonzero(~self._checked[first:last])).tolist():
-            if zlib.crc32(data[chunk * CHUNK : (chunk + 1) * CHUNK]) != self._expected[chunk]:
-                raise DataError(f"{self.path} is damaged near byte {chunk * CHUNK:,}: {_remedy(self.path)}")
+            if zlib.crc32(data[chunk * CHECKSUM_BYTES : (chunk + 1) * CHECKSUM_BYTES]) != self._expected[chunk]:
+                raise DataError(f"{self.path} is damaged near byte {chunk * CHECKSUM_BYTES:,}: {_remedy(self.path)}")
             self._checked[chunk] = True
 
-    def check_ends(self) -> None:
-        """Checks the first and the last chunk, where Arrow keeps what it needs to open the file."""
-        self.check(0, 1)
-        self.check(self.size - 1, self.size)
-
     def check_array(self, array: np.ndarray) -> None:
-        """Checks the chunks that a view of the file lies in."""
-        begin = array.ctypes.data - self._buffer.address
-        self.check(begin, begin + array.nbytes)
+        """Check the chunks that hold an array, a view of the file."""
+        if len(array):
+            begin = array.ctypes.data - self._buffer.address
+            self.check(begin, begin + array.nbytes)
 
 
 class TokenStore:
-    """An opened token store; pickles as its path.
+    """A stored text; see `TokenText` for what it has in common with a streamed one. It is pickled as its path.
 
     Args:
         path: the folder.
@@ -131,46 +156,45 @@ class TokenStore:
         checksums = check_files(self.path, self.manifest)
         self.train = TokenSplit(self.path, checksums)
         self.heldout = TokenSplit(self.path, checksums, "heldout-")
+        self.fingerprint: str = self.manifest["fingerprint"]
+        self.seconds: dict[str, float] = self.manifest["seconds"]
+        self.tokens = self.train.tokens
 
     @functools.cached_property
     def vocabulary(self) -> Vocabulary:
-        """The words of the ids."""
+        """The words of the ids; reading them raises a DataError where the file is damaged."""
         return load_vocabulary(self.path, self.manifest)
 
-    @property
-    def fingerprint(self) -> str:
-        """Hash of the text's content and of the options that decide its ids."""
-        return self.manifest["fingerprint"]
+    def count_blocks(self, block_tokens: int, tokens: int) -> int:
+        return len(self.train.block_bounds(block_tokens)) - 1
 
-    @property
-    def tokens(self) -> int:
-        """Training tokens of one epoch."""
-        return self.train.tokens
+    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
+        """Yield the segments of each block, the blocks in the order of `permute`; see `TokenText`."""
+        return self.train.read_blocks(block_tokens, permute, cursor.index)
 
-    @property
-    def seconds(self) -> dict[str, float]:
-        """What building took: `vocabulary` (reading, normalising, counting) and `encode`."""
-        return self.manifest["seconds"]
+    def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
+        """Yield the held-out segments in blocks of one segment's size, in the order of `permute`."""
+        return self.heldout.read_blocks(SEGMENT_TOKENS, permute)
 
     def verify(self) -> None:
-        """Reads all files and compares their checksums.
+        """Read all files and compare their checksums.
 
         Raises:
             DataError: naming the file that is damaged.
         """
         for name, entry in self.manifest["files"].items():
-            found = checksums(self.path / name)
+            found = compute_checksums(self.path / name)
             for chunk, expected in enumerate(entry["crc32"]):
                 if found[chunk : chunk + 1] != [expected]:
                     path = self.path / name
-                    raise DataError(f"{path} is damaged near byte {chunk * CHUNK:,}: {_remedy(path)}")
+                    raise DataError(f"{path} is damaged near byte {chunk * CHECKSUM_BYTES:,}: {_remedy(path)}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         return TokenStore, (self.path,)
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest of a store or of a counted vocabulary.
+    """Return the manifest of a store, or of the vocabulary of a streamed text.
 
     Raises:
         DataError: there is none, it cannot be read, or a newer version wrote it.
@@ -198,14 +222,14 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _well_made(manifest: dict[str, Any]) -> bool:
-    """Whether a manifest has all that is read from it, so that nothing else need expect a damaged one."""
+    """Return whether a manifest has all entries that are read later, so that no reader need check them again."""
     files = {name: (int(entry["bytes"]), list(entry["crc32"])) for name, entry in manifest["files"].items()}
     entries = {"fingerprint", "tokens", "seconds", "pruned", "raw_tokens", "documents"}
     return entries <= manifest.keys() and VOCABULARY in files and all(Path(name).name == name for name in files)
 
 
 def check_files(folder: Path, manifest: dict[str, Any]) -> dict[str, list[int]]:
-    """Compares the sizes of all files with the manifest; returns the CRC-32s of the chunks of each.
+    """Compare the sizes of all files with the manifest, and return the CRC-32s of the chunks of each file.
 
     Raises:
         DataError: a file is missing or of another size.
@@ -222,30 +246,30 @@ def check_files(folder: Path, manifest: dict[str, Any]) -> dict[str, list[int]]:
 
 
 def load_vocabulary(folder: Path, manifest: dict[str, Any]) -> Vocabulary:
-    """The vocabulary of a store, or of a text that is streamed.
+    """Return the vocabulary of a store, or of a streamed text.
 
     Raises:
-        DataError: it is not what the manifest says.
+        DataError: it is damaged.
     """
     path = folder / VOCABULARY
     check_files(folder, manifest)
-    if checksums(path) != manifest["files"][VOCABULARY]["crc32"]:
+    if compute_checksums(path) != manifest["files"][VOCABULARY]["crc32"]:
         raise DataError(f"{path} is damaged: {_remedy(path)}")
     return Vocabulary.load(path)
 
 
-def checksums(path: Path) -> list[int]:
-    """The CRC-32 of each chunk of a file."""
+def compute_checksums(path: Path) -> list[int]:
+    """Return the CRC-32 of each chunk of a file."""
     with path.open("rb") as file:
-        return [zlib.crc32(block) for block in iter(lambda: file.read(CHUNK), b"")]
+        return [zlib.crc32(block) for block in iter(lambda: file.read(CHECKSUM_BYTES), b"")]
 
 
 def _remedy(path: Path) -> str:
     return f"delete {path.parent}, it is made again"
 
 
-def _columns(file: _Chunks, types: dict[str, pa.DataType]) -> list[np.ndarray]:
-    """Views of the columns of an Arrow file of one record batch."""
+def _columns(file: _CheckedFile, types: dict[str, pa.DataType]) -> list[np.ndarray]:
+    """Return views of the columns of an Arrow file of one record batch."""
     try:
         reader = pa.ipc.open_file(file.map)
         batch = reader.get_batch(0)

@@ -1,4 +1,1 @@
-"""What becomes of text: documents, normalised tokens, counts of words, and ids.
-
-In come rows of text; out go the ids of in-vocabulary tokens, document by document.
-"""
+"""From rows of text to documents, normalised tokens, counts of words, and ids, document by document."""

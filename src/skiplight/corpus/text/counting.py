@@ -1,11 +1,10 @@
-"""Encoding text in a small thread pool, and counting its words in bounded memory.
+"""A thread pool for encoding text, and word counts in bounded memory.
 
-`ordered_map` gives batches of a few MB to a few threads (Arrow and numpy release the GIL) and takes the results
-back in order, a bounded number ahead.
+`map_in_order` gives batches of a few MB to threads (Arrow and numpy release the GIL) and yields the results in order,
+holding a bounded number of them.
 
-`WordCounts` adds up the batches' counts. When there are too many different words it drops the rarest, as
-word2vec does; what is kept may then have been missed before it was first kept, by no more than the threshold
-each time.
+`WordCounts` adds up the counts of batches. When there are too many different words, it drops the rarest, as word2vec
+does. The count of a word that is kept may then be too low, by at most the threshold for each time that it was dropped.
 """
 
 from __future__ import annotations
@@ -31,15 +30,16 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
-def default_threads() -> int:
-    """The cores this process may use, at most 8: more than that are never kept busy by one reader."""
+def count_threads() -> int:
+    """Return the number of cores that this process may use, at most 8, as one reader cannot keep more busy."""
     return min(len(usable_cores()), MAX_THREADS)
 
 
-def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
-    """`map` in a thread pool: results in order, at most `threads + 2` items in hand.
+def map_in_order(function: Callable[[_T], _R], items: Iterable[_T], threads: int) -> Iterator[_R]:
+    """Map a function in a thread pool, with results in order and at most `threads + 2` items waiting.
 
-    With one thread everything runs in the caller's."""
+    With one thread, the function runs in the caller's thread.
+    """
     if threads <= 1:
         yield from map(function, items)
         return
@@ -57,7 +57,10 @@ def ordered_map(function: Callable[[_T], _R], items: Iterable[_T], threads: int)
 
 
 class WordCounts:
-    """Counts of words, merged from many batches in memory bounded by `max_distinct` words.
+    """Counts of words, merged from many batches in memory that `max_distinct` words bound.
+
+    Attributes:
+        pruned: words counted at most this often may have been dropped; 0 where none were.
 
     >>> counts = WordCounts()
     >>> counts.add(pa.array(["a", "b"]), np.array([2, 1]))
@@ -68,36 +71,36 @@ class WordCounts:
 
     def __init__(self, max_distinct: int = MAX_DISTINCT) -> None:
         self.max_distinct = max_distinct
-        self.pruned = 0  # words counted no more often than this may have been dropped
+        self.pruned = 0
         self._merged = self._table(pa.array([], pa.string()), np.zeros(0, dtype=np.int64))
         self._waiting: list[pa.Table] = []
         self._waiting_rows = 0
 
     def add(self, words: pa.Array, counts: np.ndarray) -> None:
-        """Adds a batch: different words [d] and how often each occurs, int64 [d]; zeros are left out."""
+        """Add the counts of a batch: words, pa.StringArray [d], all different, and how often each occurs, int64 [d]."""
         seen = counts > 0
         if not seen.all():
             words, counts = words.filter(pa.array(seen)), counts[seen]
         self._waiting.append(self._table(words, counts))
         self._waiting_rows += len(words)
-        # Merging costs as much as what it merges, so wait until that much has come.
+        # Merging takes time for all that is merged, so wait until enough has come.
         if self._waiting_rows > max(min(self.max_distinct, 1_000_000), self._merged.num_rows // 2):
             self._consolidate()
 
     def table(self) -> pa.Table:
-        """word: string, count: int64; a row for each word, in no order."""
+        """Return the columns `word`, string, and `count`, int64: a row per word that occurs, in no particular order."""
         self._consolidate()
         return self._merged
 
     def _table(self, words: pa.Array, counts: np.ndarray) -> pa.Table:
-        # large_string: ten million words may well take more than the 2 GB that a string array can hold.
+        # large_string, as ten million words may take more than the 2 GB that a string array can hold.
         return pa.table({"word": words.cast(pa.large_string()), "count": pa.array(counts, pa.int64())})
 
     def _consolidate(self) -> None:
         if self._waiting:
             table = pa.concat_tables([self._merged, *self._waiting]).combine_chunks()
             words = pc.dictionary_encode(table["word"]).combine_chunks()
-            # float64 sums are exact below 2**53, more words than there are.
+            # float64 sums are exact below 2**53, more than any count.
             sums = np.bincount(words.indices.to_numpy(), table["count"].to_numpy(), len(words.dictionary))
             self._merged = self._table(words.dictionary, sums.astype(np.int64))
             self._waiting, self._waiting_rows = [], 0
@@ -105,7 +108,7 @@ class WordCounts:
             self._prune()
 
     def _prune(self) -> None:
-        # Leave at least a quarter free: a table that is full again at once would be pruned at every batch.
+        # Free at least a quarter: a table that is nearly full would be pruned at every batch.
         counts = self._merged["count"].to_numpy()
         target = self.max_distinct - self.max_distinct // 4
         threshold = max(int(np.partition(counts, -target - 1)[-target - 1]), self.pruned + 1)

@@ -1,9 +1,8 @@
-"""Documents on their way from a source to the words: keys, texts, and batches of a size that fits the cache.
+"""Documents on their way from a source to tokens: keys, texts, and batches of a size that fits the cache.
 
-A document's key is its shard's index times 2**40 plus its row in the shard. A document may come in several
-pieces,
-cut at white space: consecutive entries with the same key, possibly in different `Documents`. So one line of
-100 MB takes no more memory than a hundred thousand short ones.
+A document's key is its shard's index times 2**40 plus its row in the shard. A document may come in several pieces, cut
+at white space: consecutive entries with the same key, possibly in different `Documents`. So one line of 100 MB takes no
+more memory than a hundred thousand short ones.
 """
 
 from __future__ import annotations
@@ -24,12 +23,11 @@ _WHITE_SPACE[list(b" \t\n\v\f\r")] = True
 
 @dataclass
 class Documents:
-    """Some consecutive documents, or pieces of documents.
+    """Consecutive documents, or pieces of documents.
 
     Attributes:
-        keys: int64 [n], not falling.
-        texts: pa.StringArray [n], or pa.ListArray [n] of strings where the text came as lists of tokens. No
-            nulls.
+        keys: int64 [n], not decreasing.
+        texts: pa.StringArray [n], or pa.ListArray [n] of strings where the source has lists of tokens; without nulls.
     """
 
     keys: np.ndarray
@@ -40,13 +38,14 @@ class Documents:
 
 
 def split_documents(keys: np.ndarray, texts: pa.Array, limit: int = PIECE_BYTES) -> Iterator[Documents]:
-    """Cuts texts longer than `limit` bytes at white space, and groups pieces into `Documents` of that size.
+    """Cut texts longer than `limit` bytes at white space, and group the pieces into `Documents` of about that size.
 
-    A text is cut before the first white space after `limit` bytes: nothing but memory depends on where.
+    A text is cut before the first white space after `limit` bytes; only the memory needed depends on the limit.
 
     Args:
-        keys: int64 [n].
-        texts: pa.StringArray or pa.LargeStringArray [n].
+        keys: int64 [n], not decreasing.
+        texts: pa.StringArray or pa.LargeStringArray [n]; nulls count as empty.
+        limit: size in bytes.
     """
     if texts.null_count:
         texts = pc.fill_null(texts, "")
@@ -82,7 +81,7 @@ def _cuts(characters: np.ndarray, begin: int, end: int, limit: int) -> np.ndarra
     cuts = []
     position = begin + limit
     while position < end:
-        # White space is near, so look at a little first.
+        # White space is usually near, so search a small part first.
         for window in (4096, end - position):
             found = np.flatnonzero(_WHITE_SPACE[characters[position : min(position + window, end)]])
             if len(found):
@@ -94,8 +93,8 @@ def _cuts(characters: np.ndarray, begin: int, end: int, limit: int) -> np.ndarra
     return np.asarray(cuts, dtype=np.int64)
 
 
-def batches(documents: Iterable[Documents], limit: int = PIECE_BYTES) -> Iterator[Documents]:
-    """Joins neighbouring `Documents` up to about `limit` bytes, so that many small files make few batches."""
+def batch_documents(documents: Iterable[Documents], limit: int = PIECE_BYTES) -> Iterator[Documents]:
+    """Join consecutive `Documents` up to about `limit` bytes, so that many small files give few batches."""
     waiting: list[Documents] = []
     size = 0
     for part in documents:

@@ -1,8 +1,8 @@
-"""From documents to ids, batch by batch: the one way that building a store and streaming share.
+"""From documents to ids, batch by batch: the steps that building a store and streaming share.
 
-`number_tokens` normalises and numbers the words of each batch with the batch's own dictionary, in a thread pool, and
-cuts the documents into runs. `Indexer` turns such batches into ids of a vocabulary, without the words that
-are not in it.
+`number_tokens` splits each batch into tokens, numbers them by the batch's own dictionary in a thread pool, and cuts the
+documents into chunks. `Indexer` looks these dictionaries up in a vocabulary, drops the tokens that are not in it, and
+cuts the rest into segments.
 """
 
 from __future__ import annotations
@@ -13,13 +13,14 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skiplight.corpus.store.segments import Cuts, HeldoutChunks, RunCutter, SegmentCutter, held_out
-from skiplight.corpus.text.counting import ordered_map
-from skiplight.corpus.text.documents import Documents, batches
-from skiplight.corpus.text.normalise import encode
+from skiplight.corpus.store.segments import ChunkCutter, HeldoutChunks, SegmentCutter, draw_heldout
+from skiplight.corpus.text.counting import map_in_order
+from skiplight.corpus.text.documents import Documents, batch_documents
+from skiplight.corpus.text.normalise import Encoded, encode_tokens
+from skiplight.corpus.tokens import TokenParts
 from skiplight.corpus.vocabulary import Vocabulary
 
-_WORDS_A_BATCH = 50_000
+_WORDS_PER_BATCH = 50_000
 _MAX_GROUP = 32
 
 
@@ -28,59 +29,48 @@ class Numbered:
     """A batch of text as ids into its own dictionary.
 
     Attributes:
-        words: the dictionary, pa.StringArray [d].
-        ids: int32 [n], the raw words of `runs`, one run after the other.
-        runs: [r].
+        words: pa.StringArray [d], the dictionary.
+        ids: int32 [n], the raw tokens of all chunks.
+        chunks: [c].
     """
 
     words: pa.Array
     ids: np.ndarray
-    runs: HeldoutChunks
+    chunks: HeldoutChunks
 
     def train_counts(self, fraction: float) -> np.ndarray:
-        """How often each word of the dictionary occurs outside held-out runs, int64 [d]."""
-        held = held_out(self.runs.document, self.runs.run, fraction)
-        ids = self.ids[np.repeat(~held, self.runs.raw)] if held.any() else self.ids
+        """Return how often each word of the dictionary occurs outside held-out chunks, int64 [d]."""
+        held = draw_heldout(self.chunks.document, self.chunks.chunk, fraction)
+        ids = self.ids[np.repeat(~held, self.chunks.raw)] if held.any() else self.ids
         return np.bincount(ids, minlength=len(self.words))
 
 
-@dataclass
-class LookedUp:
-    """A batch of text as ids of the vocabulary: tokens and the segments that begin in it, of each split."""
-
-    train: np.ndarray
-    heldout: np.ndarray
-    train_cuts: Cuts
-    heldout_cuts: Cuts
-
-
 def number_tokens(
-    documents: Iterable[Documents], normalise: str, threads: int, cutter: RunCutter
+    documents: Iterable[Documents], normalise: str, threads: int, cutter: ChunkCutter
 ) -> Iterator[Numbered]:
-    """Numbers the words of all documents, in order; `cutter` is told of all and counts them."""
+    """Number the tokens of all documents, in order; `cutter` cuts and counts the documents."""
 
-    def work(batch: Documents) -> tuple[Documents, pa.Array, np.ndarray, np.ndarray]:
-        encoded = encode(batch.texts, normalise)
-        return batch, encoded.words, encoded.ids, encoded.lengths
+    def encode(batch: Documents) -> tuple[np.ndarray, Encoded]:
+        return batch.keys, encode_tokens(batch.texts, normalise)
 
-    for batch, words, ids, lengths in ordered_map(work, batches(documents), threads):
-        yield Numbered(words, ids, cutter.cut(batch.keys, lengths))
+    for keys, encoded in map_in_order(encode, batch_documents(documents), threads):
+        yield Numbered(encoded.words, encoded.ids, cutter.cut(keys, encoded.lengths))
 
 
 class Indexer:
-    """Looks batches up in a vocabulary and cuts them into segments; one for each pass over a text."""
+    """Looks batches up in a vocabulary and cuts them into segments; each pass over a text needs a new one."""
 
     def __init__(self, vocabulary: Vocabulary, heldout: float) -> None:
         self._vocabulary = vocabulary
         self._heldout = heldout
         self._cutter = SegmentCutter()
 
-    def index(self, batches: Iterable[Numbered]) -> Iterator[LookedUp]:
-        """The tokens and segments of each batch, in order."""
-        # Arrow hashes the vocabulary anew at each look-up, which for a large one costs more than encoding a
-        # batch: look the dictionaries of several batches up together.
+    def index(self, batches: Iterable[Numbered]) -> Iterator[TokenParts]:
+        """Yield the training and the held-out part of each batch, in order; see `SegmentCutter.cut`."""
+        # Arrow hashes the vocabulary at each look-up, which for a large one costs more than encoding a batch: look up
+        # the dictionaries of several batches together.
         group: list[Numbered] = []
-        size = min(1 + len(self._vocabulary) // _WORDS_A_BATCH, _MAX_GROUP)
+        size = min(1 + len(self._vocabulary) // _WORDS_PER_BATCH, _MAX_GROUP)
         for batch in batches:
             group.append(batch)
             if len(group) == size:
@@ -89,22 +79,18 @@ class Indexer:
         if group:
             yield from self._index(group)
 
-    def _index(self, group: list[Numbered]) -> Iterator[LookedUp]:
+    def _index(self, group: list[Numbered]) -> Iterator[TokenParts]:
         table = self._vocabulary.encode(pa.concat_arrays([batch.words for batch in group]))
         ends = np.cumsum([len(batch.words) for batch in group])
         for batch, end in zip(group, ends, strict=True):
             yield self._cut(batch, table[end - len(batch.words) : end])
 
-    def _cut(self, batch: Numbered, table: np.ndarray) -> LookedUp:
-        runs = batch.runs
-        held = held_out(runs.document, runs.run, self._heldout)
+    def _cut(self, batch: Numbered, table: np.ndarray) -> TokenParts:
+        chunks = batch.chunks
+        held = draw_heldout(chunks.document, chunks.chunk, self._heldout)
         ids = table[batch.ids]
         known = ids >= 0
         tokens = np.zeros(0, dtype=np.int64)
-        if len(runs.raw):  # no run is empty, as `reduceat` needs it
-            tokens = np.add.reduceat(known, np.cumsum(runs.raw) - runs.raw, dtype=np.int64)
-        train_cuts, heldout_cuts = self._cutter.cut(runs, tokens, held)
-        if held.any():
-            aside = np.repeat(held, runs.raw)
-            return LookedUp(ids[known & ~aside], ids[known & aside], train_cuts, heldout_cuts)
-        return LookedUp(ids[known], ids[:0], train_cuts, heldout_cuts)
+        if len(chunks.raw):  # no chunk is empty, which `reduceat` relies on
+            tokens = np.add.reduceat(known, np.cumsum(chunks.raw) - chunks.raw, dtype=np.int64)
+        return self._cutter.cut(chunks, tokens, held, ids[known])

@@ -1,19 +1,16 @@
-"""Normalising and splitting text into words, all in Arrow: Python never loops over words.
+"""Normalising text and splitting it into tokens, all in Arrow: no Python loop over tokens.
 
 Three normalisers:
 
-- `text8`: what Matt Mahoney's text8 did to Wikipedia. Lower case, accents folded (NFKD, marks dropped),
-digits
-  spelled out one by one, everything that is not a-z a separator.
-- `unicode`: NFKC and lower case; letters, marks and digits of any language survive, everything else
-separates.
-  Zero-width joiners stay inside a word, where Persian and the Indic scripts need them.
-- `none`: words are what stands between white space, as it stands.
+- `text8`: the rules of Matt Mahoney's text8. Lower case, no accents (NFKD without marks), each digit spelled out; all
+  characters other than a-z are separators.
+- `unicode`: NFKC and lower case. Letters, marks and digits of all languages are kept, other characters are separators.
+  Zero-width joiners inside a token are kept, as Persian and the Indic scripts need them.
+- `none`: tokens are separated by white space and taken as they are.
 
-In all three white space separates and nothing looks across it. So a word of the raw text can be normalised on
-its own, and each batch normalises its *distinct* raw words only, about an eighth of the text, and then looks
-up what
-became of every occurrence: `encode`, twice as fast as normalising the running text.
+With all three, white space separates tokens, and no rule looks across it, so a raw token can be normalised on its own.
+So `encode_tokens` normalises only the *distinct* raw tokens of a batch, about an eighth of the text, and looks up each
+occurrence, which is twice as fast as normalising the whole text.
 """
 
 from __future__ import annotations
@@ -33,7 +30,7 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 
 
 def _byte_table(kept: bytes) -> bytes:
-    """For `bytes.translate`: lower-cases ASCII and turns every byte but the kept ones into a space."""
+    """Return a table for `bytes.translate` that lower-cases ASCII and replaces all but the kept bytes by spaces."""
     lower = bytes(range(256)).lower()
     return bytes(byte if byte in kept else ord(" ") for byte in lower)
 
@@ -45,12 +42,12 @@ _JOINERS = "\\x{200c}\\x{200d}"
 
 @dataclass
 class Encoded:
-    """Words of a batch of texts as ids into the batch's own dictionary.
+    """Tokens of a batch of texts as ids into the batch's own dictionary.
 
     Attributes:
-        words: the distinct words, pa.StringArray [d]; a word may be in it that does not occur (never twice).
-        ids: index into `words` of each word in the order of the texts, int32 [n].
-        lengths: how many words each text has, int64 [texts].
+        words: pa.StringArray [d], the dictionary: all different, though some may not occur.
+        ids: int32 [n], the index in `words` of each token, in the order of the texts.
+        lengths: int64 [texts], the number of tokens of each text.
     """
 
     words: pa.Array
@@ -58,20 +55,23 @@ class Encoded:
     lengths: np.ndarray
 
 
-def split(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]:
-    """Normalises texts and splits them into words.
+def split_tokens(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]:
+    """Normalise texts and split them into tokens.
 
     Args:
         texts: pa.StringArray [n]; nulls count as empty.
         normalise: `text8`, `unicode` or `none`.
 
     Returns:
-        The words of all texts, flat, pa.StringArray, and how many each text has, int64 [n].
+        The tokens of all texts, pa.StringArray [tokens], and the number of tokens of each text, int64 [n].
 
-    >>> words, lengths = split(pa.array(["Œuvre: Café No. 19", "", "don't"]), "text8")
-    >>> words.to_pylist(), lengths.tolist()
+    Raises:
+        ValueError: there is no such normaliser.
+
+    >>> tokens, lengths = split_tokens(pa.array(["Œuvre: Café No. 19", "", "don't"]), "text8")
+    >>> tokens.to_pylist(), lengths.tolist()
     (['uvre', 'cafe', 'no', 'one', 'nine', 'don', 't'], [5, 0, 2])
-    >>> split(pa.array(["Œuvre: Café No. 19"]), "unicode")[0].to_pylist()
+    >>> split_tokens(pa.array(["Œuvre: Café No. 19"]), "unicode")[0].to_pylist()
     ['œuvre', 'café', 'no', '19']
     """
     if texts.null_count:
@@ -84,20 +84,20 @@ def split(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]:
         lists = pc.utf8_split_whitespace(texts)
     else:
         raise ValueError(f"normalise={normalise!r}: expected one of {', '.join(NORMALISERS)}")
-    words = lists.flatten()
-    # Arrow's split leaves an empty string before leading and after trailing white space.
-    filled = pc.greater(pc.binary_length(words), 0)
+    tokens = lists.flatten()
+    # Arrow gives an empty string before leading and after trailing white space.
+    filled = pc.greater(pc.binary_length(tokens), 0)
     kept = _cumulative(filled.to_numpy(zero_copy_only=False))
     offsets = lists.offsets.to_numpy()
-    return words.filter(filled), np.diff(kept[offsets - offsets[0]])
+    return tokens.filter(filled), np.diff(kept[offsets - offsets[0]])
 
 
-def encode(texts: pa.Array, normalise: str) -> Encoded:
-    """Normalises, splits and numbers the words of a batch: the same words as `split`, in the same order.
+def encode_tokens(texts: pa.Array, normalise: str) -> Encoded:
+    """Normalise and split texts, and number their tokens: the same tokens as of `split_tokens`, in the same order.
 
     Args:
-        texts: pa.StringArray [n], or a pa.ListArray [n] of strings, which are words already and only
-            numbered.
+        texts: pa.StringArray [n], or pa.ListArray [n] of strings, which are tokens already and only numbered.
+        normalise: `text8`, `unicode` or `none`.
     """
     if pa.types.is_list(texts.type):
         lists, normalise = texts, "sequence"
@@ -109,7 +109,7 @@ def encode(texts: pa.Array, normalise: str) -> Encoded:
     if normalise == "sequence":
         return Encoded(raw.dictionary, raw.indices.to_numpy(), raw_lengths)
 
-    words, expansion = split(raw.dictionary, normalise)
+    words, expansion = split_tokens(raw.dictionary, normalise)
     words = words.dictionary_encode()
     raw_ids = raw.indices.to_numpy()
     ends = _cumulative(expansion)
@@ -117,7 +117,7 @@ def encode(texts: pa.Array, normalise: str) -> Encoded:
     counts = expansion[raw_ids]
     ids = np.repeat(ends[raw_ids], counts)
     total = _cumulative(counts)
-    # A raw word such as "1990s" becomes several words: number those within it 0, 1, 2...
+    # A raw token such as "1990s" becomes several tokens: number those within it 0, 1, 2...
     if len(flat) != len(raw.dictionary) or (expansion != 1).any():
         ids += np.arange(len(ids)) - np.repeat(total[:-1], counts)
     return Encoded(words.dictionary, flat[ids], np.diff(total[offsets - offsets[0]]))
@@ -138,21 +138,21 @@ def _unicode(texts: pa.Array) -> pa.Array:
     foreign = pc.invert(pc.string_is_ascii(texts))
     rest = pc.utf8_lower(pc.utf8_normalize(texts.filter(foreign), "NFKC"))
     rest = pc.replace_substring_regex(rest, rf"[^\p{{L}}\p{{M}}\p{{N}}{_JOINERS}]+", " ")
-    # A mark or joiner without a letter before it is what is left of an emoji, not a word.
+    # A mark or joiner without a letter before it is the rest of an emoji, not a token.
     rest = pc.replace_substring_regex(rest, rf"(^| )[\p{{M}}{_JOINERS}]+", " ")
     rest = pc.replace_substring_regex(rest, rf"[{_JOINERS}]+( |$)", " ")
     return pc.replace_with_mask(_translate(texts, _LETTERS_AND_DIGITS), foreign, rest)
 
 
 def _translate(texts: pa.Array, table: bytes) -> pa.Array:
-    """Replaces every byte by the table's, and those of characters beyond ASCII by as many spaces."""
+    """Replace each byte by the entry of the table, and each byte of a character beyond ASCII by a space."""
     _, offsets, data = texts.buffers()
     translated = pa.py_buffer((data.to_pybytes() if data else b"").translate(table))
     return pa.StringArray.from_buffers(len(texts), offsets, translated, offset=texts.offset)
 
 
 def _cumulative(values: np.ndarray) -> np.ndarray:
-    """[n] to the sums of the first 0, 1, ... n values, int64 [n + 1]."""
+    """Return the sums of the first 0, 1, ... n values, int64 [n + 1]."""
     sums = np.zeros(len(values) + 1, dtype=np.int64)
     np.cumsum(values, out=sums[1:])
     return sums
