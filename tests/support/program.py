@@ -68,7 +68,9 @@ def parts(folder: Path, case: Case) -> tuple[SkipGramModule, SkipGramDataModule]
     objective = make_objective(case.objective, counts, sampler)
     data = SkipGramDataModule(text, sampler, block_tokens=BLOCK_TOKENS, takes_blocks=case.engine == "fused")
     tables = Tables(len(counts), 8, sparse=takes_sparse(case.optimizer), seed=1)
-    maker = functools.partial(FusedCpuEngine, sampler=sampler, threads=1) if case.engine == "fused" else AutogradEngine
+    maker = (
+        functools.partial(FusedCpuEngine, sampler=sampler, own_workers=1) if case.engine == "fused" else AutogradEngine
+    )
     total = data.tokens * case.epochs
     module = SkipGramModule(
         tables, objective, optimizer=case.optimizer, lr=case.lr, total_tokens=total, engine=maker

@@ -9,7 +9,7 @@ import math
 import operator
 import os
 import typing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,19 +87,17 @@ def check_ranges(config: Config) -> None:
     """
     for name, field in iterate_options():
         value = operator.attrgetter(name)(config)
-        problem = _out_of_range(value, **{k: field.metadata[k] for k in ("low", "high", "above", "choices")})
-        if problem:
+        if problem := _out_of_range(value, field.metadata):
             raise ConfigError(f"`{name}={value}` is out of range: {problem}")
     tokens = config.data.block_tokens
     if tokens != "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
         raise ConfigError(f"`data.block_tokens={tokens}` is out of range: it must be auto or an integer of at least 1")
 
 
-def _out_of_range(
-    value: Any, low: float | None, high: float | None, above: float | None, choices: Sequence[str] | None
-) -> str | None:
+def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
+    low, high, above, choices = (limits[name] for name in ("low", "high", "above", "choices"))
     if choices is not None and value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         return f"it must be one of {', '.join(choices)}" + (f" (did you mean {near[0]}?)" if near else "")

@@ -8,19 +8,19 @@ machines, and they wait again. A machine sends what one exchange needs, over as 
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import copy
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from skiplight.distributed.reconciliation import Reconciler
+from skiplight.distributed.replica_exchange import ReplicaExchange
 from skiplight.distributed.shared_memory import map_tensors, shared_file, tensor_bytes
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.errors import RankError
@@ -29,23 +29,6 @@ from skiplight.objectives.base import Tables
 DECISION_TOKENS, DECISION_STEPS = 500_000, 16
 """Tokens per rank, some tenths of a second, or else steps, after which the ranks of one machine decide whether to save
 or stop. A message between processes that use all cores takes some milliseconds, as long as a short step."""
-
-CHUNK = 1 << 19
-"""Numbers in one part of an exchange; the ranks of a machine take turns with the parts."""
-
-
-class _Exchange(NamedTuple):
-    """A pending exchange of some rows of a table."""
-
-    table: int
-    rows: slice
-    added: Tensor
-    """The change of this replica."""
-    summed: Tensor
-    """The sum of all replicas' changes when `work` is done; may be `added` itself."""
-    travel: Tensor
-    """lr·n of each row (`Reconciler.travel`)."""
-    work: dist.Work
 
 
 class InPlaceTables(RankStrategy):
@@ -67,10 +50,9 @@ class InPlaceTables(RankStrategy):
     ) -> None:
         super().__init__(**options)
         self.make_reconciler, self.overlap = reconciler, overlap
-        self.reconciler: Reconciler | None = None
+        self._exchange: ReplicaExchange | None = None  # None for a single replica
         self._is_synchronized = True
         self._base: list[Tensor] = []  # the tables after the last exchange
-        self._pending: collections.deque[_Exchange] = collections.deque()
         self._peers: Any = None  # the group of the ranks that exchange the same rows
         self._machine: Any = None  # the group of this machine's ranks
         self._machine_ranks: list[int] = []
@@ -105,14 +87,14 @@ class InPlaceTables(RankStrategy):
         if not self.shares_tables:
             self._peers = dist.group.WORLD
         else:  # groups are made by all ranks, in the same order
-            self._machine = self._group_of(self._replicas)
-            self._peers = self._group_of([list(ranks) for ranks in zip(*self._replicas, strict=True)])
+            self._machine = self._make_group(self._replicas)
+            self._peers = self._make_group([list(ranks) for ranks in zip(*self._replicas, strict=True)])
         if self.overlap is None:
             self.overlap = dist.get_backend() == "nccl"
         if self.shares_tables:
             self._share_tables()
 
-    def _group_of(self, parts: list[list[int]]) -> Any:
+    def _make_group(self, parts: list[list[int]]) -> Any:
         """Make a process group for each part, and return that of this rank."""
         groups = [dist.new_group(ranks, timeout=self._timeout) for ranks in parts]
         return next(group for group, ranks in zip(groups, parts, strict=True) if self.global_rank in ranks)
@@ -165,113 +147,51 @@ class InPlaceTables(RankStrategy):
             block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", DECISION_TOKENS)
             self.decision_steps = min(max(1, DECISION_TOKENS // block_tokens), DECISION_STEPS)
         if self.replicas > 1:
-            tables = [table.detach() for table in self.skipgram.tables.parameters()]
-            self.reconciler = self.make_reconciler(self.replicas, self.root_device)
+            tables = list(self.skipgram.tables.parameters())
             if not self._base:
-                self._base = [table.clone() for table in tables]
+                self._base = [table.detach().clone() for table in tables]
             elif self.global_rank == self._machine_ranks[0]:
                 for base, table in zip(self._base, tables, strict=True):
-                    base.copy_(table)
+                    base.copy_(table.detach())
+            self._exchange = ReplicaExchange(
+                self.make_reconciler(self.replicas, self.root_device),
+                tables,
+                self._base,
+                self._peers,
+                (self._machine_ranks.index(self.global_rank), len(self._machine_ranks)),
+                self._wait_for_machine,
+            )
             self.barrier()
 
     def optimizer_step(self, optimizer: Any, closure: Callable[[], Any], model: Any = None, **kwargs: Any) -> Any:
         result = super().optimizer_step(optimizer, closure, model, **kwargs)
-        if self.reconciler is not None:
-            module = self.skipgram
+        if self._exchange is not None:
+            module, reconciler = self.skipgram, self._exchange.reconciler
             before, after = (module.lr_at(module.tokens + tokens) for tokens in (0, module.batch_tokens))
-            self.reconciler.consumed(module.batch_tokens, (before + after) / 2)
+            reconciler.consumed(module.batch_tokens, (before + after) / 2)
             self._is_synchronized = False
             step = module.trainer.global_step + 1
-            rows = self.reconciler.due(step, after / module.lr)
+            rows = reconciler.due(step, after / module.lr)
             if min(rows) == len(self._base[0]):
                 self.synchronize()
             elif any(rows):
-                self._exchange(rows, in_turns=not self.overlap)
+                self._exchange.exchange(rows, in_turns=not self.overlap)
         return result
-
-    def _exchange(self, rows: tuple[int, int], in_turns: bool) -> None:
-        assert self.reconciler is not None
-        self._finish()
-        self._begin(rows, in_turns)
-        if in_turns:
-            self._finish()
-        # After the last part, since an exchange of all rows resets the measurements.
-        self.reconciler.exchanged(rows)
-        if in_turns:
-            self._wait_for_machine()
 
     def is_synchronized(self) -> bool:
         return self._is_synchronized
 
     def synchronize(self) -> None:
-        if self._is_synchronized:
+        if self._is_synchronized or self._exchange is None:
             self._wait_for_machine()
             return
-        self._exchange((len(self._base[0]), len(self._base[1])), in_turns=True)
+        self._exchange.exchange((len(self._base[0]), len(self._base[1])), in_turns=True)
         self._is_synchronized = True
 
     def _wait_for_machine(self) -> None:
         """Wait until no rank of this machine moves or reads the tables."""
         if self.shares_tables:
             dist.barrier(self._machine)
-
-    @torch.no_grad()
-    def _begin(self, rows: tuple[int, int], in_turns: bool) -> None:
-        """Begin to exchange the first rows of both tables; with `in_turns`, at most two parts at once."""
-        assert self.reconciler is not None
-        self._wait_for_machine()
-        tables = self._tables()
-        self._measure(tables, rows)
-        self._wait_for_machine()  # until all have measured
-        turn, turns = self._machine_ranks.index(self.global_rank), len(self._machine_ranks)
-        for number, (table, base, count) in enumerate(zip(tables, self._base, rows, strict=True)):
-            for part in _parts(count, table.shape[1], turn, turns):
-                added = table[part] - base[part]
-                summed = added if in_turns else added.clone()
-                work = self._sum(summed)
-                self._pending.append(_Exchange(number, part, added, summed, self.reconciler.travel(number, part), work))
-                if in_turns and len(self._pending) > 1:
-                    self._finish(1)
-
-    def _sum(self, added: Tensor) -> dist.Work:
-        """Begin to sum the replicas' changes, in place."""
-        work = dist.all_reduce(added, group=self._peers, async_op=True)
-        assert work is not None
-        self.bytes_sent += 2 * (self.replicas - 1) * added.nbytes // self.replicas
-        return work
-
-    def _measure(self, tables: list[Tensor], due: tuple[int, int]) -> None:
-        """Measure the curvatures, with the same result on all replicas."""
-        assert self.reconciler is not None
-        chosen = self.reconciler.rows
-        bases = [base[rows] for base, rows in zip(self._base, chosen, strict=True)]
-        summed = torch.cat([table[rows] for table, rows in zip(tables, chosen, strict=True)]) - torch.cat(bases)
-        self._sum(summed).wait()
-        self.reconciler.measure(bases, summed.split([len(base) for base in bases]), due)
-        # The measurements are equal up to rounding, which may differ between processors.
-        for curvature in self.reconciler.curvatures:
-            both = torch.cat([curvature.values[None], curvature.directions])
-            dist.broadcast(both, dist.get_global_rank(self._peers, 0), group=self._peers)
-            curvature.values, curvature.directions = both[0], both[1:]
-        caution = torch.tensor(self.reconciler.caution, device=self.root_device)
-        dist.broadcast(caution, dist.get_global_rank(self._peers, 0), group=self._peers)
-        self.reconciler.caution = float(caution)
-
-    @torch.no_grad()
-    def _finish(self, count: int | None = None) -> None:
-        """Apply the exchanges of the first `count` parts, or of all, to the tables."""
-        assert self.reconciler is not None
-        tables = self._tables()
-        for _ in range(len(self._pending) if count is None else count):
-            exchange = self._pending.popleft()
-            exchange.work.wait()
-            change = self.reconciler.combine(exchange.table, exchange.summed, exchange.travel)
-            table, base = (rows[exchange.table][exchange.rows] for rows in (tables, self._base))
-            base.add_(change)
-            if exchange.summed is exchange.added:  # the table has not moved: the same bits on all replicas
-                table.copy_(base)
-            else:
-                table.add_(change.sub_(exchange.added))
 
     @contextlib.contextmanager
     def final_tables(self) -> Iterator[Tables]:
@@ -281,43 +201,16 @@ class InPlaceTables(RankStrategy):
         """
         self._wait_for_machine()
         tables = self.skipgram.tables
-        if not self._is_synchronized and self.global_rank == self._machine_ranks[0]:
-            copies = [torch.nn.Parameter(table) for table in self._combined_copies()]
+        if self._exchange is not None and not self._is_synchronized and self.global_rank == self._machine_ranks[0]:
+            copies = [torch.nn.Parameter(table) for table in self._exchange.combined_copies()]
             tables = copy.deepcopy(tables, dict(zip((id(table) for table in tables.parameters()), copies, strict=True)))
         yield tables
         self.barrier()
 
-    @torch.no_grad()
-    def _combined_copies(self) -> list[Tensor]:
-        """Return copies of both tables as after an exchange of all rows."""
-        assert self.reconciler is not None
-        copies = [base.clone() for base in self._base]
-        moved = [table - base for table, base in zip(self._tables(), self._base, strict=True)]
-        for exchange in self._pending:  # not yet applied to the tables
-            exchange.work.wait()
-            copies[exchange.table][exchange.rows] += self.reconciler.combine(
-                exchange.table, exchange.summed, exchange.travel
-            )
-            moved[exchange.table][exchange.rows] -= exchange.added
-        for number, (table, added) in enumerate(zip(copies, moved, strict=True)):
-            for part in _parts(len(table), table.shape[1], 0, 1):
-                self._sum(added[part]).wait()
-                table[part] += self.reconciler.combine(number, added[part], self.reconciler.travel(number, part))
-        return copies
-
     def on_train_end(self) -> None:
+        self.bytes_sent = 0 if self._exchange is None else self._exchange.bytes_sent
         super().on_train_end()
         if self.shares_tables:
             sent = torch.tensor(self.bytes_sent)
             dist.all_reduce(sent, group=self._machine)
             self.machine_bytes_sent = int(sent)
-
-    def _tables(self) -> list[Tensor]:
-        return [table.detach() for table in self.skipgram.tables.parameters()]
-
-
-def _parts(rows: int, dim: int, turn: int, turns: int) -> Iterator[slice]:
-    """Yield the parts of the first `rows` rows that rank `turn` of `turns` always exchanges."""
-    length = max(1, CHUNK // dim)
-    for first in range(turn * length, rows, turns * length):
-        yield slice(first, min(rows, first + length))

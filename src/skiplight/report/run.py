@@ -37,7 +37,8 @@ def write_run_page(folder: Path) -> Path:
     config, summary, vectors = run.config(), run.read_summary(), WordVectors.load(folder)
     if not vectors.input.isfinite().all():
         raise RunError(f"{run.vectors} has vectors that are not finite: the training had diverged")
-    write_page(run.report, render_page("run", page_title(run), run_data(run, config, summary, vectors, tsne=True)))
+    data = run_data(run, config, summary, vectors, tsne=True)
+    write_page(run.report, render_page("run", data["name"], data))
     return run.report
 
 
@@ -62,11 +63,6 @@ def show_finished_run(
         )
 
 
-def page_title(run: RunFolder) -> str:
-    """Return the title of a run's page."""
-    return run.path.resolve().name
-
-
 def run_data(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, *, tsne: bool
 ) -> dict[str, Any]:
@@ -77,7 +73,7 @@ def run_data(
         environment = json.loads(run.environment.read_text(encoding="utf-8"))
     return {
         "kind": "run",
-        "name": page_title(run),
+        "name": run.path.resolve().name,
         "summary": summary,
         "environment": environment,
         "settings": list_settings(config),

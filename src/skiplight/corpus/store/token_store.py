@@ -18,7 +18,6 @@ import functools
 import json
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -49,32 +48,38 @@ class TokenSplit:
         (self._ids,) = _columns(tokens, {"ids": pa.int32()})
         self._file = tokens
         segments.check(0, segments.size)
-        self._document, self._start, self._end = _columns(
+        self.document, self.start, self.end = _columns(
             segments, {"document": pa.int64(), "start": pa.int64(), "end": pa.int64()}
         )
         self.tokens = len(self._ids)
-        if self.tokens != (int(self._end[-1]) if len(self) else 0):
+        if self.tokens != (int(self.end[-1]) if len(self) else 0):
             raise DataError(
                 f"{folder / f'{prefix}segments.arrow'} does not fit its tokens: delete {folder}, it is made again"
             )
 
     def __len__(self) -> int:
-        return len(self._end)
+        return len(self.end)
 
     def select(self, first: int, stop: int) -> TokenSegments:
         """Return segments `first` up to `stop`, whose `ids`, `document` and `start` are read-only views of the files.
 
         Reading `ids` raises a DataError where the part of the file that holds them is damaged.
         """
-        begin = int(self._end[first - 1]) if first > 0 else 0
-        segments = np.zeros(stop - first + 1, np.int64)
-        np.subtract(self._end[first:stop], begin, out=segments[1:])
-        ids = self._ids[begin : begin + int(segments[-1])]
-        return _MappedSegments(ids, segments, self._document[first:stop], self._start[first:stop], self._file)
+        return _MappedSegments(self, first, stop)
+
+    def read_ids(self, begin: int, end: int) -> np.ndarray:
+        """Return the ids of tokens `begin` up to `end`, a read-only view of the file.
+
+        Raises:
+            DataError: that part of the file is damaged.
+        """
+        ids = self._ids[begin:end]
+        self._file.check_array(ids)
+        return ids
 
     def block_bounds(self, block_tokens: int) -> np.ndarray:
         """Return the first segment of each block, and the number of segments, int64 [blocks + 1]."""
-        return find_block_bounds(self._end, block_tokens)
+        return find_block_bounds(self.end, block_tokens)
 
     def read_blocks(self, block_tokens: int, permute: Permute, index: int = 0) -> Iterator[TokenSegments]:
         """Yield the segments of each block in the order of `permute`, from block `index` of that order on."""
@@ -86,20 +91,38 @@ class TokenSplit:
         return TokenSplit, (self._folder, self._checksums, self._prefix)
 
 
-@dataclass(eq=False)
 class _MappedSegments(TokenSegments):
-    """Segments of a mapped file, whose ids are compared with their checksums when they are first read."""
+    """Segments of mapped files, made when they are asked for: a rank asks only for the tokens of other ranks' blocks.
 
-    file: _CheckedFile
+    The ids are compared with their checksums when they are first read.
+    """
 
-    @property  # type: ignore[misc]
-    def ids(self) -> np.ndarray:
-        self.file.check_array(self._ids)
-        return self._ids
+    def __init__(self, split: TokenSplit, first: int, stop: int) -> None:
+        self._split, self._first, self._stop = split, first, stop
+        self._begin = int(split.end[first - 1]) if first > 0 else 0
 
-    @ids.setter
-    def ids(self, ids: np.ndarray) -> None:
-        self._ids = ids
+    def __len__(self) -> int:
+        return self._stop - self._first
+
+    @property
+    def tokens(self) -> int:
+        return (int(self._split.end[self._stop - 1]) if self._stop > 0 else 0) - self._begin
+
+    @property
+    def ids(self) -> np.ndarray:  # type: ignore[override]
+        return self._split.read_ids(self._begin, self._begin + self.tokens)
+
+    @property
+    def segments(self) -> np.ndarray:  # type: ignore[override]
+        return np.concatenate([np.zeros(1, np.int64), self._split.end[self._first : self._stop] - self._begin])
+
+    @property
+    def document(self) -> np.ndarray:  # type: ignore[override]
+        return self._split.document[self._first : self._stop]
+
+    @property
+    def start(self) -> np.ndarray:  # type: ignore[override]
+        return self._split.start[self._first : self._stop]
 
 
 class _CheckedFile:
