@@ -1,4 +1,4 @@
-"""The figures of a comparison: every measure against pairs seen and against seconds, a curve a variant, with bands."""
+"""The plots of a comparison: every measure against pairs seen and against seconds, a curve a variant, with bands."""
 
 from __future__ import annotations
 
