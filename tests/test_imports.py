@@ -18,6 +18,7 @@ ROOMS = (
     "files",
     "cores",
     "compiled",
+    "registry",
     "config",
     "corpus",
     "sampling",

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from skiplight.config.schema import Config
     from skiplight.data.datamodule import SkipGramDataModule
     from skiplight.experiments.trials import TrialTable
+    from skiplight.objectives import ScoreObjective
+    from skiplight.registry import register_noise, register_objective
     from skiplight.training.module import SkipGramModule
     from skiplight.vectors.word_vectors import WordVectors
 
@@ -22,18 +24,24 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "ScoreObjective",
     "SkipGramDataModule",
     "SkipGramModule",
     "WordVectors",
     "compare",
     "compose",
     "load_run",
+    "register_noise",
+    "register_objective",
     "resume",
     "sweep",
     "train",
 ]
 
 _ELSEWHERE = {
+    "ScoreObjective": "skiplight.objectives",
+    "register_noise": "skiplight.registry",
+    "register_objective": "skiplight.registry",
     "Config": "skiplight.config.schema",
     "SkipGramDataModule": "skiplight.data.datamodule",
     "SkipGramModule": "skiplight.training.module",

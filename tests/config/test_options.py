@@ -10,10 +10,10 @@ import yaml
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
-from skiplight.config.schema import EXPERIMENT_GROUPS, OBJECTIVES, Config, StudyConfig
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, StudyConfig, chosen
 from skiplight.config.validate import check_ranges, describe_options, iterate_options, load_config, save_config
 from skiplight.errors import ConfigError
-from skiplight.objectives import OBJECTIVES as REGISTERED
+from skiplight.registry import NOISE, OBJECTIVES, REGISTRIES, load_built_in
 from skiplight.training.build import noise_exclude
 
 
@@ -62,6 +62,13 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("evaluation.hits=[a]", "`evaluation.hits` no longer exists: give `evaluation.hit_rate`"),
         ("distributed.every=5", "give `distributed.bytes_per_token`"),
         ("data=planted", "`data=planted` no longer exists: give `data=synthetic_sessions`"),
+        ("noise=unifrm", "`noise=unifrm` is not registered: it must be one of power, uniform"),
+        ("noise=unifrm", "did you mean uniform?"),
+        ("objective.name=nec", "did you mean nce?"),
+        ("objective.chunk=5", "`objective.chunk` is an option of objective=full_softmax, and another one is chosen"),
+        ("objective.proposal=log_uniform", "give `noise=log_uniform`"),
+        ("plugins=[nowhere_at_all]", "`plugins=[nowhere_at_all]` cannot be imported: ModuleNotFoundError"),
+        ("plugins=mine", "give plugins=[module,./file.py]"),
         ("seed=-1", "`seed=-1` is out of range"),
     ],
 )
@@ -112,6 +119,21 @@ def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -
         load_config(tmp_path / "config.yaml")
 
 
+load_built_in()
+
+
+@pytest.mark.parametrize(("group", "name"), [(group, name) for group in CHOSEN for name in REGISTRIES[group]])
+def test_the_files_of_conf_have_the_defaults_of_the_schema(group: str, name: str) -> None:
+    written = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    assert written == dataclasses.asdict(chosen(group, name))
+
+
+@pytest.mark.parametrize("name", NOISE)
+def test_a_noise_distribution_is_the_same_by_its_group_and_by_its_name(name: str) -> None:
+    assert compose([f"noise={name}"]) == compose([f"noise.name={name}"])
+    assert compose([f"noise={name}", "noise.negatives=9"]).noise.negatives == 9
+
+
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_an_objective_is_the_same_experiment_by_its_group_and_by_its_name(name: str) -> None:
     assert compose([f"objective={name}"]) == compose([f"objective.name={name}"])
@@ -120,8 +142,8 @@ def test_an_objective_is_the_same_experiment_by_its_group_and_by_its_name(name: 
 def test_the_noise_leaves_out_what_the_objective_is_exact_without() -> None:
     expected = {"nce": "none", "sampled_softmax": "none"}
     for name in OBJECTIVES:
-        assert noise_exclude(compose([f"objective={name}"]), REGISTERED[name]) == expected.get(name, "target")
-    assert noise_exclude(compose(["objective=nce", "noise.exclude=target"]), REGISTERED["nce"]) == "target"
+        assert noise_exclude(compose([f"objective={name}"]), OBJECTIVES[name].target) == expected.get(name, "target")
+    assert noise_exclude(compose(["objective=nce", "noise.exclude=target"]), OBJECTIVES["nce"].target) == "target"
 
 
 def test_an_option_of_an_earlier_version_in_a_runs_config_names_the_file(tmp_path: Path) -> None:

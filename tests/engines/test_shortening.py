@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from skiplight.cli import main
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.shortening import TABLES, Shortening
-from skiplight.objectives import OBJECTIVES, make_objective
+from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
+from skiplight.registry import OBJECTIVES
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.stability import expected_gradients, share_left_out

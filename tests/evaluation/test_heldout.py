@@ -14,9 +14,10 @@ import torch
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
 from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs, unigram
-from skiplight.objectives import OBJECTIVES, make_objective
+from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.registry import OBJECTIVES
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.evaluation import Evaluation

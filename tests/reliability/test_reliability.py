@@ -14,11 +14,11 @@ import numpy as np
 import pytest
 import torch
 
-from skiplight.config.schema import OBJECTIVES
 from skiplight.errors import DivergedError
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.registry import OBJECTIVES
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.checkpoints import list_checkpoints, verify_checkpoint
 from skiplight.training.module import SkipGramModule

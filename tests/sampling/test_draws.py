@@ -13,7 +13,7 @@ from scipy.stats import chisquare
 from skiplight.sampling import draws_numba
 from skiplight.sampling.draws import Purpose, mix64, thresholds_at_most, thresholds_below
 from skiplight.sampling.draws_torch import draw_bits, draw_negative_bits, philox
-from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.noise import NoiseDistribution, power_weights
 from skiplight.sampling.subsampling import keep_probabilities, keep_thresholds
 
 word = st.integers(0, 2**32 - 1)
@@ -65,7 +65,7 @@ def test_mix64_is_the_same_in_numpy_and_numba(document: int) -> None:
 
 @given(st.integers(-(2**63), 2**63 - 1), st.integers(0, 5000), st.integers(0, 16), word, word)
 def test_negatives_are_the_same_in_torch_and_numba(place: int, n: int, attempt: int, seed: int, epoch: int) -> None:
-    noise = NoiseDistribution(np.array([50, 20, 7, 3, 1]), 0.75)
+    noise = NoiseDistribution(power_weights(np.array([50, 20, 7, 3, 1]), 0.75))
     a, b = draw_negative_bits((seed, epoch), torch.tensor(place), torch.tensor(n), attempt)
     column = int(a) * len(noise) >> 32
     expected = column if int(b) < noise.threshold[column] else noise.alias[column]
@@ -88,7 +88,7 @@ def drawn_probabilities(noise: NoiseDistribution) -> np.ndarray:
 @pytest.mark.parametrize("exponent", [0.75, 0.0, 1.0, -0.5, -1.0, 2.3])
 def test_noise_draws_have_the_exact_distribution(exponent: float) -> None:
     counts = np.array([1000, 500, 100, 100, 30, 5, 1])
-    noise = NoiseDistribution(counts, exponent)
+    noise = NoiseDistribution(power_weights(counts, exponent))
     exact = counts**exponent / (counts**exponent).sum()
     np.testing.assert_allclose(noise.probabilities, exact, rtol=1e-12)
     np.testing.assert_allclose(drawn_probabilities(noise), exact, atol=1e-9)
@@ -112,19 +112,19 @@ def test_noise_draws_have_the_exact_distribution(exponent: float) -> None:
     st.floats(-3, 3, allow_nan=False),
 )
 def test_the_alias_table_is_exact_for_any_counts(counts: list[int], exponent: float) -> None:
-    noise = NoiseDistribution(np.array(counts), exponent)
+    noise = NoiseDistribution(power_weights(np.array(counts), exponent))
     np.testing.assert_allclose(drawn_probabilities(noise), noise.probabilities, atol=1e-8)
     assert noise.probabilities.sum() == pytest.approx(1)
 
 
 def test_a_huge_exponent_does_not_overflow() -> None:
-    noise = NoiseDistribution(np.array([10**9, 10**9, 1]), 10.0)
+    noise = NoiseDistribution(power_weights(np.array([10**9, 10**9, 1]), 10.0))
     np.testing.assert_allclose(noise.probabilities, [0.5, 0.5, 0], atol=1e-9)
 
 
 def test_words_that_do_not_occur_are_refused() -> None:
     with pytest.raises(ValueError, match="at least 1"):
-        NoiseDistribution(np.array([1, 0]), 0.75)
+        NoiseDistribution(power_weights(np.array([1, 0]), 0.75))
 
 
 def test_thresholds_are_exact_at_the_ends() -> None:

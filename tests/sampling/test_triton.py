@@ -14,7 +14,7 @@ from skiplight.sampling import draws_triton
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import mix64
 from skiplight.sampling.draws_torch import draw_negative_bits, philox
-from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.noise import NoiseDistribution, power_weights
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_triton import DeviceSampler
 from tests.sampling.test_draws import KNOWN_ANSWERS, _words
@@ -76,7 +76,7 @@ def test_mix64_is_numpys() -> None:
 
 @pytest.mark.parametrize(("seed", "epoch", "attempt"), [(0, 0, 0), (1, 1, 1), (2**32 - 1, 5, 0), (7, 2**32 - 1, 16)])
 def test_negatives_are_torchs(seed: int, epoch: int, attempt: int) -> None:
-    noise = NoiseDistribution(np.array([50, 20, 7, 3, 1]), 0.75)
+    noise = NoiseDistribution(power_weights(np.array([50, 20, 7, 3, 1]), 0.75))
     rng = np.random.default_rng(seed)
     place = torch.from_numpy(rng.integers(-(2**63), 2**63 - 1, N))
     n = torch.from_numpy(rng.integers(0, 5000, N).astype(np.int32))

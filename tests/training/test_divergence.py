@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from skiplight.cli import main
 from skiplight.errors import DivergedError
-from skiplight.objectives import OBJECTIVES, make_objective
+from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
+from skiplight.registry import OBJECTIVES
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.divergence import FAR, LINES, STEPS, DivergenceCheck, _measure
 from skiplight.training.checkpoints import FolderCheckpointIO, list_checkpoints

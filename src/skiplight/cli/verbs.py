@@ -54,7 +54,7 @@ def _run(arguments: list[str]) -> int:
     try:
         if verb is None:
             raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
-        return verb(arguments[1:]) or 0
+        return verb(_take_plugins(arguments[1:]) if arguments[0] in READING else arguments[1:]) or 0
     except Stopped as stopped:
         print(f"skiplight: {stopped}", file=sys.stderr)
         return 128 + stopped.signal
@@ -64,6 +64,17 @@ def _run(arguments: list[str]) -> int:
     except KeyboardInterrupt:  # training handles signals between two steps instead
         print("skiplight: interrupted", file=sys.stderr)
         return 130
+
+
+def _take_plugins(arguments: list[str]) -> list[str]:
+    """Load the plug-ins that an argument `plugins=[...]` names, and return the other arguments."""
+    named = [argument for argument in arguments if argument.startswith("plugins=")]
+    if named:
+        from skiplight.config.compose import named_plugins
+        from skiplight.registry import load_plugins
+
+        load_plugins(named_plugins(named))
+    return [argument for argument in arguments if argument not in named]
 
 
 def _usage() -> str:
@@ -93,3 +104,6 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "evaluate": evaluate,
     "export": export,
 }
+
+READING = frozenset(VERBS) - {"train", "compare", "sweep"}
+"""Verbs that take a folder instead of options: the plug-ins that it was made with are named again."""

@@ -7,26 +7,9 @@ run. Amounts of text are counted in in-vocabulary tokens before subsampling.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
-OBJECTIVES = ("negative_sampling", "nce", "sampled_softmax", "full_softmax", "hierarchical_softmax")
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    low: float | None = None,
-    high: float | None = None,
-    above: float | None = None,
-    choices: Sequence[str] | None = None,
-) -> Any:
-    """Return a field of the schema, with `low` <= value <= `high`, `above` < value, or a value of `choices`."""
-    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
+from skiplight.registry import config_class, load_built_in, option
 
 
 @dataclasses.dataclass
@@ -80,9 +63,9 @@ class SamplingConfig:
 
 @dataclasses.dataclass
 class NoiseConfig:
-    """The noise distribution, P_n(w) ∝ count(w)^exponent."""
+    """The noise distribution and its draws; each distribution adds its own options."""
 
-    exponent: float = option(0.75, "0 is uniform, 1 unigram; may be negative", low=-10, high=10)
+    name: str = option("power", "noise distribution; power: P_n(w) ∝ count(w)^exponent")
     negatives: int = option(5, "negatives per window or pair (K)", low=1, high=4096)
     shared: str = option("window", "whether the pairs of a window share their negatives", choices=["window", "pair"])
     exclude: str = option(
@@ -107,15 +90,9 @@ class ModelConfig:
 
 @dataclasses.dataclass
 class ObjectiveConfig:
-    """The scoring rule."""
+    """The scoring rule; each objective adds its own options."""
 
-    name: str = option("negative_sampling", "scoring rule", choices=list(OBJECTIVES))
-    chunk: int | None = option(None, "full softmax: rows of logits at a time; default: 4 million logits", low=1)
-    proposal: str = option(
-        "noise",
-        "nce and sampled_softmax: distribution of candidates, noise.* or log-uniform in rank (Zipf's law)",
-        choices=["noise", "log_uniform"],
-    )
+    name: str = option("negative_sampling", "scoring rule")
 
 
 @dataclasses.dataclass
@@ -225,6 +202,20 @@ class CompareConfig:
     points: int = option(10, "evaluations per run", low=1)
 
 
+CHOSEN: dict[str, type] = {"noise": NoiseConfig, "objective": ObjectiveConfig}
+"""Groups whose options depend on the registered name that is chosen, and those that all names share."""
+
+
+def chosen(group: str, name: str) -> Any:
+    """Return the default options of a registered name.
+
+    Raises:
+        ConfigError: nothing is registered by this name.
+    """
+    load_built_in()
+    return config_class(CHOSEN[group], group, name)()
+
+
 @dataclasses.dataclass
 class Config:
     """All options: those of a run, and those of studies and comparisons (`EXPERIMENT_GROUPS`)."""
@@ -232,9 +223,9 @@ class Config:
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
-    noise: NoiseConfig = dataclasses.field(default_factory=NoiseConfig)
+    noise: NoiseConfig = dataclasses.field(default_factory=lambda: chosen("noise", "power"))
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
-    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=lambda: chosen("objective", "negative_sampling"))
     engine: EngineConfig = dataclasses.field(default_factory=EngineConfig)
     optim: OptimConfig = dataclasses.field(default_factory=OptimConfig)
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
@@ -244,6 +235,7 @@ class Config:
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
+    plugins: list[str] = option([], "modules or Python files that register objectives, noise distributions and others")
     seed: int = option(0, "seed of every random decision", low=0, high=2**32 - 1)
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")
 

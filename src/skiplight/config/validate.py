@@ -17,13 +17,15 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skiplight.config.schema import EXPERIMENT_GROUPS, Config
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
 from skiplight.errors import ConfigError
+from skiplight.registry import REGISTRIES, load_built_in, load_plugins
 
 MAX_BYTES = 1 << 20
 RENAMED = {
     "model.start": "give `model.init_from`",
     "evaluation.hits": "give `evaluation.hit_rate`",
+    "objective.proposal": "give `noise=log_uniform`",
     "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token",
 }
 """Former options, and the advice for each."""
@@ -32,31 +34,56 @@ MAX_DEPTH = 16
 """The deepest nesting of YAML that is read; no config has as much."""
 
 
-def iterate_options(schema: type = Config, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field]]:
-    """Yield the dotted name and field of every option, in the schema's order."""
-    types = typing.get_type_hints(schema)
-    for field in dataclasses.fields(schema):
-        if dataclasses.is_dataclass(types[field.name]):
-            yield from iterate_options(types[field.name], f"{prefix}{field.name}.")
-        else:
-            yield f"{prefix}{field.name}", field
+def iterate_options(config: Config | None = None) -> Iterator[tuple[str, dataclasses.Field]]:
+    """Yield the dotted name and field of every option, in the schema's order.
+
+    Without a config the options of all registered names are among them: those of objectives that are not chosen, too.
+    """
+    types = typing.get_type_hints(Config)
+    for field in dataclasses.fields(Config):
+        if not dataclasses.is_dataclass(types[field.name]):
+            yield field.name, field
+            continue
+        group: list[Any] = [types[field.name]] if config is None else [getattr(config, field.name)]
+        if config is None and field.name in CHOSEN:
+            load_built_in()
+            group += [type(chosen(field.name, name)) for name in REGISTRIES[field.name]]
+        fields: dict[str, dataclasses.Field] = {}
+        for owner in group:
+            for inner in dataclasses.fields(owner):
+                fields.setdefault(inner.name, inner)
+        yield from ((f"{field.name}.{name}", inner) for name, inner in fields.items())
 
 
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, default, range and help of every option, as text."""
-    defaults = Config()
     for name, field in iterate_options():
-        value = operator.attrgetter(name)(defaults)
-        limits = field.metadata
-        if limits["choices"]:
-            allowed = " | ".join(limits["choices"])
+        group, _, last = name.partition(".")
+        value = default_value(field)
+        limits, choices = field.metadata, field.metadata["choices"]
+        if group in CHOSEN and last == "name":
+            choices = list(REGISTRIES[group])
+        if choices:
+            allowed = " | ".join(choices)
         elif limits["above"] is not None:
             allowed = f"> {limits['above']:g}"
         else:
             allowed = " ".join(
                 f"{sign} {limits[end]:g}" for end, sign in (("low", ">="), ("high", "<=")) if limits[end] is not None
             )
-        yield name, "" if value is None else str(value), allowed, limits["help"]
+        owners = [entry for entry in REGISTRIES.get(group, ()) if last in own_names(group, entry)]
+        help = f"{', '.join(owners)}: {limits['help']}" if owners else limits["help"]
+        yield name, "" if value is None else str(value), allowed, help
+
+
+def default_value(field: dataclasses.Field) -> Any:
+    """Return the default of an option."""
+    return field.default_factory() if callable(field.default_factory) else field.default
+
+
+def own_names(group: str, name: str) -> list[str]:
+    """Return the names of the options that a registered name adds to its group."""
+    return [field.name for field in dataclasses.fields(REGISTRIES[group][name].options)]
 
 
 def check_names(keys: Sequence[str]) -> None:
@@ -79,13 +106,21 @@ def check_names(keys: Sequence[str]) -> None:
         raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help` lists all options)")
 
 
+def check_owner(key: str) -> None:
+    """Raise a ConfigError if an option is that of a registered name which was not chosen."""
+    group, _, last = key.partition(".")
+    if owners := [name for name in REGISTRIES.get(group, ()) if last in own_names(group, name)]:
+        choices = " or ".join(f"{group}={name}" for name in owners)
+        raise ConfigError(f"`{key}` is an option of {choices}, and another one is chosen: leave it out")
+
+
 def check_ranges(config: Config) -> None:
     """Check the range of every option.
 
     Raises:
         ConfigError: names the option, its value and the allowed values.
     """
-    for name, field in iterate_options():
+    for name, field in iterate_options(config):
         value = operator.attrgetter(name)(config)
         if problem := _out_of_range(value, field.metadata):
             raise ConfigError(f"`{name}={value}` is out of range: {problem}")
@@ -116,24 +151,46 @@ def from_mapping(mapping: Any) -> Config:
     """Return a checked `Config` from nested mappings, composed by Hydra or read from a config.yaml.
 
     Raises:
-        ConfigError: an option is unknown, of the wrong type or out of range.
+        ConfigError: an option is unknown, of the wrong type or out of range, or a name is not registered.
     """
     try:
-        merged = OmegaConf.merge(_schema(), mapping)  # into a copy
+        merged = OmegaConf.merge(_schema(*_chosen_names(mapping)), mapping)  # into a copy
         config = typing.cast(Config, OmegaConf.to_object(merged))
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
         if "not in" in str(error):
             check_names([key])
+            check_owner(key)
         raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
     check_ranges(config)
     return config
 
 
+def _chosen_names(mapping: Any) -> tuple[str, ...]:
+    """The registered name of each group of `CHOSEN`.
+
+    Raises:
+        ConfigError: nothing is registered by it; for a run's config the message names the plug-ins it was made with.
+    """
+    load_plugins()
+    names = []
+    for group, base in CHOSEN.items():
+        default = str(next(field.default for field in dataclasses.fields(base) if field.name == "name"))
+        inner = mapping.get(group)
+        name = inner.get("name", default) if isinstance(inner, Mapping | DictConfig) else default
+        if name not in REGISTRIES[group] and (plugins := mapping.get("plugins")):
+            raise ConfigError(
+                f"`{group}={name}` is not registered: it was made with the plug-ins {', '.join(map(str, plugins))};"
+                f" name them again, `plugins=[{','.join(map(str, plugins))}]`, if you trust them"
+            )
+        names.append(REGISTRIES[group][name].name)
+    return tuple(names)
+
+
 @functools.cache
-def _schema() -> DictConfig:
-    """Return the schema, cached because building it takes as long as the rest of `from_mapping`."""
-    return OmegaConf.structured(Config)
+def _schema(*names: str) -> DictConfig:
+    """Return the schema for these registered names, cached since building it takes as long as the rest."""
+    return OmegaConf.structured(Config(**{group: chosen(group, n) for group, n in zip(CHOSEN, names, strict=True)}))
 
 
 def run_options(config: Config) -> dict[str, Any]:

@@ -92,7 +92,8 @@ class Multirun:
 
     def finish(self, trial: Trial, result: ProcessResult) -> str:
         """Keep how a run ended, until the same command is given again."""
-        heartbeat.release_run(trial.run)
+        with self.experiment.locked():
+            heartbeat.release_run(trial.run)
         self.ended[trial.number] = result
         return f"{result.state}: {result.message}" if result.message else str(trial.run)
 

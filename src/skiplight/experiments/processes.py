@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from skiplight.errors import command
+from skiplight.registry import VARIABLE
 
 IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.evaluation.suite", "optuna", "wandb"]
 """What the server imports before it forks. None of it may have begun to compute, or to use a GPU."""
@@ -59,8 +60,10 @@ def run_apart(
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(IMPORTED)
+    # The server has the environment of when it began; plug-ins may have been named later.
+    variables = {VARIABLE: os.environ.get(VARIABLE, "[]")} | dict(environment or {})
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_apart, args=(run, train_folder, tuple(cores), dict(environment or {}), sender))
+    process = context.Process(target=_apart, args=(run, train_folder, tuple(cores), variables, sender))
     process.start()
     sender.close()
     told = False

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import abc
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple, Self
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from skiplight.sampling.batches import Windows
-from skiplight.sampling.windows import Exclude
+from skiplight.sampling.windows import Exclude, WindowSampler
 
 Bias = Literal["none", "unigram", "learned"]
 
@@ -96,8 +96,21 @@ class Objective(nn.Module, abc.ABC):
     """The output bias that makes a comparison with the other objectives fair."""
     default_exclude: ClassVar[Exclude] = "target"
     """The default of the words that are excluded as negatives."""
+    corrects_noise: ClassVar[bool] = False
+    """Whether the loss has a term log P_n, which is right only where noise leaves out at most the target."""
     dense: ClassVar[bool] = False
     """Whether every step moves every output vector, so that their gradient is dense even for sparse tables."""
+
+    @classmethod
+    def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
+        """Return the objective for a vocabulary and its sampler, from its own options.
+
+        Args:
+            counts: int64 [V], how often each word occurs.
+            sampler: has the noise distribution of negatives.
+            options: keyword arguments of the constructor.
+        """
+        return cls(**options)
 
     def output_rows(self, vocabulary: int) -> int:
         """Return the number of output vectors for a vocabulary size."""

@@ -15,6 +15,7 @@ written to memory: `full_softmax_triton.py`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.objectives.dispatch import product_type, use_kernels
+from skiplight.registry import option, register_objective
 from skiplight.sampling.batches import Windows
 
 CHUNK = 2**22
@@ -31,6 +33,14 @@ WIDEST = 256
 """The longest vectors whose sums over the vocabulary stay in a GPU's registers."""
 
 
+@dataclass
+class FullSoftmaxOptions:
+    """Options of `objective=full_softmax`."""
+
+    chunk: int | None = option(None, "rows of logits at a time; default: 4 million logits", low=1)
+
+
+@register_objective("full_softmax", options=FullSoftmaxOptions)
 class FullSoftmax(Objective):
     """Softmax over the vocabulary.
 

@@ -10,7 +10,7 @@ which sums to 1 over the words. A pair costs about log2 V scores instead of V, a
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -20,9 +20,12 @@ from torch import Tensor
 from skiplight.objectives.base import Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.objectives.huffman import HuffmanTree
 from skiplight.objectives.scores import score_rows
+from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
+from skiplight.sampling.windows import WindowSampler
 
 
+@register_objective("hierarchical_softmax")
 class HierarchicalSoftmax(Objective):
     """Softmax as a product of decisions along the path in a Huffman tree.
 
@@ -49,6 +52,10 @@ class HierarchicalSoftmax(Objective):
         inner = tree.depth[len(counts) :]
         self._constant("by_level", np.argsort(inner, kind="stable"))
         self.level_sizes = np.bincount(inner).tolist()
+
+    @classmethod
+    def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
+        return cls(counts, **options)
 
     def output_rows(self, vocabulary: int) -> int:
         return vocabulary - 1

@@ -20,10 +20,12 @@ from typing import ClassVar
 from skiplight.objectives.base import Bias, Loss, Tables, empty_loss
 from skiplight.objectives.negative_sampling import logistic_loss
 from skiplight.objectives.scores import ContrastiveObjective, score_candidates
+from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
 from skiplight.sampling.windows import Exclude
 
 
+@register_objective("nce")
 class NCE(ContrastiveObjective):
     """Noise-contrastive estimation.
 
@@ -33,6 +35,7 @@ class NCE(ContrastiveObjective):
 
     default_bias: ClassVar[Bias] = "learned"
     default_exclude: ClassVar[Exclude] = "none"
+    corrects_noise: ClassVar[bool] = True
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:

@@ -18,9 +18,11 @@ from torch import Tensor
 
 from skiplight.objectives.base import Loss, Tables, empty_loss
 from skiplight.objectives.scores import ContrastiveObjective, score_candidates
+from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
 
 
+@register_objective("negative_sampling")
 class NegativeSampling(ContrastiveObjective):
     """Negative sampling as defined by Mikolov et al.
 

@@ -18,7 +18,7 @@ The correction depends on whether a draw may be the target (an accidental hit):
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -27,8 +27,9 @@ from torch import Tensor
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.objectives.dispatch import product_type, use_kernels
 from skiplight.objectives.scores import count_candidate_gradients, gather_candidates, score_candidates
+from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
-from skiplight.sampling.windows import Exclude
+from skiplight.sampling.windows import Exclude, WindowSampler
 
 LARGEST = 2**13
 """The most numbers of a window's context vectors that kernels keep in registers, together with their gradient."""
@@ -44,6 +45,7 @@ def round_up(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
+@register_objective("sampled_softmax")
 class SampledSoftmax(Objective):
     """Softmax over the target and K sampled words.
 
@@ -55,6 +57,7 @@ class SampledSoftmax(Objective):
     needs_noise: ClassVar[bool] = True
     default_bias: ClassVar[Bias] = "learned"
     default_exclude: ClassVar[Exclude] = "none"
+    corrects_noise: ClassVar[bool] = True
 
     log_proposal: Tensor
     log_others: Tensor
@@ -64,6 +67,10 @@ class SampledSoftmax(Objective):
         self.accidental_hits = accidental_hits
         self._constant("log_proposal", np.log(proposal))
         self._constant("log_others", np.log1p(-np.minimum(proposal, 1 - 1e-12)))  # log of the share of all other words
+
+    @classmethod
+    def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
+        return cls(sampler.noise.probabilities, accidental_hits=sampler.exclude == "none", **options)
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:

@@ -6,14 +6,16 @@ instead of once per pair. A pair with rows of its own counts as a window of one 
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+import abc
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from skiplight.objectives.base import Gradients, Objective, Tables, at_least_float32
+from skiplight.objectives.base import Gradients, Loss, Objective, Tables, at_least_float32, empty_loss
 from skiplight.sampling.batches import Windows
+from skiplight.sampling.windows import WindowSampler
 
 
 def score_rows(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -111,5 +113,34 @@ class ContrastiveObjective(Objective):
         super().__init__()
         self._constant("log_noise", np.log(noise))
 
+    @classmethod
+    def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
+        return cls(sampler.noise.probabilities, **options)
+
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return count_candidate_gradients(tables, windows, 1 + windows.negatives.shape[1])
+
+
+class ScoreObjective(ContrastiveObjective):
+    """Base of objectives that are one function from scores to a loss; see `score_loss`.
+
+    >>> class Margin(ScoreObjective):
+    ...     def score_loss(self, scores, counted):
+    ...         return ((1 - scores[:, :1] + scores[:, 1:]).clamp(min=0) * counted[:, 1:]).sum()
+    """
+
+    @abc.abstractmethod
+    def score_loss(self, scores: Tensor, counted: Tensor) -> Tensor:
+        """Return the loss summed over pairs, float [].
+
+        Args:
+            scores: u·v + b, float32 [rows, 1 + K, C]: of the target, slot 0, and the negatives of each window with each
+                of its C context words (or of each pair, with C = 1).
+            counted: bool of the same shape, False for padding and for negatives that are left out.
+        """
+
+    def loss(self, tables: Tables, windows: Windows) -> Loss:
+        if windows.pairs == 0:
+            return empty_loss(tables)
+        _, scores, counted = score_candidates(tables, windows)
+        return Loss(self.score_loss(scores, counted), windows.pairs)

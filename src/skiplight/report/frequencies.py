@@ -9,7 +9,7 @@ import numpy as np
 
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.objectives import OBJECTIVES
+from skiplight.registry import OBJECTIVES
 from skiplight.sampling.subsampling import keep_probabilities
 
 STEPS = 500
@@ -38,9 +38,9 @@ def word_frequencies(vocabulary: Vocabulary, config: Config) -> dict[str, Any]:
         "tokens": int(counts.sum()),
         "examples": [[rank, word, int(counts[rank - 1])] for rank, word in zip(ranks, words, strict=True)],
         "head": count_head_words(len(counts)),
-        "exponent": config.noise.exponent,
+        "exponent": getattr(config.noise, "exponent", 0.0 if config.noise.name == "uniform" else 0.75),
         "negatives": config.noise.negatives,
-        "drawn": OBJECTIVES[config.objective.name].needs_noise and config.objective.proposal == "noise",
+        "drawn": OBJECTIVES[config.objective.name].target.needs_noise and config.noise.name in ("power", "uniform"),
     }
 
 

@@ -6,7 +6,7 @@ import operator
 from typing import Any
 
 from skiplight.config.schema import EXPERIMENT_GROUPS, Config
-from skiplight.config.validate import describe_options
+from skiplight.config.validate import default_value, describe_options, iterate_options
 
 OWN = ("run_dir", "data.store")
 """Options that are locations, never marked as changed."""
@@ -14,10 +14,11 @@ OWN = ("run_dir", "data.store")
 
 def list_settings(config: Config) -> list[dict[str, Any]]:
     """Return name, value, default, help and `changed` of every option of a run."""
+    own, defaults = dict(iterate_options(config)), {name: default_value(field) for name, field in iterate_options()}
     settings = []
     for name, _, _, help in describe_options():
-        if name.partition(".")[0] not in EXPERIMENT_GROUPS:
-            value, default = map(operator.attrgetter(name), (config, Config()))
+        if name.partition(".")[0] not in EXPERIMENT_GROUPS and name in own:
+            value, default = operator.attrgetter(name)(config), defaults[name]
             texts = {"value": format_value(value), "default": format_value(default), "help": help}
             settings.append({"name": name, **texts, "changed": name not in OWN and value != default})
     return settings

@@ -1,58 +1,125 @@
-"""The noise distribution P_n(w) ∝ count(w)^α, sampled in constant time by Walker's alias method.
+"""Noise distributions, from which negatives are drawn in constant time by Walker's alias method.
 
+A noise distribution is a function from the counts of the words to weights: `noise=power` draws P_n(w) ∝ count(w)^α.
 α = 0 is uniform, 1 the unigram distribution, 0.75 the choice of Mikolov et al. (2013), "Distributed representations of
 words and phrases and their compositionality"; item vectors can be best at negative α (Caselles-Dupré et al. 2018,
 "Word2vec applied to recommendation"). The alias method (Walker 1977, in Vose's linear-time form of 1991) cuts the V
 probabilities into V equal columns of at most two words each: one random number selects the column, another the word.
+Every engine needs no more than that table, so a function of one's own is as fast as those below.
 """
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
+from skiplight.registry import option, register_noise
 from skiplight.sampling.draws import thresholds_below
 
 
+@dataclass
+class PowerOptions:
+    """Options of `noise=power`."""
+
+    exponent: float = option(0.75, "0 is uniform, 1 unigram; may be negative", low=-10, high=10)
+
+
+@register_noise("power", options=PowerOptions)
+def power_weights(counts: np.ndarray, exponent: float = 0.75) -> np.ndarray:
+    """Return count^exponent up to a factor, float64 [V], for counts of at least 1, int64 [V].
+
+    >>> power_weights(np.array([4, 1]), 0.5).tolist()
+    [1.0, 0.5]
+    """
+    counts = np.asarray(counts)
+    if len(counts) == 0 or counts.min() < 1:
+        raise ValueError("a noise distribution needs words that occur: every count must be at least 1")
+    # The largest logit is subtracted because large exponents would overflow.
+    logits = exponent * np.log(counts.astype(np.float64))
+    return np.exp(logits - logits.max())
+
+
+@register_noise("uniform")
+def uniform_weights(counts: np.ndarray) -> np.ndarray:
+    """Return the same weight for every word, float64 [V]."""
+    return np.ones(len(counts))
+
+
+@register_noise("log_uniform")
+def log_uniform_weights(counts: np.ndarray) -> np.ndarray:
+    """Return log((w + 2) / (w + 1)), float64 [V], about Zipf's law for words sorted by count.
+
+    >>> NoiseDistribution(log_uniform_weights(np.array([9, 3, 1]))).probabilities.round(3).tolist()
+    [0.5, 0.292, 0.208]
+    """
+    return np.log1p(1 / np.arange(1, len(counts) + 1))
+
+
+@dataclass
+class FileOptions:
+    """Options of `noise=from_file`."""
+
+    path: str | None = option(None, "file of weights: a word, a tab or space, and its weight per line")
+
+
+@register_noise("from_file", options=FileOptions)
+def file_weights(counts: np.ndarray, path: str | None, words: Sequence[str]) -> np.ndarray:
+    """Return the weights that a file has for the words, float64 [V]; 0 for words that it lacks.
+
+    Raises:
+        ValueError: there is no file, or a line without a weight.
+    """
+    if path is None:
+        raise ValueError("`noise.path` is missing: give the file of weights")
+    weights = {}
+    try:
+        lines = Path(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"`noise.path={path}` cannot be read: {error}") from None
+    for number, line in enumerate(lines, 1):
+        if line.strip():
+            word, _, weight = line.rstrip().replace("\t", " ").rpartition(" ")
+            try:
+                weights[word] = float(weight)
+            except ValueError:
+                raise ValueError(f"`noise.path={path}`, line {number}: {line!r} has no weight after its word") from None
+    return np.array([weights.get(word, 0.0) for word in words])
+
+
 class NoiseDistribution:
-    """P_n(w) ∝ count(w)^exponent over the ids 0..V-1; `log_uniform` makes another distribution.
+    """P_n(w) ∝ weight of w, over the ids 0..V-1.
 
     Args:
-        counts: int64 [V], each at least 1.
-        exponent: α, any finite number.
+        weights: float [V], finite, none negative, and not all 0.
 
     Attributes:
         probabilities: float64 [V], summing to 1.
         threshold: uint32 [V], the share of each column (in 2^-32) that belongs to its own word.
         alias: int32 [V], the word that owns the rest of the column.
 
-    >>> NoiseDistribution(np.array([8, 1, 1]), exponent=1.0).probabilities.round(6).tolist()
+    Raises:
+        ValueError: the weights are not of that kind.
+
+    >>> NoiseDistribution(power_weights(np.array([8, 1, 1]), exponent=1.0)).probabilities.round(6).tolist()
     [0.8, 0.1, 0.1]
-    >>> NoiseDistribution(np.array([8, 1]), exponent=0.0).probabilities.tolist()
-    [0.5, 0.5]
     """
 
-    def __init__(self, counts: np.ndarray, exponent: float) -> None:
-        counts = np.asarray(counts)
-        if len(counts) == 0 or counts.min() < 1:
-            raise ValueError("a noise distribution needs words that occur: every count must be at least 1")
-        # The largest logit is subtracted because large exponents would overflow.
-        logits = exponent * np.log(counts.astype(np.float64))
-        self._set(np.exp(logits - logits.max()))
-
-    @classmethod
-    def log_uniform(cls, vocabulary: int) -> NoiseDistribution:
-        """Return P(w) = log((w + 2) / (w + 1)) / log(V + 1), about Zipf's law for words sorted by count.
-
-        >>> NoiseDistribution.log_uniform(3).probabilities.round(3).tolist()
-        [0.5, 0.292, 0.208]
-        """
-        noise = cls.__new__(cls)
-        noise._set(np.log1p(1 / np.arange(1, vocabulary + 1)))
-        return noise
-
-    def _set(self, weights: np.ndarray) -> None:
+    def __init__(self, weights: np.ndarray) -> None:
+        weights = np.asarray(weights, np.float64)
+        if weights.ndim != 1 or len(weights) == 0:
+            raise ValueError(f"weights must be one number per word, not of shape {weights.shape}")
+        if not np.isfinite(weights).all():
+            raise ValueError(f"the weight of word {int(np.flatnonzero(~np.isfinite(weights))[0])} is not finite")
+        if weights.min() < 0:
+            raise ValueError(f"the weight of word {int(weights.argmin())} is negative, {weights.min():g}")
+        if weights.max() == 0:
+            raise ValueError("all weights are 0")
+        # The largest weight first, since a sum of large weights would overflow.
+        weights = weights / weights.max()
         self.probabilities = weights / weights.sum()
         self.threshold, self.alias = _alias_table(self.probabilities)
 

@@ -20,7 +20,7 @@ from torch import Tensor
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS, Purpose, mix64
 from skiplight.sampling.draws_torch import draw_bits, draw_negative_bits
-from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.noise import NoiseDistribution, power_weights
 from skiplight.sampling.subsampling import keep_thresholds
 from skiplight.sampling.windows_numba import sample_windows
 
@@ -77,7 +77,7 @@ class WindowSampler:
         self.shared, self.exclude, self.input = shared, exclude, input
         # The centre as input may be a negative of its own context; otherwise its score with itself would only rise.
         self.redrawn: Exclude = "none" if input == "centre" and exclude == "target" else exclude
-        self.noise = NoiseDistribution(counts, exponent) if noise is None else noise
+        self.noise = NoiseDistribution(power_weights(counts, exponent)) if noise is None else noise
         self.keep = keep_thresholds(counts, subsample)
         kept = np.asarray(counts) * (self.keep + 1.0)
         self.frequency = kept / kept.sum()

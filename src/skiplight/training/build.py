@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 
 from skiplight.config.schema import Config
 from skiplight.corpus.tokens import TokenText
+from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.curvature import Sample
@@ -23,11 +26,11 @@ from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
 from skiplight.errors import ConfigError
 from skiplight.evaluation.heldout import HeldoutResult, heldout_pairs, unigram
-from skiplight.objectives import OBJECTIVES, make_objective
+from skiplight.objectives import make_objective
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.full_softmax import FullSoftmax
-from skiplight.objectives.nce import NCE
-from skiplight.objectives.sampled_softmax import SampledSoftmax
+from skiplight.registry import NOISE, OBJECTIVES, own_options
+from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.noise import NoiseDistribution
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
@@ -75,7 +78,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     threads = config.trainer.threads or (rank_info.threads() if world > 1 else None)
     if threads:
         torch.set_num_threads(threads)
-    objective_class = OBJECTIVES[config.objective.name]
+    objective_class = OBJECTIVES[config.objective.name].target
     bias = objective_class.default_bias if config.model.bias == "auto" else config.model.bias
     _check_objective(config, objective_class)
     if config.model.bias == "auto" and bias != "none":
@@ -103,7 +106,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     text = prepare_text(config, None if rank_info.rank == 0 and not config.data.streaming else threads)
     counts = text.vocabulary.counts
     sampler = make_sampler(config, text, objective_class)
-    objective = make_objective(config.objective.name, counts, sampler, config.objective.chunk)
+    objective = build_objective(config, counts, sampler)
     total = total_tokens(config, text)
     block_tokens = config.data.block_tokens
     if block_tokens == "auto":
@@ -199,11 +202,10 @@ def make_sampler(config: Config, text: TokenText, objective: type[Objective]) ->
         seed=config.seed,
         window=config.sampling.window,
         subsample=config.sampling.subsample,
-        exponent=config.noise.exponent,
         negatives=config.noise.negatives if objective.needs_noise else 0,
         shared=config.noise.shared,  # type: ignore[arg-type]
         exclude=noise_exclude(config, objective),  # type: ignore[arg-type]
-        noise=NoiseDistribution.log_uniform(len(counts)) if config.objective.proposal == "log_uniform" else None,
+        noise=make_noise(config, text.vocabulary) if objective.needs_noise else None,
         input=config.sampling.input,  # type: ignore[arg-type]
     )
 
@@ -223,18 +225,79 @@ def heldout_unigram(config: Config, text: TokenText) -> HeldoutResult:
 
 
 def _check_objective(config: Config, objective: type[Objective]) -> None:
-    if config.objective.proposal != "noise" and objective not in (NCE, SampledSoftmax):
-        raise ConfigError(
-            f"`objective.proposal={config.objective.proposal}` is for nce and sampled_softmax:"
-            f" leave it at noise with {config.objective.name}"
-        )
-    if config.noise.exclude == "window" and objective in (NCE, SampledSoftmax):
+    if config.noise.exclude == "window" and objective.corrects_noise:
         raise ConfigError(
             f"`noise.exclude=window` with `objective={config.objective.name}`: its correction of the scores requires"
             " noise that leaves out at most the target; give `noise.exclude=none` or `noise.exclude=target`"
         )
-    if config.objective.chunk is not None and objective is not FullSoftmax:
-        raise ConfigError(f"`objective.chunk` is for full_softmax: leave it out with {config.objective.name}")
+
+
+def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution:
+    """Return the noise distribution of a vocabulary.
+
+    Raises:
+        ConfigError: its function fails, or its weights are no distribution.
+    """
+    entry = NOISE[config.noise.name]
+    options = own_options("noise", config.noise)
+    if "words" in inspect.signature(entry.target).parameters:
+        options["words"] = vocabulary.words
+    try:
+        weights = np.asarray(entry.target(vocabulary.counts.copy(), **options))
+        if weights.shape != vocabulary.counts.shape:
+            raise ValueError(f"its weights are of shape {weights.shape}, and there are {len(vocabulary):,} words")
+        return NoiseDistribution(weights)
+    except ConfigError:
+        raise
+    except Exception as error:
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ConfigError(f"`noise={entry.name}` ({entry.source}): {kind}{error}") from error
+
+
+def build_objective(config: Config, counts: np.ndarray, sampler: WindowSampler) -> Objective:
+    """Return the objective of a run, which was tried on a few windows if a plug-in brings it.
+
+    Raises:
+        ConfigError: it cannot be made, or its loss is no scalar or has no gradient.
+    """
+    entry = OBJECTIVES[config.objective.name]
+    where = f"`objective={entry.name}` ({entry.source})"
+    if entry.target.corrects_noise and not sampler.noise.probabilities.all():
+        raise ConfigError(f"`noise={config.noise.name}` has words of weight 0, and {where} needs log P_n of every word")
+    try:
+        objective = make_objective(entry.name, counts, sampler, **own_options("objective", config.objective))
+        if not entry.is_built_in:
+            _try_objective(objective, counts, sampler)
+    except Exception as error:
+        if entry.is_built_in:
+            raise
+        kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+        raise ConfigError(f"{where}: {kind}{error}") from error
+    return objective
+
+
+def _try_objective(objective: Objective, counts: np.ndarray, sampler: WindowSampler) -> None:
+    """Compute the loss of a few windows and its gradient.
+
+    Raises:
+        ValueError: the loss is no finite scalar, or has no gradient.
+    """
+    rows = objective.output_rows(len(counts))
+    tables = Tables(len(counts), 2, rows, sparse=False, bias=torch.zeros(rows))
+    torch.nn.init.uniform_(tables.output.weight, generator=torch.Generator().manual_seed(0))
+    # Subsampling may drop frequent words, so many words are offered.
+    windows = sampler(TokenBlock.of([list(range(min(len(counts), 1000)))]))
+    loss = objective.loss(tables, windows)
+    if not isinstance(loss.sum, torch.Tensor) or loss.sum.ndim != 0:
+        shape = tuple(loss.sum.shape) if isinstance(loss.sum, torch.Tensor) else type(loss.sum).__name__
+        raise ValueError(f"its loss must be one number, the sum over pairs, not of shape {shape}")
+    if not loss.sum.isfinite():
+        raise ValueError(f"its loss of a few windows is {loss.sum.item()}")
+    if not loss.sum.requires_grad:
+        raise ValueError("its loss has no gradient: compute it from the scores by operations of torch")
+    loss.sum.backward()
+    if tables.output.weight.grad is None or not tables.output.weight.grad.isfinite().all():
+        raise ValueError("the gradient of its loss is missing or not finite")
 
 
 def device_type(accelerator: str) -> str:

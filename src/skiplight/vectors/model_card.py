@@ -9,6 +9,7 @@ import yaml
 
 from skiplight.config.schema import Config
 from skiplight.corpus.tokens import TokenText
+from skiplight.registry import OBJECTIVES, own_options
 
 WIKIPEDIA = "Text by the contributors of Wikipedia (https://en.wikipedia.org), CC BY-SA."
 CREDITS = {
@@ -59,10 +60,10 @@ def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
 
 def _objective(config: Config) -> str:
     name, noise = config.objective.name, config.noise
-    if name in ("full_softmax", "hierarchical_softmax"):
+    if not OBJECTIVES[name].target.needs_noise:
         return name
-    drawn = f"noise count^{noise.exponent:g}" if config.objective.proposal == "noise" else "log-uniform noise"
-    return f"{name}, {noise.negatives} negatives, {drawn}"
+    options = ", ".join(f"{key} {value}" for key, value in own_options("noise", noise).items())
+    return f"{name}, {noise.negatives} negatives, {noise.name} noise{f' ({options})' if options else ''}"
 
 
 def _figure(result: dict[str, Any]) -> str:

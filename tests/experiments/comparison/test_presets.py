@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from skiplight.config.schema import OBJECTIVES
 from skiplight.experiments.comparison.plan import Plan
+from skiplight.registry import OBJECTIVES
 
 
 @pytest.mark.parametrize("experiment", ["softmax_vs_ns", "softmax_vs_ns_text8", "noise_words", "sharing"])

@@ -13,15 +13,20 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from skiplight.config.compose import compose
-from skiplight.config.schema import OBJECTIVES, CompareConfig, Config
+from skiplight.config.compose import choose_groups, compose
+from skiplight.config.schema import CompareConfig, Config
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError
 from skiplight.experiments.folder import flat_options, is_free
+from skiplight.registry import OBJECTIVES
 
-OBJECTIVE_VARIANTS = {name.replace("_", " "): [f"objective={name}"] for name in OBJECTIVES}
 ONE_VIEW = {"same": {"title": "the same engine and optimiser", "fixed": ["engine=autograd"]}}
 """What is compared, and how, where `compare.variants` and `compare.views` say nothing."""
+
+
+def objective_variants() -> dict[str, list[str]]:
+    """Return a variant for every registered objective, what `compare.variants` is by default."""
+    return {name.replace("_", " "): [f"objective={name}"] for name in OBJECTIVES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,7 +89,7 @@ class Plan:
         self.compare: CompareConfig = self.config.compare
         self.tokens = tokens
         self._composed: dict[tuple[str, ...], PlannedRun] = {}
-        self.variants = _variants(OBJECTIVE_VARIANTS if self.compare.variants is None else self.compare.variants)
+        self.variants = _variants(objective_variants() if self.compare.variants is None else self.compare.variants)
         views = ONE_VIEW if self.compare.views is None else self.compare.views
         self.views = [_view(name, view, self.variants) for name, view in _mapping("views", views).items()]
         for view in self.views:  # whatever is wrong is found before anything is trained
@@ -121,7 +126,7 @@ class Plan:
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:
     """Of several overrides of the same option the last, since Hydra takes a group only once."""
-    return list({override.partition("=")[0]: override for override in overrides}.values())
+    return list({override.partition("=")[0]: override for override in choose_groups(overrides)}.values())
 
 
 def _variants(variants: Any) -> dict[str, list[str]]:

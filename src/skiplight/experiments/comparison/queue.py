@@ -111,7 +111,8 @@ class Comparison:
             RunError: it ended for another reason.
         """
         run = RunFolder(trial.run)
-        heartbeat.release_run(run.path)
+        with self.experiment.locked():  # whoever looks for a run sees it either as claimed or as over
+            heartbeat.release_run(run.path)
         if result.state == "finished":
             run.drop_checkpoints()
             over = TrialResult(trial.planned, False, run.path, run.read_summary())

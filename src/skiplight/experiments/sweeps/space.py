@@ -22,9 +22,10 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from skiplight.config.schema import EXPERIMENT_GROUPS, Config
-from skiplight.config.validate import check_names, from_mapping, iterate_options, run_options
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
+from skiplight.config.validate import check_names, from_mapping, iterate_options, own_names, run_options
 from skiplight.errors import ConfigError
+from skiplight.registry import REGISTRIES
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -81,7 +82,7 @@ def distributions(space: Any, config: Config) -> dict[str, BaseDistribution]:
         )
     if not isinstance(space, Mapping):
         raise ConfigError(f"`study.space={space}` must map names of options to values or ranges")
-    types = dict(_types(Config))
+    types = dict(_types(config))
     check_names(list(space))
     found = {}
     for name, spec in space.items():
@@ -94,11 +95,18 @@ def distributions(space: Any, config: Config) -> dict[str, BaseDistribution]:
     return found
 
 
-def _types(schema: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    hints = typing.get_type_hints(schema)
-    for name, field in iterate_options(schema):
-        head, _, rest = name.partition(".")
-        yield prefix + name, dict(_types(hints[head]))[rest] if rest else hints[field.name]
+def _types(config: Config) -> Iterator[tuple[str, Any]]:
+    """The type of every option of a run, and of those that other registered names would add."""
+    hints = typing.get_type_hints(Config)
+    for name, _ in [*iterate_options(), *iterate_options(config)]:
+        group, _, last = name.partition(".")
+        if not last:
+            yield name, hints[name]
+        elif group in CHOSEN:
+            owners = [type(getattr(config, group)), *(type(chosen(group, entry)) for entry in REGISTRIES[group])]
+            yield name, next(found[last] for found in map(typing.get_type_hints, owners) if last in found)
+        else:
+            yield name, typing.get_type_hints(hints[group])[last]
 
 
 def _values(name: str, spec: Any) -> BaseDistribution:
@@ -161,6 +169,11 @@ def apply_parameters(config: Config, params: Params) -> Config:
         for group in groups:
             inner = inner[group]
         inner[last] = value
+    for group in CHOSEN:  # a trial with another name has none of the options that only its siblings have
+        name, inner = mapping[group]["name"], mapping[group]
+        if name in REGISTRIES[group] and f"{group}.name" in params:
+            foreign = {option for other in REGISTRIES[group] for option in own_names(group, other)}
+            mapping[group] = {k: v for k, v in inner.items() if k not in foreign or k in own_names(group, name)}
     return from_mapping(mapping)
 
 

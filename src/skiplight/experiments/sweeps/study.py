@@ -172,7 +172,7 @@ class Study:
             if missing := [m for m, value in zip(self.targets, values, strict=True) if not math.isfinite(value)]:
                 why = summary["evaluation"].get(missing[0].rpartition("/")[2], {}).get("error", "it is no number")
                 values, error = None, f"the run has no {missing[0]}: {why}"
-        try:
+        with self.experiment.locked():  # whoever looks for a trial sees it either as claimed or as over
             if values is not None:
                 self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
             elif result.state == "pruned":
@@ -182,8 +182,6 @@ class Study:
                 self.storage.set_trial_user_attr(trial_id, "error", error)
                 self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
             heartbeat.release_run(trial.run)
-        except OSError as problem:
-            raise UnwritableError(f"{self.folder} cannot be written: {problem.strerror}") from None
         RunFolder(trial.run).drop_checkpoints()
         if values is None:
             return f"{'failed' if result.state == 'finished' else result.state}: {error}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from skiplight.config.schema import Config
+from skiplight.config.schema import CHOSEN, Config, chosen
 from skiplight.config.validate import run_options
 from skiplight.errors import UnwritableError
 from skiplight.experiments.collect import collect_trials
@@ -143,13 +144,26 @@ def _show(table: TrialTable, means: list[Mean]) -> None:
 def _write_best(table: TrialTable, best: Mean) -> Path:
     """The best configuration as experiment/best.yaml: what was searched, and what differs from the defaults."""
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
-    changed = _changed(config, run_options(Config()), set(table.swept))
+    changed = _changed(config, _defaults(config), set(table.swept))
+    # A registered name is chosen as a group, since that brings its own options.
+    names = {group: changed[group].pop("name") for group in CHOSEN if "name" in changed.get(group, {})}
+    if names:
+        changed = {"defaults": [{f"override /{group}": name} for group, name in names.items()], **changed}
     path = table.folder / "experiment" / "best.yaml"
     trials = ", ".join(str(row.number) for row in best.rows)
     head = f"# @package _global_\n# {table.targets[0]} {_with_deviation(best, table.targets[0])} in trial {trials}.\n"
     with replacing(path) as temporary:
         temporary.write_text(head + yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path
+
+
+def _defaults(config: dict[str, Any]) -> dict[str, Any]:
+    """The defaults of a run's options, with those that its registered names add."""
+    defaults = run_options(Config())
+    for group in CHOSEN:
+        own = dataclasses.asdict(chosen(group, config[group]["name"]))
+        defaults[group] = own | {"name": defaults[group]["name"]}
+    return defaults
 
 
 def _changed(config: dict[str, Any], defaults: dict[str, Any], swept: set[str], group: str = "") -> dict[str, Any]:

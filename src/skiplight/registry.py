@@ -1,0 +1,262 @@
+"""Registries: the names that a user can choose, what each stands for, and its own options.
+
+What the package brings is registered by the same lines as what a plug-in brings. A plug-in is a module that registers
+something when it is imported: an installed one, by an entry point of the group `skiplight.plugins`, or one that the
+option `plugins` names, a module or a Python file. Processes that this one starts import the same plug-ins.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import functools
+import hashlib
+import importlib
+import importlib.metadata
+import importlib.util
+import inspect
+import json
+import os
+import sys
+import typing
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+from skiplight.errors import ConfigError
+
+BUILT_IN = ("skiplight.sampling.noise", "skiplight.objectives")
+"""Modules of the package that register something."""
+
+ENTRY_POINTS = "skiplight.plugins"
+
+VARIABLE = "SKIPLIGHT_PLUGINS"
+"""Environment variable with the plug-ins that were named, as JSON, for the processes that this one starts."""
+
+T = TypeVar("T", bound=Callable[..., Any])
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    above: float | None = None,
+    choices: Sequence[str] | None = None,
+) -> Any:
+    """Return a dataclass field for an option, with `low` <= value <= `high`, `above` < value, or one of `choices`."""
+    metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry(Generic[T]):
+    """What a name stands for.
+
+    Attributes:
+        name: the name.
+        target: the function or class.
+        options: a dataclass of its own options, which are given to `target` by name.
+        source: the module that registered it.
+    """
+
+    name: str
+    target: T
+    options: type
+    source: str
+
+    @property
+    def is_built_in(self) -> bool:
+        """Whether the package brings it."""
+        return self.source.startswith("skiplight.")
+
+
+class Registry(Generic[T]):
+    """The names of one kind.
+
+    Args:
+        group: the group of options that chooses one, as in `noise=uniform`.
+        given: the names of keyword arguments that `target` gets besides its own options.
+    """
+
+    def __init__(self, group: str, given: Sequence[str] = ()) -> None:
+        self.group, self.given = group, given
+        self._entries: dict[str, Entry[T]] = {}
+
+    def register(self, name: str, *, options: type | None = None) -> Callable[[T], T]:
+        """Return a decorator that registers a function or class.
+
+        Args:
+            name: how users choose it: letters, digits and underscores.
+            options: a dataclass of its own options, with fields by `option`; default: its keyword-only arguments, which
+                need a default and a type.
+
+        Raises:
+            ConfigError: the name is taken by another, or is no name; an argument has no default or no type.
+        """
+
+        def add(target: T) -> T:
+            if not name.isidentifier():
+                raise ConfigError(f"`{self.group}={name}` cannot be registered: give a name of letters, digits and _")
+            source = target.__module__
+            before = self._entries.get(name)
+            if before is not None and (before.source, before.target.__qualname__) != (source, target.__qualname__):
+                raise ConfigError(
+                    f"`{self.group}={name}` is registered by {before.source} and again by {source}: rename one"
+                )
+            own = self._options_of(name, target) if options is None else options
+            self._entries[name] = Entry(name, target, own, source)
+            return target
+
+        return add
+
+    def __getitem__(self, name: str) -> Entry[T]:
+        """Return what a name stands for.
+
+        Raises:
+            ConfigError: nothing is registered by this name.
+        """
+        if name not in self._entries:
+            near = difflib.get_close_matches(str(name), list(self._entries), n=1)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            raise ConfigError(
+                f"`{self.group}={name}` is not registered: it must be one of {', '.join(self._entries)}{hint}, or the"
+                " name of a plug-in, which `plugins=[MODULE]` or `plugins=[FILE.py]` loads"
+            )
+        return self._entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def _options_of(self, name: str, target: T) -> type:
+        fields = []
+        for parameter in inspect.signature(target).parameters.values():
+            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in self.given:
+                continue
+            if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
+                raise ConfigError(
+                    f"`{self.group}={name}` of {target.__module__}: the option `{parameter.name}` needs a type and a"
+                    f" default, as in `{parameter.name}: float = 1.0`"
+                )
+            help = f"option of {self.group}={name}"
+            fields.append((parameter.name, _type_of(parameter, target), option(parameter.default, help)))
+        return dataclasses.make_dataclass(f"{name}_options", fields)
+
+
+def _type_of(parameter: inspect.Parameter, target: Callable[..., Any]) -> Any:
+    """The type of a parameter, whose annotation is text where the module postpones annotations."""
+    hint = parameter.annotation
+    return eval(hint, vars(sys.modules[target.__module__])) if isinstance(hint, str) else hint
+
+
+NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words"])
+"""Noise distributions: functions from counts, int64 [V], to weights, [V]; `words` gets the words of the vocabulary."""
+
+OBJECTIVES: Registry[Any] = Registry("objective")
+"""Objectives: subclasses of `skiplight.objectives.base.Objective`."""
+
+REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (NOISE, OBJECTIVES)}
+"""By the group of options that chooses."""
+
+register_noise = NOISE.register
+register_objective = OBJECTIVES.register
+
+
+def config_class(base: type, group: str, name: str) -> type:
+    """Return the dataclass of a group's options, those of `base` and the entry's own, with its name as default."""
+    return _config_class(base, REGISTRIES[group][name])
+
+
+@functools.cache
+def _config_class(base: type, entry: Entry) -> type:
+    types = typing.get_type_hints(entry.options)
+    [name_field] = [field for field in dataclasses.fields(base) if field.name == "name"]
+    own: list[tuple[str, Any, Any]] = [("name", str, option(entry.name, name_field.metadata["help"]))]
+    for field in dataclasses.fields(entry.options):
+        factory = field.default_factory
+        copied = dataclasses.field(metadata=field.metadata, default=field.default, default_factory=factory)
+        own.append((field.name, types[field.name], copied))
+    return dataclasses.make_dataclass(f"{base.__name__}_{entry.name}", own, bases=(base,))
+
+
+def own_options(group: str, options: Any) -> dict[str, Any]:
+    """Return the options of a group's instance that are the chosen entry's own, by name."""
+    own = dataclasses.fields(REGISTRIES[group][options.name].options)
+    return {field.name: getattr(options, field.name) for field in own}
+
+
+@functools.cache
+def load_built_in() -> None:
+    """Import what the package and installed plug-ins register.
+
+    Raises:
+        ConfigError: an installed plug-in cannot be imported.
+    """
+    for module in BUILT_IN:
+        importlib.import_module(module)
+    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+        try:
+            point.load()
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(
+                f"the installed plug-in {point.name} ({point.value}) cannot be imported, mend or uninstall it:"
+                f" {type(error).__name__}: {error}"
+            ) from error
+
+
+def load_plugins(names: Sequence[str] = ()) -> None:
+    """Import what the package, installed plug-ins and the named plug-ins register.
+
+    Args:
+        names: modules, or Python files by their path (`./mine.py`); those of `$SKIPLIGHT_PLUGINS` come before.
+
+    Raises:
+        ConfigError: a plug-in cannot be imported, or registers a name twice.
+    """
+    load_built_in()
+    inherited = json.loads(os.environ.get(VARIABLE, "[]"))
+    wanted = list(dict.fromkeys([*inherited, *map(_locate, names)]))
+    for name in wanted:
+        _import(name)
+    if wanted:
+        os.environ[VARIABLE] = json.dumps(wanted)
+
+
+def _locate(name: str) -> str:
+    """The name of a module, or the absolute path of a file."""
+    return str(Path(name).absolute()) if name.endswith(".py") else name
+
+
+def _import(name: str) -> None:
+    try:
+        if not name.endswith(".py"):
+            importlib.import_module(name)
+            return
+        digest = hashlib.sha256(name.encode()).hexdigest()[:8]
+        module_name = f"{Path(name).stem}_{digest}"
+        if module_name in sys.modules:
+            return
+        spec = importlib.util.spec_from_file_location(module_name, name)
+        assert spec is not None
+        assert spec.loader is not None
+        module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
+        try:
+            spec.loader.exec_module(module)
+        except BaseException:
+            del sys.modules[module_name]
+            raise
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(
+            f"`plugins=[{name}]` cannot be imported: {type(error).__name__}: {error}; give an installed module, or the"
+            " path of a Python file"
+        ) from error

@@ -1,0 +1,153 @@
+"""What users register themselves: chosen, checked and trained like what the package brings, and refused when wrong."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+
+from tests.support.runs import skiplight, train_arguments
+from tests.support.texts import write_texts
+
+PLUGIN = """
+import numpy as np
+from skiplight import ScoreObjective, register_noise, register_objective
+
+
+@register_noise("root_log")
+def root_log(counts, *, root: float = 2.0):
+    return np.log1p(counts) ** (1 / root)
+
+
+@register_noise("by_word")
+def by_word(counts, *, words):
+    return np.array([len(word) for word in words])
+
+
+@register_objective("margin")
+class Margin(ScoreObjective):
+    def __init__(self, noise, *, margin: float = 1.0):
+        super().__init__(noise)
+        self.margin = margin
+
+    def score_loss(self, scores, counted):
+        return ((self.margin - scores[:, :1] + scores[:, 1:]).clamp(min=0) * counted[:, 1:]).sum()
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("plugins")
+    write_texts(folder / "texts", files=1, documents=20)
+    (folder / "mine.py").write_text(PLUGIN)
+    return folder
+
+
+def arguments(folder: Path, run: str, *options: str, plugin: str = "mine.py") -> list[str]:
+    """Training in a process of its own, since what is registered stays so."""
+    texts, chosen = folder / "texts" / "*.txt", [*options, "trainer.max_epochs=1", "data.heldout=0.2"]
+    return train_arguments(texts, folder, folder / run, *chosen, f"plugins=[{folder / plugin}]")
+
+
+@pytest.mark.parametrize(
+    ("run", "options", "engine"),
+    [
+        ("noise", ["noise=root_log", "noise.root=3"], "fused"),
+        ("words", ["noise.name=by_word"], "fused"),
+        ("objective", ["objective=margin", "objective.margin=0.5", "noise=root_log"], "autograd"),
+    ],
+)
+def test_a_run_trains_with_them_and_reading_it_needs_them_named_again(
+    folder: Path, run: str, options: list[str], engine: str
+) -> None:
+    done = skiplight(arguments(folder, run, *options))
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((folder / run / "summary.json").read_text())
+    assert summary["engine"] == engine
+    assert summary["evaluation"]["heldout"]["perplexity"] < summary["vocabulary_size"]
+    saved = yaml.safe_load((folder / run / "config.yaml").read_text())
+    assert saved["plugins"] == [str(folder / "mine.py")]
+    refused = skiplight(["report", str(folder / run)])
+    assert refused.returncode == 2
+    assert f"it was made with the plug-ins {folder / 'mine.py'}; name them again" in refused.stderr
+    again = skiplight(["report", str(folder / run), f"plugins=[{folder / 'mine.py'}]"])
+    assert again.returncode == 0, again.stderr
+
+
+def test_trials_and_ranks_have_the_plugins_of_the_command(folder: Path) -> None:
+    options = ["-m", "noise=root_log,uniform", "trainer.devices=2", "trainer.accelerator=cpu"]
+    done = skiplight(arguments(folder, "many", *options))
+    assert done.returncode == 0, done.stderr
+    assert "2 of 2 trials are finished" in done.stdout
+    swept = ["noise.name=root_log,power", "study.metric=heldout/perplexity", "study.sampler=grid"]
+    done = skiplight(["sweep", *arguments(folder, "study", *swept)[1:]])
+    assert done.returncode == 0, done.stderr
+    best = yaml.safe_load((folder / "study" / "experiment" / "best.yaml").read_text())
+    assert best["defaults"][0]["override /noise"] in ("root_log", "power")
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("import nowhere_at_all", [], "cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'"),
+        ("1 +", [], "cannot be imported: SyntaxError"),
+        ("@register_noise('power')\ndef f(counts): return counts", [], "`noise=power` is registered by skiplight."),
+        ("@register_noise('a b')\ndef f(counts): return counts", [], "give a name of letters, digits and _"),
+        ("@register_noise('f')\ndef f(counts, *, a): return counts", [], "the option `a` needs a type and a default"),
+        ("@register_noise('f')\ndef f(counts): return -counts", ["noise=f"], "word 0 is negative"),
+        ("@register_noise('f')\ndef f(counts): return counts * 0", ["noise=f"], "all weights are 0"),
+        ("@register_noise('f')\ndef f(counts): return counts[1:]", ["noise=f"], "its weights are of shape"),
+        ("@register_noise('f')\ndef f(counts): return counts / 0", ["noise=f"], "is not finite"),
+        ("@register_noise('f')\ndef f(counts): return counts.nothing", ["noise=f"], "AttributeError"),
+        (
+            "@register_noise('f')\ndef f(counts): return counts - counts.min()",
+            ["noise=f", "objective=nce"],
+            "has words of weight 0, and `objective=nce`",
+        ),
+        ("@register_objective('o')\nclass O(ScoreObjective): pass", ["objective=o"], "abstract method"),
+        (
+            "@register_objective('o')\nclass O(ScoreObjective):\n  def score_loss(self, s, c): return s.sum(1)",
+            ["objective=o"],
+            "its loss must be one number",
+        ),
+        (
+            "@register_objective('o')\nclass O(ScoreObjective):\n  def score_loss(self, s, c): return s.detach().sum()",
+            ["objective=o"],
+            "its loss has no gradient",
+        ),
+        (
+            "@register_objective('o')\nclass O(ScoreObjective):\n  def score_loss(self, s, c): return (s / 0).sum()",
+            ["objective=o"],
+            "its loss of a few windows is",
+        ),
+    ],
+)
+def test_what_is_wrong_with_a_plugin_is_said_before_training(
+    folder: Path, tmp_path: Path, text: str, options: list[str], message: str
+) -> None:
+    imports = "from skiplight import ScoreObjective, register_noise, register_objective\n"
+    (tmp_path / "wrong.py").write_text(imports + text)
+    done = skiplight(arguments(folder, f"wrong-{tmp_path.name}", *options, plugin=str(tmp_path / "wrong.py")))
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (folder / f"wrong-{tmp_path.name}").exists()
+
+
+def test_weights_of_a_file_are_drawn(folder: Path, tmp_path: Path) -> None:
+    from skiplight.sampling.noise import NoiseDistribution, file_weights
+
+    (tmp_path / "weights.tsv").write_text("new york\t2\nb 1e-1\n\n")
+    words = ["new york", "b", "other"]
+    weights = file_weights(np.ones(3), path=str(tmp_path / "weights.tsv"), words=words)
+    assert weights.tolist() == [2, 0.1, 0]
+    assert NoiseDistribution(weights).probabilities == pytest.approx([2 / 2.1, 0.1 / 2.1, 0])
+    (tmp_path / "weights.tsv").write_text("b one\n")
+    with pytest.raises(ValueError, match="line 1: 'b one' has no weight"):
+        file_weights(np.ones(3), path=str(tmp_path / "weights.tsv"), words=words)
+    done = skiplight([o for o in arguments(folder, "file", "noise=from_file") if not o.startswith("plugins=")])
+    assert done.returncode == 2
+    assert "`noise.path` is missing: give the file of weights" in done.stderr
