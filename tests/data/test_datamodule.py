@@ -15,8 +15,8 @@ from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.data.heldout import heldout_pairs
 from skiplight.errors import RunError
-from skiplight.evaluation.heldout import heldout_pairs
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import draw_permutation
 from skiplight.sampling.windows import WindowSampler

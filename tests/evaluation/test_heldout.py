@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import heldout as module
-from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs, unigram
+from skiplight.evaluation.heldout import heldout, unigram
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling

@@ -15,6 +15,7 @@ from skiplight.corpus.tokens import TokenText
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.data.blocks import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.data.heldout import heldout_pairs
 from skiplight.distributed.curvature import Sample
 from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.distributed.in_place import InPlaceTables
@@ -25,7 +26,7 @@ from skiplight.engines import choose
 from skiplight.engines.autograd import optimizer_class, takes_sparse
 from skiplight.engines.base import Request
 from skiplight.errors import ConfigError
-from skiplight.evaluation.heldout import HeldoutResult, heldout_pairs, unigram
+from skiplight.evaluation.heldout import HeldoutResult, unigram
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.full_softmax import FullSoftmax

@@ -16,9 +16,10 @@ from typing import Any
 import lightning
 
 from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.distributed.strategy import final_tables, synchronize
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.heldout import HeldoutPairs, heldout, heldout_pairs
+from skiplight.evaluation.heldout import heldout
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.evaluation.suite import evaluate
 from skiplight.objectives.base import Objective, Tables
