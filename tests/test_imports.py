@@ -36,7 +36,7 @@ ROOMS = (
 )
 """A module imports from its own room and from those before it."""
 
-LIBRARY = ("corpus", "sampling", "objectives", "engines", "data", "distributed")
+LIBRARY = ("corpus", "sampling", "objectives", "engines", "distributed")
 """Rooms that others may use as a library: they take plain arguments and know no options."""
 
 

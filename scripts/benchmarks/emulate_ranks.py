@@ -33,6 +33,7 @@ from skiplight.config.schema import DistributedConfig
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.data.blocks import BlockSchedule, Cursor
+from skiplight.data.from_config import STEPS, prepare_text
 from skiplight.distributed.curvature import Sample
 from skiplight.distributed.reconciliation import Reconciler
 from skiplight.distributed.schedule import bytes_per_row
@@ -41,9 +42,7 @@ from skiplight.evaluation.suite import evaluate
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
-from skiplight.training.build import STEPS
 from skiplight.training.module import learning_rate
-from skiplight.training.text import prepare_text
 from skiplight.vectors.word_vectors import WordVectors
 
 FINAL_TOKENS = 500_000

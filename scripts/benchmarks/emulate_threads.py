@@ -39,12 +39,12 @@ from numba.core import types
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.data.blocks import BlockSchedule, Cursor
+from skiplight.data.from_config import prepare_text
 from skiplight.engines import fused_cpu_numba
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.windows import WindowSampler
-from skiplight.training.text import prepare_text
 
 yield_core = types.ExternalFunction("sched_yield", types.int32())
 BLOCK = 100_000

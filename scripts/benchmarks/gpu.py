@@ -91,7 +91,7 @@ class Text:
 def prepare(path: str, output: Path) -> None:
     """Write the tokens and the vocabulary of a text, for a machine without the packages that read it."""
     from skiplight.config.validate import from_mapping
-    from skiplight.training.text import prepare_text
+    from skiplight.data.from_config import prepare_text
 
     data = {"source": "files", "path": path, "column": "text", "normalise": "text8", "heldout": 0.0}
     text = prepare_text(from_mapping({"data": data}))

@@ -32,6 +32,7 @@ import torch
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.data.blocks import BlockSchedule, Cursor
+from skiplight.data.from_config import prepare_text
 from skiplight.engines.fused_gpu import SHORTEST
 from skiplight.engines.in_flight import MOST, in_flight_gradients
 from skiplight.evaluation.suite import evaluate
@@ -39,7 +40,6 @@ from skiplight.objectives.base import Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import _keep
-from skiplight.training.text import prepare_text
 from skiplight.vectors.word_vectors import WordVectors
 
 LAYOUTS = ("resident", "reloaded", "shared")

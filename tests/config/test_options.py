@@ -12,9 +12,9 @@ from skiplight.config import conf_dir
 from skiplight.config.compose import compose
 from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, StudyConfig, chosen
 from skiplight.config.validate import check_ranges, describe_options, iterate_options, load_config, save_config
+from skiplight.data.from_config import noise_exclude
 from skiplight.errors import ConfigError
 from skiplight.registry import NOISE, OBJECTIVES, REGISTRIES, load_built_in
-from skiplight.training.build import noise_exclude
 
 
 def presets() -> list[str]:

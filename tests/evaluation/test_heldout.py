@@ -131,11 +131,12 @@ def test_where_a_word_has_no_frequency_the_unigram_model_is_infinitely_bad() -> 
 def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(tmp_path: Path) -> None:
     write_texts(tmp_path / "texts", files=1, documents=20, words=100)
     module, data = parts(tmp_path, Case(lr=1e-9))
+    data.validation_pairs = 500
     with torch.no_grad():
         module.tables.input.weight.fill_(30.0)
         module.tables.output.weight[:50] = 30.0
     options = {"every": None, "similarity": [], "analogy": [], "hit_rate": [], "words": [], "restrict_vocabulary": 9}
-    evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), pairs=500, **options)  # type: ignore[arg-type]
+    evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), **options)  # type: ignore[arg-type]
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=-1, callbacks=[evaluation], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,

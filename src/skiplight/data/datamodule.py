@@ -8,16 +8,21 @@ from __future__ import annotations
 import dataclasses
 import logging
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, Self
 
 import lightning
 import torch
-from torch.utils.data import DataLoader, IterableDataset, get_worker_info
+from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
+from skiplight.config.schema import Config
 from skiplight.corpus.tokens import TokenText
 from skiplight.data.blocks import BlockSchedule, Cursor, LoadedBlock, draw_order
+from skiplight.data.from_config import STEPS, choose_engine, make_sampler, prepare_text, total_tokens
+from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.data.prefetch import prefetch_blocks
-from skiplight.errors import DataError, RunError
+from skiplight.engines.base import Engine
+from skiplight.errors import ConfigError, DataError, RunError
+from skiplight.registry import OBJECTIVES
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
 from skiplight.sampling.windows import WindowSampler
@@ -39,6 +44,19 @@ class _Epoch(IterableDataset):
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
         return self.blocks(self.cursor, self.rank, self.world, worker, workers)
+
+
+class _One(Dataset):
+    """A data set of one batch."""
+
+    def __init__(self, batch: HeldoutPairs) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> HeldoutPairs:
+        return self.batch
 
 
 class _Loader(DataLoader):
@@ -66,6 +84,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
         workers: processes that read blocks ahead; the blocks and their order do not depend on it.
         takes_blocks: whether the engine takes blocks and draws the windows itself.
         init_worker: called in each worker with its number, before it reads.
+        validation_pairs: the most pairs of held-out text in `val_dataloader`; 0 for no validation.
+        engine: the engine class that `block_tokens` is for, which `SkipGramModule.from_config` uses.
 
     Raises:
         ValueError: neither `text` nor `tokens` gives the number of tokens.
@@ -81,8 +101,12 @@ class SkipGramDataModule(lightning.LightningDataModule):
         workers: int = 0,
         takes_blocks: bool = False,
         init_worker: Callable[[int], None] | None = None,
+        validation_pairs: int = 0,
+        engine: type[Engine] | None = None,
     ) -> None:
         super().__init__()
+        self.validation_pairs, self.engine = validation_pairs, engine
+        self._heldout: HeldoutPairs | None = None
         self.text, self.sampler, self.block_tokens = text, sampler, block_tokens
         self.workers, self.takes_blocks, self.init_worker = workers, takes_blocks, init_worker
         self.cursor = Cursor()
@@ -92,6 +116,54 @@ class SkipGramDataModule(lightning.LightningDataModule):
             raise ValueError("a stream of unknown size needs `tokens`")
         self.tokens = known
         self.blocks = BlockSchedule(text, block_tokens, sampler.seed, known)
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        *,
+        world: int = 1,
+        threads: int | None = None,
+        init_worker: Callable[[int], None] | None = None,
+    ) -> Self:
+        """Prepare the text of a run, and return its data module.
+
+        Args:
+            config: all options, as `skiplight.compose` returns them.
+            world: how many ranks train.
+            threads: threads that read and encode the text; default: `trainer.threads`.
+            init_worker: as for the class.
+
+        Raises:
+            ConfigError: options contradict each other.
+            DataError: the text cannot be read, or holds nothing to train on.
+        """
+        if config.data.streaming and config.data.workers > 1:
+            raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker with threads")
+        engine = choose_engine(config)
+        text = prepare_text(config, threads)
+        total = total_tokens(config, text)
+        block_tokens = config.data.block_tokens
+        if block_tokens == "auto":
+            block_tokens = max(1, min(engine.block_tokens, total // (STEPS * world)))
+        data = cls(
+            text,
+            make_sampler(config, text, OBJECTIVES[config.objective.name].target),
+            block_tokens=block_tokens,
+            tokens=total,
+            workers=config.data.workers,
+            takes_blocks=engine.takes_blocks,
+            init_worker=init_worker,
+            validation_pairs=config.evaluation.heldout_pairs if config.data.heldout > 0 else 0,
+            engine=engine,
+        )
+        log.info(
+            "%s tokens in steps of about %s%s",
+            f"{total:,}",
+            f"{round(data.tokens / len(data.blocks)):,}" + (f" on each of {world} ranks" if world > 1 else ""),
+            f", chosen for the {engine.name} engine" if config.data.block_tokens == "auto" else "",
+        )
+        return data
 
     @property
     def share(self) -> tuple[int, int]:
@@ -105,6 +177,28 @@ class SkipGramDataModule(lightning.LightningDataModule):
 
     def train_dataloader(self) -> DataLoader:
         return _Loader(self)
+
+    def val_dataloader(self) -> Any:
+        """Return a loader of one batch, all pairs of held-out text; an empty list without validation."""
+        return DataLoader(_One(self.heldout_pairs()), batch_size=None) if self.validation_pairs else []
+
+    def heldout_pairs(self) -> HeldoutPairs:
+        """Return the pairs of held-out text, drawn at the first call, at most `validation_pairs`.
+
+        Raises:
+            EvaluationError: there is no held-out text, or it has no pairs.
+        """
+        if self._heldout is None:
+            self._heldout = heldout_pairs(self.heldout_blocks(), self.sampler, self.validation_pairs)
+        return self._heldout
+
+    def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
+        # Held-out pairs are moved chunk by chunk.
+        return (
+            batch
+            if isinstance(batch, HeldoutPairs)
+            else super().transfer_batch_to_device(batch, device, dataloader_idx)
+        )
 
     def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
         return batch if self.takes_blocks or not isinstance(batch, TokenBlock) else self.windows(batch)

@@ -44,7 +44,7 @@ def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> Heldou
     Raises:
         EvaluationError: the loss is NaN, or too large for a finite perplexity.
     """
-    metric = HeldoutLoss()
+    metric = HeldoutLoss(sync_on_compute=False)  # other ranks need not take part
     metric.update(objective, tables, pairs)
     return metric.result()
 

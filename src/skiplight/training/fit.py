@@ -22,12 +22,13 @@ from lightning.pytorch.loggers import Logger
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
+from skiplight.data.from_config import device_type
 from skiplight.distributed.launcher import GRACE, RankLauncher
 from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.strategy import RankStrategy, lost_connection
 from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped, command
 from skiplight.sampling.subsampling import keep_probabilities
-from skiplight.training.build import TrainingComponents, build_training, device_type
+from skiplight.training.build import TrainingComponents, build_training
 from skiplight.training.callbacks.divergence import DivergenceCheck
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.progress import TokenProgress
@@ -166,7 +167,6 @@ class _Training:
             hit_rate=evaluation.hit_rate,
             words=evaluation.words,
             restrict_vocabulary=evaluation.restrict_vocabulary,
-            pairs=evaluation.heldout_pairs if config.data.heldout > 0 else 0,
         )
         # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.
         self.watching = [watch(self.evaluation)] if watch else []
@@ -223,6 +223,7 @@ class _Training:
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
+            limit_val_batches=0,  # `Evaluation` evaluates, at intervals in tokens
             default_root_dir=self.folder.path,
         )
         # Lightning's own handlers would end a training without saving it, wait for other ranks inside a handler, and

@@ -13,18 +13,30 @@ import logging
 import math
 import time
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Self
 
 import lightning
 import torch
 from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor
 
-from skiplight.engines.autograd import AutogradEngine, optimizer_class
+from skiplight.config.schema import Config
+from skiplight.config.validate import from_mapping, run_options
+from skiplight.data.datamodule import SkipGramDataModule
+from skiplight.data.from_config import output_bias, total_tokens
+from skiplight.data.heldout import HeldoutPairs
+from skiplight.distributed.strategy import final_tables
+from skiplight.engines.autograd import AutogradEngine, optimizer_class, takes_sparse
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.errors import ConfigError, DivergedError, RunError
+from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock, Windows
+from skiplight.sampling.subsampling import keep_probabilities
+from skiplight.training.initialize import initialize_from
+from skiplight.training.objective import build_objective
+from skiplight.training.stability import learning_rate_warning
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +67,7 @@ class SkipGramModule(lightning.LightningModule):
     Attributes:
         tokens: tokens consumed so far, over all ranks.
         loss_sum, pairs: float64 [] and integer, loss and pairs of this process in complete steps since `take_loss`.
+        is_tracked: whether a `Tracking` callback logs the progress; else the module does, as any LightningModule.
     """
 
     def __init__(
@@ -81,6 +94,101 @@ class SkipGramModule(lightning.LightningModule):
         self._batch_tokens = 0
         self._shortening: dict[str, Any] | None = None  # from a checkpoint, until the engine exists
         self._next_check = 0.0  # time of the next check of the tables
+        self.is_tracked = False
+        self._interval = _Interval()
+        self._heldout = HeldoutLoss()
+
+    @classmethod
+    def from_config(
+        cls,
+        config: Config,
+        data: SkipGramDataModule,
+        *,
+        world: int = 1,
+        initialise: bool = True,
+        fresh: bool = True,
+        threads: int | None = None,
+        workers: int | None = None,
+    ) -> Self:
+        """Return the module of a run on the text of `data`.
+
+        Args:
+            config: all options, as `skiplight.compose` returns them.
+            data: made by `SkipGramDataModule.from_config` of the same options.
+            world: how many ranks train.
+            initialise: whether to initialise the tables; False leaves their memory untouched, to be replaced later.
+            fresh: whether to begin with the vectors of `model.init_from`; False if a checkpoint is to be read.
+            threads: of the CPU engine; default: `trainer.threads`, else all cores.
+            workers: threads of all ranks that share these tables.
+
+        Raises:
+            ConfigError: options contradict each other, or a plug-in is wrong.
+            ValueError: `data` was not made from options.
+        """
+        if data.engine is None:
+            raise ValueError("the data module was not made by SkipGramDataModule.from_config: it knows no engine")
+        counts = data.text.vocabulary.counts
+        objective = build_objective(config, counts, data.sampler)
+        bias, optimizer = output_bias(config), config.optim.name
+        kept = counts * keep_probabilities(counts, config.sampling.subsample)
+        tables = Tables(
+            len(counts),
+            config.model.dim,
+            objective.output_rows(len(counts)),
+            sparse=takes_sparse(optimizer),
+            seed=config.seed,
+            bias=None if bias == "none" else objective.unigram_bias(kept),
+            train_bias=bias == "learned",
+            initialise=initialise,
+        )
+        warning = learning_rate_warning(
+            data.sampler,
+            counts,
+            objective,
+            tables,
+            optimizer=optimizer,
+            lr=config.optim.lr,
+            block_tokens=data.block_tokens,
+            ranks=world,
+            per_window=data.engine.takes_blocks,
+        )
+        if warning:
+            log.warning("%s", warning)
+        if fresh and initialise and config.model.init_from is not None:
+            initialize_from(config.model.init_from, tables, data.text.vocabulary)
+        module = cls(
+            tables,
+            objective,
+            optimizer=optimizer,
+            lr=config.optim.lr,
+            total_tokens=total_tokens(config, data.text),
+            engine=data.engine.maker(data.sampler, threads or config.trainer.threads, workers=workers),
+        )
+        module.save_hyperparameters(run_options(config))
+        return module
+
+    @classmethod
+    def load_from_checkpoint(  # type: ignore[override]
+        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *, data: SkipGramDataModule | None = None
+    ) -> Self:
+        """Return the module of a checkpoint that one's own Trainer has saved, with its tables.
+
+        Args:
+            checkpoint_path: a file that Lightning's ModelCheckpoint or `trainer.save_checkpoint` has written.
+            map_location: the device of the tables.
+            data: the text; default: that of the options in the checkpoint, which is prepared if need be.
+
+        Raises:
+            RunError: the checkpoint has no options, or does not fit the text.
+        """
+        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        if not checkpoint.get("hyper_parameters"):
+            raise RunError(f"{checkpoint_path} has no options: only modules of `SkipGramModule.from_config` save them")
+        config = from_mapping(dict(checkpoint["hyper_parameters"]))
+        module = cls.from_config(config, data or SkipGramDataModule.from_config(config), fresh=False)
+        module.on_load_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"])
+        return module.to(map_location)
 
     @property
     def batch_tokens(self) -> int:
@@ -135,6 +243,7 @@ class SkipGramModule(lightning.LightningModule):
         return learning_rate(self.lr, tokens, self.total_tokens)
 
     def on_train_start(self) -> None:
+        self._interval = _Interval(self.tokens)
         self.loss_sum = self.loss_sum.to(self.device)
         self._waiting.clear()
         if self.tokens >= self.total_tokens:
@@ -185,6 +294,8 @@ class SkipGramModule(lightning.LightningModule):
         for _, result in self._waiting:
             self.loss_sum += result.loss_sum
             self.pairs += result.pairs
+            if not self.is_tracked:
+                self._interval.add(result)
         last, _ = self._waiting[-1]
         self._waiting.clear()
         if self._datamodule is not None:
@@ -205,8 +316,35 @@ class SkipGramModule(lightning.LightningModule):
                 self._next_check = begin + 100 * (time.monotonic() - begin)
         if self.tokens >= self.total_tokens:
             self.trainer.should_stop = True
+        every = getattr(self.trainer, "log_every_n_steps", 0)
+        if not (self.is_tracked or self._waiting) and every and self.trainer.global_step % every == 0:
+            self._log_progress()
+
+    def _log_progress(self) -> None:
+        """Log the loss per pair over all ranks, the learning rate and the speed since the last time."""
+        loss, pairs = self._sum_over_ranks(self._interval.loss, self._interval.pairs)
+        if pairs:
+            speed = (self.tokens - self._interval.tokens) / max(time.perf_counter() - self._interval.begin, 1e-9)
+            metrics = {"train/loss": loss / pairs, "lr": self.lr_at(self.tokens), "words_per_second": speed}
+            self.log_dict(metrics | {"tokens": float(self.tokens)}, batch_size=1)
+        self._interval = _Interval(self.tokens)
+
+    def validation_step(self, batch: HeldoutPairs, batch_idx: int) -> None:
+        with final_tables(self.trainer, self.tables) as tables:
+            if self.trainer.is_global_zero:  # only the first rank has the final tables; the metric adds up all ranks
+                self._heldout.update(self.objective, tables, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        loss = float(self._heldout.compute())
+        self._heldout.reset()
+        if not math.isfinite(loss):
+            raise self.divergence_error(f"the loss of held-out text is {loss}")
+        metrics = {"heldout/loss": loss, "heldout/perplexity": math.exp(min(loss, 700.0))}
+        self.log_dict(metrics, prog_bar=True, batch_size=1)
 
     def on_train_epoch_end(self) -> None:
+        if not self.is_tracked:
+            self._log_progress()
         if self.trainer.should_stop:
             return
         # Lightning makes a step of the remaining blocks at the announced end of an epoch; a stream may end earlier.
@@ -263,7 +401,10 @@ class SkipGramModule(lightning.LightningModule):
         return loss, pairs
 
     def _over_ranks(self) -> tuple[float, int]:
-        both = torch.tensor([float(self.loss_sum), int(self.pairs)], dtype=torch.float64)
+        return self._sum_over_ranks(self.loss_sum, self.pairs)
+
+    def _sum_over_ranks(self, loss_sum: Tensor | float, pair_sum: Tensor | int) -> tuple[float, int]:
+        both = torch.tensor([float(loss_sum), int(pair_sum)], dtype=torch.float64)
         if self._trainer is not None:
             both = self._trainer.strategy.reduce(both, reduce_op="sum")
         loss, pairs = both.tolist()
@@ -315,6 +456,19 @@ class SkipGramModule(lightning.LightningModule):
         if self._trainer is None or self._trainer.is_global_zero:  # the checkpoint holds the sum over all ranks
             self.pairs = state["pairs"]
             self.loss_sum.fill_(state["loss_sum"])
+
+
+class _Interval:
+    """Loss and pairs of this process since `begin`, when `tokens` were consumed."""
+
+    def __init__(self, tokens: int = 0) -> None:
+        self.tokens, self.begin = tokens, time.perf_counter()
+        self.loss: Tensor | float = 0.0
+        self.pairs: Tensor | int = 0
+
+    def add(self, result: StepResult) -> None:
+        self.loss += result.loss_sum
+        self.pairs += result.pairs
 
 
 def _name_of(strategy: Strategy) -> str:

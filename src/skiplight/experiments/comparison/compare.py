@@ -19,6 +19,7 @@ from pathlib import Path
 
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
+from skiplight.data.from_config import prepare_text, total_tokens
 from skiplight.errors import ConfigError
 from skiplight.experiments.comparison.findings import findings
 from skiplight.experiments.comparison.plan import Plan
@@ -30,7 +31,6 @@ from skiplight.experiments.trials import TrialTable
 from skiplight.files import replacing, writing
 from skiplight.training.build import heldout_unigram
 from skiplight.training.loggers import check_logger
-from skiplight.training.text import prepare_text, total_tokens
 
 log = logging.getLogger(__name__)
 

@@ -16,7 +16,6 @@ from typing import Any
 import lightning
 
 from skiplight.data.datamodule import SkipGramDataModule
-from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.distributed.strategy import final_tables, synchronize
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.heldout import heldout
@@ -43,7 +42,6 @@ class Evaluation(lightning.Callback):
         similarity, analogy, hit_rate: sets, built in or files.
         words: words whose neighbours are shown.
         restrict_vocabulary: number of most frequent words that may answer analogies.
-        pairs: the most held-out pairs; 0 for none.
 
     Attributes:
         results: the results of the last evaluation by set, as in summary.json.
@@ -63,9 +61,8 @@ class Evaluation(lightning.Callback):
         hit_rate: list[str],
         words: list[str],
         restrict_vocabulary: int,
-        pairs: int,
     ) -> None:
-        self.data, self.tracking, self.every, self.words, self.pairs = data, tracking, every, words, pairs
+        self.data, self.tracking, self.every, self.words = data, tracking, every, words
         self.sets = functools.partial(
             evaluate, similarity=similarity, analogy=analogy, hit_rate=hit_rate, restrict_vocabulary=restrict_vocabulary
         )
@@ -75,7 +72,6 @@ class Evaluation(lightning.Callback):
         self._next = 0
         self.evaluated = -1
         self._warned: set[str] = set()
-        self._pairs: HeldoutPairs | None = None
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
@@ -110,7 +106,7 @@ class Evaluation(lightning.Callback):
         with self.tracking.paused():
             vectors = WordVectors(self.data.text.vocabulary, tables.input.weight.detach())
             self.results = self.sets(vectors)
-            if self.pairs:
+            if self.data.validation_pairs:
                 self.results["heldout"] = _or_error(lambda: self._heldout(module.objective, tables))
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in self.words}
             self.neighbors = {word: nearest for word, nearest in near.items() if isinstance(nearest, list)}
@@ -122,9 +118,7 @@ class Evaluation(lightning.Callback):
         log_neighbors(trainer.logger, self.neighbors, module.tokens)
 
     def _heldout(self, objective: Objective, tables: Tables) -> dict[str, Any]:
-        if self._pairs is None:
-            self._pairs = heldout_pairs(self.data.heldout_blocks(), self.data.sampler, self.pairs)
-        return dataclasses.asdict(heldout(objective, tables, self._pairs))
+        return dataclasses.asdict(heldout(objective, tables, self.data.heldout_pairs()))
 
     def state_dict(self) -> dict[str, Any]:
         found = json.dumps({"results": self.results, "neighbors": self.neighbors})

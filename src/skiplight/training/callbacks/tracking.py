@@ -67,6 +67,10 @@ class Tracking(lightning.Callback):
     def _stop(self) -> None:
         self._seconds, self._since = self.seconds, None
 
+    def setup(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        pl_module.is_tracked = True
+
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
         if trainer.is_global_zero:

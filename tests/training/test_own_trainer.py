@@ -1,0 +1,172 @@
+"""Lightning's own Trainer arguments and callbacks work in a script of one's own, or are refused by name."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import lightning
+import pytest
+import torch
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    LearningRateMonitor,
+    ModelCheckpoint,
+    StochasticWeightAveraging,
+    Timer,
+)
+from lightning.pytorch.loggers import CSVLogger
+
+from skiplight import SkipGramDataModule, SkipGramModule, compose
+from skiplight.errors import ConfigError, RunError
+from skiplight.evaluation.heldout import heldout
+from tests.support.runs import metrics, skiplight, train_arguments
+from tests.support.texts import write_texts
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("own")
+    write_texts(folder / "texts", files=1, documents=40)
+    return folder
+
+
+def components(folder: Path, *options: str) -> tuple[SkipGramModule, SkipGramDataModule]:
+    data = ["data=files", f"data.path='{folder / 'texts' / '*.txt'}'", f"data.store={folder / 'stores'}"]
+    small = ["data.document=line", "data.heldout=0.1", "vocabulary.min_count=2", "model.dim=16"]
+    config = compose([*data, *small, "data.block_tokens=1000", "trainer.max_epochs=3", "trainer.threads=1", *options])
+    blocks = SkipGramDataModule.from_config(config)
+    return SkipGramModule.from_config(config, blocks), blocks
+
+
+def make_trainer(folder: Path, **options: Any) -> lightning.Trainer:
+    defaults = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False, "max_epochs": 3}
+    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder}
+    return lightning.Trainer(**(defaults | quiet | options))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("engine", ["fused", "autograd"])
+def test_metrics_are_logged_as_lightning_does(folder: Path, tmp_path: Path, engine: str) -> None:
+    module, data = components(folder, f"engine={engine}")
+    saving = ModelCheckpoint(dirpath=tmp_path, monitor="heldout/loss", save_top_k=1)
+    callbacks = [EarlyStopping("heldout/loss", patience=1), saving, LearningRateMonitor()]
+    logger = CSVLogger(tmp_path)
+    trainer = make_trainer(
+        tmp_path, callbacks=callbacks, logger=logger, log_every_n_steps=5, enable_checkpointing=True
+    )  # fmt: skip
+    trainer.fit(module, data)
+    found = {name: float(value) for name, value in trainer.callback_metrics.items()}
+    names = {"train/loss", "lr", "words_per_second", "tokens", "heldout/loss", "heldout/perplexity"}
+    assert set(found) == names | {"lr-SGD"}
+    assert found["tokens"] == module.tokens == module.total_tokens
+    assert 0 < found["train/loss"] < 6 * math.log(2)
+    [validated] = trainer.validate(module, data, verbose=False)
+    exact = heldout(module.objective, module.tables, data.heldout_pairs())
+    assert validated == pytest.approx({"heldout/loss": exact.loss, "heldout/perplexity": exact.perplexity}, rel=1e-5)
+    assert float(saving.best_model_score) == pytest.approx(min(float(saving.best_model_score), exact.loss), rel=1e-5)
+    logged = (Path(logger.log_dir) / "metrics.csv").read_text()
+    assert all(name in logged for name in ("train/loss", "heldout/perplexity", "lr-SGD", "words_per_second"))
+    again = SkipGramModule.load_from_checkpoint(saving.best_model_path)
+    [loaded] = make_trainer(tmp_path).validate(again, data, verbose=False)
+    assert loaded["heldout/loss"] == pytest.approx(float(saving.best_model_score), rel=1e-5)
+
+
+def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path) -> None:
+    module, data = components(folder, "optim.lr=1e-9", "trainer.max_epochs=9")
+    stopping = EarlyStopping("train/loss", min_delta=1, patience=1, check_on_train_epoch_end=True)
+    make_trainer(tmp_path, callbacks=[stopping], max_epochs=9).fit(module, data)
+    assert module.tokens == 2 * data.tokens
+
+
+def test_a_checkpoint_without_options_is_refused(folder: Path, tmp_path: Path) -> None:
+    module, data = components(folder)
+    plain = SkipGramModule(module.tables, module.objective, total_tokens=10)
+    trainer = make_trainer(tmp_path, max_steps=1)
+    data.takes_blocks = False
+    trainer.fit(plain, data)
+    trainer.save_checkpoint(tmp_path / "plain.ckpt")
+    with pytest.raises(RunError, match=r"only modules of `SkipGramModule.from_config` save them"):
+        SkipGramModule.load_from_checkpoint(tmp_path / "plain.ckpt")
+    with pytest.raises(ValueError, match=r"was not made by SkipGramDataModule.from_config"):
+        SkipGramModule.from_config(compose([]), SkipGramDataModule(data.text, data.sampler, block_tokens=9))
+
+
+def trained(module: SkipGramModule) -> bool:
+    return module.tokens > 0 and bool(module.tables.output.weight.any())
+
+
+FEATURES: dict[str, tuple[dict[str, Any], Callable[[SkipGramModule, SkipGramDataModule, lightning.Trainer], bool]]] = {
+    "fast_dev_run": ({"fast_dev_run": True}, lambda m, d, t: t.global_step == 1 and trained(m)),
+    "limit_train_batches": ({"limit_train_batches": 3}, lambda m, d, t: t.global_step == 9 and trained(m)),
+    "limit_val_batches": ({"limit_val_batches": 0}, lambda m, d, t: "heldout/loss" not in t.callback_metrics),
+    "max_steps": ({"max_steps": 4}, lambda m, d, t: t.global_step == 4 and trained(m)),
+    "max_time": ({"max_time": timedelta(days=1)}, lambda m, d, t: m.tokens == m.total_tokens),
+    "val_check_interval": ({"val_check_interval": 5}, lambda m, d, t: "heldout/loss" in t.callback_metrics),
+    "simple profiler": ({"profiler": "simple"}, lambda m, d, t: m.tokens == m.total_tokens),
+    "Timer": ({"callbacks": [Timer(timedelta(days=1))]}, lambda m, d, t: m.tokens == m.total_tokens),
+}
+
+
+@pytest.mark.parametrize("engine", ["fused", "autograd"])
+@pytest.mark.parametrize("feature", FEATURES)
+def test_arguments_of_the_trainer_work_with_both_engines(
+    folder: Path, tmp_path: Path, engine: str, feature: str
+) -> None:
+    options, holds = FEATURES[feature]
+    module, data = components(folder, f"engine={engine}")
+    trainer = make_trainer(tmp_path, **options)
+    trainer.fit(module, data)
+    assert holds(module, data, trainer)
+
+
+AUTOGRAD: dict[str, dict[str, Any]] = {
+    "accumulate_grad_batches": {"accumulate_grad_batches": 2},
+    "gradient_clip_val": {"gradient_clip_val": 1.0},
+    "detect_anomaly": {"detect_anomaly": True},
+    "deterministic": {"deterministic": True},
+    "bf16-mixed": {"precision": "bf16-mixed"},
+}
+
+
+@pytest.mark.parametrize("feature", AUTOGRAD)
+def test_arguments_that_concern_gradients_work_with_autograd(folder: Path, tmp_path: Path, feature: str) -> None:
+    name = "adam" if feature in ("gradient_clip_val", "deterministic") else "sgd"
+    module, data = components(folder, "engine=autograd", f"optim.name={name}", "optim.lr=0.01")
+    make_trainer(tmp_path, **AUTOGRAD[feature]).fit(module, data)
+    assert module.tokens == module.total_tokens
+    assert trained(module)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"accumulate_grad_batches": 2}, "accumulate_grad_batches=2"),
+        ({"gradient_clip_val": 1.0}, "gradient clipping"),
+    ],
+)
+def test_what_the_fused_engine_cannot_do_is_refused_by_name(
+    folder: Path, tmp_path: Path, options: dict[str, Any], message: str
+) -> None:
+    module, data = components(folder, "engine=fused")
+    with pytest.raises(ConfigError, match=message):
+        make_trainer(tmp_path, **options).fit(module, data)
+
+
+def test_runs_of_the_command_line_have_their_metrics_where_callbacks_look(folder: Path) -> None:
+    """A line of metrics.jsonl has the same names as what one's own Trainer logs."""
+    done = skiplight(train_arguments(folder / "texts" / "*.txt", folder, folder / "run", "trainer.max_epochs=1"))
+    assert done.returncode == 0, done.stderr
+    assert {"train/loss", "lr", "words_per_second", "tokens"} <= set(metrics(folder / "run")[0])
+    assert torch.isfinite(torch.tensor([line["train/loss"] for line in metrics(folder / "run")[:3]])).all()
+
+
+def test_weight_averaging_is_over_the_tables(folder: Path, tmp_path: Path) -> None:
+    module, data = components(folder, "engine=autograd")
+    callbacks = [StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)]
+    make_trainer(tmp_path, callbacks=callbacks).fit(module, data)
+    assert trained(module)
