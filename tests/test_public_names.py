@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import ClassVar
 
+import lightning
 import pytest
 
 import skiplight
+from skiplight.errors import RunError
 from tests.support.runs import SMALL
 from tests.support.texts import write_texts
 
@@ -22,17 +25,43 @@ def test_every_public_name_is_there() -> None:
 def test_runs_and_studies_are_made_from_overrides(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "texts", files=1)
     data = ["data=files", f"data.path='{texts}'", f"data.store={tmp_path / 'stores'}", "data.heldout=0.1", *SMALL]
-    summary = skiplight.train([*data, "trainer.max_epochs=1"], tmp_path / "run")
-    config, read = skiplight.load_run(tmp_path / "run")
-    assert (config.trainer.max_epochs, read["loss"]) == (1, summary["loss"])
+    run = skiplight.train(*data, "trainer.max_epochs=1", "evaluation.every=2000", run_dir=tmp_path / "run")
+    read = skiplight.load_run(tmp_path / "run")
+    assert (read.config.trainer.max_epochs, read.summary["loss"]) == (1, run.summary["loss"])
+    assert repr(run).startswith(f"<Run {tmp_path / 'run'}: ")
+    assert len(run.vectors.most_similar(run.vectors.vocabulary.words[0], topn=3)) == 3
+    losses, heldout = run.metrics["train/loss"].dropna(), run.metrics["heldout/perplexity"].dropna()
+    assert len(losses) > 2
+    assert heldout.iloc[-1] == run.summary["evaluation"]["heldout"]["perplexity"]
     assert (tmp_path / "run" / "report.html").exists()
     assert skiplight.WordVectors.load(tmp_path / "run").dim == 16
 
     grid = ["trainer.max_epochs=1,2", "study.sampler=grid", "study.metric=heldout/perplexity"]
-    study = skiplight.sweep([*data, *grid, f"run_dir={tmp_path / 'study'}"])
+    study = skiplight.sweep(*data, *grid, run_dir=tmp_path / "study")
     assert study.folder == tmp_path / "study"
     assert (study.folder / "report.html").exists()
     assert list(study.frame["trainer.max_epochs"]) == [1, 2]
     for number, perplexity in enumerate(study.frame["heldout/perplexity"]):
-        summary = skiplight.load_run(study.folder / str(number))[1]
+        summary = skiplight.load_run(study.folder / str(number)).summary
         assert (summary["epochs"], summary["evaluation"]["heldout"]["perplexity"]) == (number + 1, perplexity)
+
+
+def test_a_callback_of_ones_own_sees_the_metrics_and_may_end_a_run(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", files=1)
+    data = ["data=files", f"data.path='{texts}'", f"data.store={tmp_path / 'stores'}", "data.heldout=0.1", *SMALL]
+
+    class Watching(lightning.Callback):
+        seen: ClassVar[set[str]] = set()
+
+        def on_train_batch_end(self, trainer, pl_module, *args) -> None:
+            self.seen |= set(trainer.callback_metrics)
+
+    watching = Watching()
+    options = ["trainer.max_epochs=2", "evaluation.every=1000", "engine=fused"]
+    skiplight.train(*data, *options, run_dir=tmp_path / "run", callbacks=[watching])
+    expected = {"train/loss", "lr", "words_per_second", "heldout/loss", "heldout/perplexity"}
+    assert expected <= watching.seen
+    with pytest.raises(TypeError, match="a single Config"):
+        skiplight.train(skiplight.Config(), "model.dim=3")
+    with pytest.raises(RunError, match=r"is not finished|is not a run"):
+        skiplight.load_run(tmp_path)

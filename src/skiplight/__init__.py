@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lightning import Callback
+
     from skiplight.config.compose import compose
     from skiplight.config.schema import Config
     from skiplight.data.datamodule import SkipGramDataModule
@@ -18,12 +20,14 @@ if TYPE_CHECKING:
     from skiplight.objectives import ScoreObjective
     from skiplight.registry import register_noise, register_objective
     from skiplight.training.module import SkipGramModule
+    from skiplight.training.run import Run
     from skiplight.vectors.word_vectors import WordVectors
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Config",
+    "Run",
     "ScoreObjective",
     "SkipGramDataModule",
     "SkipGramModule",
@@ -43,6 +47,7 @@ _ELSEWHERE = {
     "register_noise": "skiplight.registry",
     "register_objective": "skiplight.registry",
     "Config": "skiplight.config.schema",
+    "Run": "skiplight.training.run",
     "SkipGramDataModule": "skiplight.data.datamodule",
     "SkipGramModule": "skiplight.training.module",
     "WordVectors": "skiplight.vectors.word_vectors",
@@ -60,33 +65,35 @@ def __dir__() -> list[str]:
     return __all__
 
 
-def train(config: Config | Sequence[str], run_dir: str | Path | None = None, **options: Any) -> dict[str, Any]:
-    """Train a new run, write its page, and return the content of its summary.json.
+def train(
+    *overrides: str | Config, run_dir: str | Path | None = None, callbacks: Sequence[Callback] = (), **options: Any
+) -> Run:
+    """Train a new run, write its page, and return it.
 
     Args:
-        config: all options, or Hydra overrides as on the command line: `["data=files", "data.path=text.txt"]`.
+        overrides: Hydra overrides as on the command line, `"data=files", "data.path=text.txt"`; or a single `Config`.
         run_dir: the folder to make; default: the option `run_dir`, else runs/<time>-<data>.
+        callbacks: further callbacks of Lightning, which see the metrics of metrics.jsonl in `trainer.callback_metrics`.
         options: of `skiplight.training.fit.train`.
 
     Raises:
         SkiplightError: an option is wrong, or the text cannot be trained on; no folder is made.
     """
-    from skiplight.config.compose import compose
-    from skiplight.config.schema import Config
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
-    from skiplight.training.run_folder import default_run_dir
+    from skiplight.training.run import Run
 
-    config = config if isinstance(config, Config) else compose(config)
-    folder = Path(run_dir or config.run_dir or default_run_dir(config))
-    return fit.train(config, folder, show=show_finished_run, **options)
+    config, folder = _composed(overrides, run_dir)
+    fit.train(config, folder, show=show_finished_run, callbacks=callbacks, **options)
+    return Run(folder)
 
 
-def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
-    """Continue a run that was stopped or killed, and return the content of its summary.json.
+def resume(run_dir: str | Path, *, callbacks: Sequence[Callback] = (), **options: Any) -> Run:
+    """Continue a run that was stopped or killed, and return it.
 
     Args:
         run_dir: the run's folder.
+        callbacks: further callbacks of Lightning, the same as when it began.
         options: of `skiplight.training.fit.resume`.
 
     Raises:
@@ -95,39 +102,34 @@ def resume(run_dir: str | Path, **options: Any) -> dict[str, Any]:
     """
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
+    from skiplight.training.run import Run
 
-    return fit.resume(Path(run_dir), show=show_finished_run, **options)
+    fit.resume(Path(run_dir), show=show_finished_run, callbacks=callbacks, **options)
+    return Run(run_dir)
 
 
-def compare(overrides: Sequence[str], run_dir: str | Path | None = None, **options: Any) -> TrialTable:
-    """Train what `compare.*` says, write down what came out, make its page, and return its runs.
-
-    A comparison that is there already is gone on with.
+def compare(*overrides: str, run_dir: str | Path | None = None, **options: Any) -> TrialTable:
+    """Train the runs of `compare.*`, or continue them, write what came out and a page, and return the trials.
 
     Args:
-        overrides: of Hydra, for all runs.
-        run_dir: folder of the comparison; default: as `run_dir` says, else runs/<time>-<data>.
+        overrides: Hydra overrides for all runs.
+        run_dir: folder of the comparison; default: the option `run_dir`, else runs/<time>-<data>.
         options: of `skiplight.experiments.comparison.compare.compare`: workers, devices_per_trial.
 
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
-    from skiplight.config.compose import compose
     from skiplight.experiments.comparison.compare import compare as compare_runs
     from skiplight.report.comparison import write_comparison_page
-    from skiplight.training.run_folder import default_run_dir
 
-    config = compose(overrides)
-    folder = Path(run_dir or config.run_dir or default_run_dir(config))
+    _, folder = _composed(overrides, run_dir)
     table = compare_runs(overrides, folder, **options)
     write_comparison_page(folder)
     return table
 
 
-def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options: Any) -> TrialTable:
-    """Search options by a study, write down what it found, make its page, and return its trials.
-
-    A study that is there already is gone on with.
+def sweep(*overrides: str, run_dir: str | Path | None = None, **options: Any) -> TrialTable:
+    """Search options by a study, or continue it, write what it found and a page, and return the trials.
 
     Args:
         overrides: Hydra overrides; those with several values, such as `noise.exponent=interval(-1,1)`, are searched.
@@ -137,27 +139,41 @@ def sweep(overrides: Sequence[str], run_dir: str | Path | None = None, **options
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
-    from skiplight.config.compose import compose
     from skiplight.experiments.sweeps.space import split
     from skiplight.experiments.sweeps.sweep import sweep as search
     from skiplight.report.study import report_study
-    from skiplight.training.run_folder import default_run_dir
 
     fixed, space = split(overrides)
-    config = compose(fixed)
+    config, folder = _composed(fixed, run_dir)
     config.study.space = {**(config.study.space or {}), **space}
-    folder = Path(run_dir or config.run_dir or default_run_dir(config))
     search(config, folder, **options)
     return report_study(folder)
 
 
-def load_run(run_dir: str | Path) -> tuple[Config, dict[str, Any]]:
-    """Return the options of a finished run and the content of its summary.json.
+def load_run(run_dir: str | Path) -> Run:
+    """Return a finished run.
 
     Raises:
         RunError: there is no run, or it is not finished or damaged.
     """
-    from skiplight.training.run_folder import RunFolder
+    from skiplight.training.run import Run
 
-    run = RunFolder(run_dir)
-    return run.config(), run.read_summary()
+    run = Run(run_dir)
+    run.summary  # noqa: B018  # raises where it is not finished
+    return run
+
+
+def _composed(overrides: Sequence[str | Config], run_dir: str | Path | None) -> tuple[Config, Path]:
+    """The options, and the folder of the run or of the experiment."""
+    from skiplight.config.compose import compose
+    from skiplight.config.schema import Config
+    from skiplight.training.run_folder import default_run_dir
+
+    first = overrides[0] if overrides else None
+    if isinstance(first, Config):
+        if len(overrides) > 1:
+            raise TypeError("give overrides, or a single Config")
+        config = first
+    else:
+        config = compose([str(override) for override in overrides])
+    return config, Path(run_dir or config.run_dir or default_run_dir(config))

@@ -7,7 +7,8 @@ import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.neighbors import neighbors, solve, suggest
+from skiplight.evaluation.neighbors import neighbors, solve
+from skiplight.vectors.nearest import suggest
 from skiplight.vectors.word_vectors import WordVectors
 
 

@@ -93,7 +93,7 @@ def comparison(folder: Path) -> Path:
     ]
     small = [*SMALL, "trainer.max_epochs=1", "compare.seeds=2", "compare.points=3"]
     variants = "compare.variants={ns: [], nce: ['objective=nce']}"
-    compare([*data, *small, variants], folder / "comparison")
+    compare(*data, *small, variants, run_dir=folder / "comparison")
     return folder / "comparison"
 
 

@@ -79,11 +79,13 @@ def print_options() -> None:
 
     from skiplight.config import conf_dir
     from skiplight.config.validate import describe_options
+    from skiplight.registry import REGISTRIES
 
     console = Console()
     console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
     for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
-        console.print(f"  {group.name}= {', '.join(sorted(path.stem for path in group.glob('*.yaml')))}")
+        names = {path.stem for path in group.glob("*.yaml")} | set(REGISTRIES.get(group.name, ()))
+        console.print(f"  {group.name}= {', '.join(sorted(names))}")
     table = Table("option", "default", "range", "", box=None, pad_edge=False)
     for row in describe_options():
         table.add_row(*map(escape, row))

@@ -18,7 +18,7 @@ def compare(arguments: list[str]) -> int:
     quiet_lightning()
     from skiplight import compare as compare_runs
 
-    table = compare_runs(given.override, workers=given.workers, devices_per_trial=given.devices_per_trial)
+    table = compare_runs(*given.override, workers=given.workers, devices_per_trial=given.devices_per_trial)
     print((table.folder / "findings.md").read_text(encoding="utf-8"))
     print(f"comparison: {table.folder}")
     return 0

@@ -16,9 +16,11 @@ def resume(arguments: list[str]) -> int:
     parser.add_argument("--num-nodes", type=parse_positive, help="machines from now on; default: as before")
     add_verify(parser)
     given = parser.parse_args(arguments)
-    from skiplight import resume as resume_run
+    from skiplight.report.run import show_finished_run
+    from skiplight.training import fit
 
     quiet_lightning()
-    summary = resume_run(given.run, verify=given.verify, devices=given.devices, num_nodes=given.num_nodes)
+    options = {"verify": given.verify, "devices": given.devices, "num_nodes": given.num_nodes}
+    summary = fit.resume(given.run, show=show_finished_run, **options)
     print_summary(summary, given.run)
     return 0

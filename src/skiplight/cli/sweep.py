@@ -20,7 +20,7 @@ def sweep(arguments: list[str]) -> int:
     from skiplight import sweep as search
 
     search(
-        given.override,
+        *given.override,
         trials=given.trials,
         timeout=given.timeout,
         workers=given.workers,

@@ -11,6 +11,10 @@ from skiplight.cli.common import add_workers, print_options, print_summary, quie
 def train(arguments: list[str]) -> int:
     """Train a new run: `skiplight train data=files data.path=text.txt model.dim=100`."""
     if {"-h", "--help"} & set(arguments):
+        from skiplight.config.compose import named_plugins
+        from skiplight.registry import load_plugins
+
+        load_plugins(named_plugins(arguments))
         print_options()
         return 0
     if {"-m", "--multirun"} & set(arguments):
@@ -20,10 +24,11 @@ def train(arguments: list[str]) -> int:
 
     config = compose([argument for argument in arguments if argument != "--verify"])
     run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
-    from skiplight import train as train_run
+    from skiplight.report.run import show_finished_run
+    from skiplight.training import fit
 
     quiet_lightning()
-    print_summary(train_run(config, run_dir, verify="--verify" in arguments), run_dir)
+    print_summary(fit.train(config, run_dir, show=show_finished_run, verify="--verify" in arguments), run_dir)
     return 0
 
 

@@ -21,7 +21,7 @@ from skiplight.data.from_config import STEPS, choose_engine, make_sampler, prepa
 from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.data.prefetch import prefetch_blocks
 from skiplight.engines.base import Engine
-from skiplight.errors import ConfigError, DataError, RunError
+from skiplight.errors import ConfigError, DataError, EvaluationError, RunError
 from skiplight.registry import OBJECTIVES
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
@@ -179,8 +179,14 @@ class SkipGramDataModule(lightning.LightningDataModule):
         return _Loader(self)
 
     def val_dataloader(self) -> Any:
-        """Return a loader of one batch, all pairs of held-out text; an empty list without validation."""
-        return DataLoader(_One(self.heldout_pairs()), batch_size=None) if self.validation_pairs else []
+        """Return a loader of one batch, all pairs of held-out text; an empty list without any."""
+        if not self.validation_pairs:
+            return []
+        try:
+            return DataLoader(_One(self.heldout_pairs()), batch_size=None)
+        except EvaluationError as error:
+            log.warning("no validation: %s", error)
+            return []
 
     def heldout_pairs(self) -> HeldoutPairs:
         """Return the pairs of held-out text, drawn at the first call, at most `validation_pairs`.

@@ -13,7 +13,7 @@ import logging
 import os
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,14 @@ Show = Callable[[RunFolder, Config, dict[str, Any], WordVectors, Logger | None],
 """Shows a run that has just ended, while its logger is still open: `report.run.show_finished_run` makes its page."""
 
 
-def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | None = None) -> dict[str, Any]:
+def train(
+    config: Config,
+    run_dir: Path,
+    *,
+    verify: bool = False,
+    show: Show | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
+) -> dict[str, Any]:
     """Trains a new run and returns what its summary.json holds; on other ranks than the first, nothing.
 
     Where torchrun or Slurm has started the ranks, and may start them again, a run of the same options goes on.
@@ -58,6 +65,7 @@ def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | N
         run_dir: the folder to make.
         verify: compare the checksums of the whole store first, not only of what is read, when it is read.
         show: called with the finished run.
+        callbacks: further callbacks.
 
     Raises:
         ConfigError, DataError, RunError: the options or the text do not allow it; there is then no folder.
@@ -70,9 +78,9 @@ def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | N
     if place.started and run.path.exists():
         if run_options(run.config()) != run_options(config):
             raise ConfigError(f"`run_dir={run_dir}` is a run of other options: choose another")
-        return resume(run_dir, verify=verify, show=show)
+        return resume(run_dir, verify=verify, show=show, callbacks=callbacks)
     if place.rank > 0:
-        return resume(run_dir, verify=verify)
+        return resume(run_dir, verify=verify, callbacks=callbacks)
     run.refuse_existing()
     check_logger(config)
     parts = build_training(config, run.path, place)
@@ -81,7 +89,7 @@ def train(config: Config, run_dir: Path, *, verify: bool = False, show: Show | N
     run.create(config)
     with run.locked(), run.keeping_errors(place.rank):
         run.describe(config.seed)
-        return _Training(run, config, parts, place, show=show).run(checkpoint=None, begin=begin)
+        return _Training(run, config, parts, place, show=show, callbacks=callbacks).run(checkpoint=None, begin=begin)
 
 
 def resume(
@@ -93,6 +101,7 @@ def resume(
     devices: int | None = None,
     num_nodes: int | None = None,
     show: Show | None = None,
+    callbacks: Sequence[lightning.Callback] = (),
 ) -> dict[str, Any]:
     """Goes on with a run from its newest checkpoint, or from the beginning where it has none.
 
@@ -103,6 +112,7 @@ def resume(
         verify: compare the checksums of the text's store and of every checkpoint first, not only of what is read.
         devices, num_nodes: on so many from now on, rather than on as many as before.
         show: called with the finished run.
+        callbacks: further callbacks.
 
     Raises:
         RunError: there is no such run, it is finished or being trained, or its text or checkpoint is not what it was.
@@ -136,7 +146,7 @@ def resume(
                 verify_checkpoint(path)
         if place.rank == 0:
             log.info("going on from %s", checkpoint or "the beginning: the run has no checkpoint yet")
-        return _Training(run, config, parts, place, watch, show).run(checkpoint=checkpoint, begin=begin)
+        return _Training(run, config, parts, place, watch, show, callbacks).run(checkpoint=checkpoint, begin=begin)
 
 
 class _Training:
@@ -150,13 +160,14 @@ class _Training:
         place: RankInfo,
         watch: Callable[[Evaluation], lightning.Callback] | None = None,
         show: Show | None = None,
+        callbacks: Sequence[lightning.Callback] = (),
     ) -> None:
-        self.show = show
+        self.show, self.callbacks = show, list(callbacks)
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
         self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
-        self.tracking = Tracking(run.metrics, self.divergence)
+        self.tracking = Tracking(run.metrics, self.divergence, shares=bool(callbacks))
         evaluation = config.evaluation
         self.evaluation = Evaluation(
             data,
@@ -208,6 +219,7 @@ class _Training:
             stop=self.stop,
             healthy=lambda: not self.divergence.is_above,
         )
+        first = [self.divergence, self.tracking]
         shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
         roll_call = [RankConsistencyCheck(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
         trainer = lightning.Trainer(
@@ -217,7 +229,7 @@ class _Training:
             strategy=self.strategy or "auto",
             precision=config.precision,  # type: ignore[arg-type]
             max_epochs=-1,  # the module stops it by tokens
-            callbacks=[*roll_call, self.divergence, self.tracking, *shown, self.evaluation, *self.watching, saving],
+            callbacks=[*roll_call, *first, *shown, self.evaluation, *self.watching, *self.callbacks, saving],
             plugins=[FolderCheckpointIO()],
             logger=logger or False,
             enable_model_summary=False,

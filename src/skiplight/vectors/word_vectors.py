@@ -23,6 +23,7 @@ import torch
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import RunError
 from skiplight.files import digest, replacing, writing
+from skiplight.vectors.nearest import find_row, nearest_words
 
 FORMAT_VERSION = 1
 _TENSORS, _VOCABULARY, _CARD = "vectors.safetensors", "vocabulary.tsv", "README.md"
@@ -78,6 +79,15 @@ class WordVectors:
     def _unit(self) -> torch.Tensor:
         norms = torch.linalg.vector_norm(self.input, dim=1, keepdim=True)
         return self.input / torch.where(norms > 0, norms, 1.0)
+
+    def most_similar(self, word: str, topn: int = 10) -> list[tuple[str, float]]:
+        """Return the `topn` words nearest to `word`, without `word`, and their cosines, as gensim's `most_similar`.
+
+        Raises:
+            EvaluationError: `word` is not in the vocabulary, or `topn` is not positive.
+        """
+        row = find_row(self.vocabulary, word)
+        return nearest_words(self.vocabulary, self.unit(), self.unit()[row], {row}, topn)
 
     def save(self, folder: str | os.PathLike[str], card: str | None = None) -> None:
         """Write the folder, each file complete or not at all, the tensors last.

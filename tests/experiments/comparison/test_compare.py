@@ -49,7 +49,7 @@ def arguments(texts: Path, folder: Path) -> list[str]:
 def compared(texts: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A finished comparison."""
     folder = tmp_path_factory.mktemp("compared")
-    compare([*arguments(texts, folder)], folder / "comparison")
+    compare(*arguments(texts, folder), run_dir=folder / "comparison")
     return folder / "comparison"
 
 
@@ -108,12 +108,12 @@ def test_the_findings_are_those_of_the_runs(compared: Path) -> None:
 def test_a_finished_comparison_is_not_repeated_and_another_is_refused(texts: Path, compared: Path) -> None:
     same = arguments(texts, compared.parent)
     before = {path: path.stat().st_mtime_ns for path in compared.glob("runs/*/summary.json")}
-    compare(same, compared)
+    compare(*same, run_dir=compared)
     assert {path: path.stat().st_mtime_ns for path in compared.glob("runs/*/summary.json")} == before
     with pytest.raises(ConfigError, match=r"the comparison in .* began with `model.dim=\d+`, not with 8"):
-        compare([*same, "model.dim=8"], compared)
+        compare(*same, "model.dim=8", run_dir=compared)
     with pytest.raises(RunError, match="no comparison"):
-        compare(same, compared.parent)
+        compare(*same, run_dir=compared.parent)
 
 
 def test_a_killed_comparison_goes_on_and_ends_as_the_undisturbed_one(
@@ -148,12 +148,12 @@ def test_two_commands_with_two_workers_each_share_a_comparison(texts: Path, comp
 def test_a_run_that_ended_for_another_reason_is_gone_on_with(texts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "comparison"
     options = [option for option in arguments(texts, tmp_path) if not option.startswith("compare.seeds")]
-    compare([*options, "compare.seeds=1"], folder)
+    compare(*options, "compare.seeds=1", run_dir=folder)
     run = next(path for path in sorted((folder / "runs").iterdir()) if (path / "summary.json").exists())
     (run / "summary.json").unlink()
     (run / "errors").mkdir(exist_ok=True)
     (run / "errors" / "0.txt").write_text("OSError: No space left on device")
-    compare([*options, "compare.seeds=1"], folder)
+    compare(*options, "compare.seeds=1", run_dir=folder)
     assert (run / "summary.json").exists()
     assert {row["state"] for row in trials(folder)} == {"complete"}
 
@@ -163,7 +163,7 @@ def test_one_that_diverges_is_recorded_and_the_others_go_on(texts: Path, tmp_pat
     variants = "compare.variants={ns: [], wild: ['optim.lr=1e30']}"
     options = [o for o in arguments(texts, tmp_path) if not o.startswith(("compare.", "trainer.max_epochs"))]
     options = [*options, views, variants, "engine=autograd"]
-    compare([*options, "trainer.max_epochs=1", "compare.seeds=1", "optim.name=adam"], tmp_path / "comparison")
+    compare(*options, "trainer.max_epochs=1", "compare.seeds=1", "optim.name=adam", run_dir=tmp_path / "comparison")
     rows = trials(tmp_path / "comparison")
     state = {(row["variant"], row["kind"], row["chosen"]): row["state"] for row in rows}
     assert state["ns", "search", "optim.lr=1e30"] == "failed"
@@ -179,7 +179,7 @@ def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(tex
     )
     options = [o for o in arguments(texts, tmp_path) if not o.startswith(("compare.v", "compare.seeds"))]
     options += ["engine=autograd", "compare.variants={one: []}", f"compare.views={{v: {{search: {candidates}}}}}"]
-    compare([*options, "compare.search=0.01", "compare.seeds=2"], tmp_path / "comparison")
+    compare(*options, "compare.search=0.01", "compare.seeds=2", run_dir=tmp_path / "comparison")
     rows = trials(tmp_path / "comparison")
     short, whole = rows[:2], rows[2:]
     assert float(short[0]["heldout/perplexity"]) < float(short[1]["heldout/perplexity"])

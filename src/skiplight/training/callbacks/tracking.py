@@ -31,6 +31,7 @@ class Tracking(lightning.Callback):
     Args:
         path: metrics.jsonl, one object per line: step, tokens, seconds, lr, words_per_second and metrics.
         check: judges the loss of every line.
+        shares: whether to log the lines to Lightning too, for callbacks that monitor a metric.
 
     Attributes:
         loss: mean loss per pair over the last line's interval; nan before the first line.
@@ -38,8 +39,8 @@ class Tracking(lightning.Callback):
         pairs: pairs trained on so far, including earlier sessions of a resumed run.
     """
 
-    def __init__(self, path: Path, check: DivergenceCheck | None = None) -> None:
-        self.path, self.check = path, check
+    def __init__(self, path: Path, check: DivergenceCheck | None = None, *, shares: bool = False) -> None:
+        self.path, self.check, self.shares = path, check, shares
         self.loss, self.pairs, self.epoch_loss = float("nan"), 0, float("nan")
         self._line, self._epoch = (0.0, 0), (0.0, 0)  # loss and pairs since the last line, and in this epoch
         self._seconds = 0.0
@@ -97,6 +98,7 @@ class Tracking(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
+        self.shares = False  # Lightning logs nothing after the last step
         self._write_loss(trainer, pl_module)
         self._stop()
 
@@ -139,6 +141,8 @@ class Tracking(lightning.Callback):
         self._append(trainer, module, metrics)
 
     def _append(self, trainer: lightning.Trainer, module: SkipGramModule, metrics: dict[str, Any]) -> None:
+        if self.shares and metrics:
+            module.log_dict({name: float(value) for name, value in metrics.items()}, logger=False, batch_size=1)
         if not trainer.is_global_zero or not metrics:
             return
         line = {

@@ -1,0 +1,70 @@
+"""The words nearest to a vector by cosine, and words spelled like one that is not in the vocabulary."""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.errors import EvaluationError
+
+# difflib takes some 10 microseconds per word, so a million words would take many seconds.
+_COMPARED = 20_000
+
+
+def suggest(vocabulary: Vocabulary, word: str, n: int = 3) -> list[str]:
+    """Return up to `n` words spelled like `word`: first those that differ in case only, then the most similar ones.
+
+    It compares the 20,000 most frequent words that share the first or last letter and have nearly the same length.
+
+    >>> suggest(Vocabulary(["Paris", "paris", "pairs", "rome"], [9, 5, 4, 2]), "PARIS")
+    ['Paris', 'paris', 'pairs']
+    """
+    lower = word.lower()
+    same: list[str] = []
+    near: dict[str, str] = {}
+    for candidate in vocabulary.words:
+        if abs(len(candidate) - len(word)) > 2:
+            continue
+        folded = candidate.lower()
+        if folded == lower:
+            same.append(candidate)
+        elif len(near) < _COMPARED and (folded[:1] == lower[:1] or folded[-1:] == lower[-1:]):
+            near.setdefault(folded, candidate)
+    matches = difflib.get_close_matches(lower, near, n=n, cutoff=0.7) if len(same) < n else []
+    return [*same, *(near[match] for match in matches)][:n]
+
+
+def find_row(vocabulary: Vocabulary, word: str) -> int:
+    """Return the row of a word.
+
+    Raises:
+        EvaluationError: it is not in the vocabulary; the message has similar spellings.
+    """
+    row = vocabulary.get(word)
+    if row is None:
+        likely = ", ".join(map(repr, suggest(vocabulary, word)))
+        raise EvaluationError(
+            f"{word!r} is not in the vocabulary of {len(vocabulary)} words;"
+            f" {f'did you mean {likely}?' if likely else 'it has no similar spelling'}"
+        )
+    return row
+
+
+def nearest_words(
+    vocabulary: Vocabulary, unit: torch.Tensor, query: torch.Tensor, exclude: set[int], k: int
+) -> list[tuple[str, float]]:
+    """Return the `k` words with the highest cosine to `query`, a unit vector [d], without the rows in `exclude`.
+
+    Args:
+        unit: vectors of length 1, float32 [V, d].
+
+    Raises:
+        EvaluationError: `k` is not positive.
+    """
+    if k < 1:
+        raise EvaluationError(f"k is {k}: it must be at least 1")
+    top = (unit @ query).topk(min(k + len(exclude), len(unit)))
+    ranked = zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    return [(vocabulary.words[row], cosine) for row, cosine in ranked if row not in exclude][:k]
