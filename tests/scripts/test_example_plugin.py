@@ -1,0 +1,66 @@
+"""The example plug-in: installed, its pieces are there without being named, and are swept and compared."""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import SMALL
+from tests.support.texts import write_texts
+
+PLUGIN = Path(__file__).parents[2] / "scripts" / "examples" / "plugin"
+
+
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """A Python in whose environment the plug-in is installed, with the packages of this one."""
+    folder = tmp_path_factory.mktemp("environment")
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
+    here = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    (here / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    install = [sys.executable, "-m", "pip", "install", "-q", "--no-deps", "--no-build-isolation", "--target", str(here)]
+    subprocess.run([*install, str(PLUGIN)], check=True, timeout=200)
+    return [str(folder / "bin" / "python"), "-m", "skiplight.cli"]
+
+
+def run(python: list[str], *arguments: str) -> subprocess.CompletedProcess[str]:
+    paths = [str(Path(__file__).parents[2] / "src"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    return subprocess.run([*python, *arguments], capture_output=True, text=True, env=environment, timeout=250)
+
+
+def test_it_is_short() -> None:
+    lines = [path.read_text().count("\n") for path in PLUGIN.rglob("*") if path.suffix in (".py", ".toml")]
+    assert sum(lines) < 150
+
+
+def test_its_pieces_are_swept_compared_and_listed(python: list[str], tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", files=1, documents=40)
+    data = ["data=files", f"data.path='{texts}'", f"data.store={tmp_path / 'stores'}", "data.heldout=0.2", *SMALL]
+    shown = run(python, "train", "--help")
+    assert shown.returncode == 0, shown.stderr
+    assert all(name in shown.stdout for name in ("clipped", "info_nce", "margin", "noise.quantile"))
+
+    grid = ["noise.name=power,clipped", "study.sampler=grid", "study.metric=heldout/perplexity"]
+    done = run(python, "sweep", *data, *grid, "trainer.max_epochs=1", f"run_dir={tmp_path / 'study'}")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "study" / "trials.csv").open()))
+    assert [(row["noise.name"], row["state"]) for row in rows] == [("power", "complete"), ("clipped", "complete")]
+
+    variants = "compare.variants={ns: [], info: ['objective=info_nce'], margin: ['objective=margin']}"
+    options = [variants, "compare.seeds=1", "compare.points=2", "trainer.max_epochs=1", "noise=clipped"]
+    done = run(python, "compare", *data, *options, f"run_dir={tmp_path / 'comparison'}")
+    assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((tmp_path / "comparison" / "trials.csv").open()))
+    assert [(row["variant"], row["state"], row["engine"]) for row in rows] == [
+        ("ns", "complete", "autograd"), ("info", "complete", "autograd"), ("margin", "complete", "autograd")
+    ]  # fmt: skip
+    wrong = run(python, "train", *data, "objective=info_nce", "objective.temperature=-1")
+    assert wrong.returncode == 2
+    assert "`objective.temperature=-1.0` must be above 0" in wrong.stderr
