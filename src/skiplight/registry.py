@@ -33,6 +33,9 @@ ENTRY_POINTS = "skiplight.plugins"
 VARIABLE = "SKIPLIGHT_PLUGINS"
 """Environment variable with the plug-ins that were named, as JSON, for the processes that this one starts."""
 
+_LOADED: dict[str, str] = {}
+"""Modules of the plug-ins that were named, by what users call them."""
+
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -230,6 +233,11 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         os.environ[VARIABLE] = json.dumps(wanted)
 
 
+def plugin_modules() -> dict[str, str]:
+    """Return the modules of all plug-ins by what users call them: that of a file by the file's name without `.py`."""
+    return {point.module: point.module for point in importlib.metadata.entry_points(group=ENTRY_POINTS)} | _LOADED
+
+
 def _locate(name: str) -> str:
     """The name of a module, or the absolute path of a file."""
     return str(Path(name).absolute()) if name.endswith(".py") else name
@@ -239,6 +247,7 @@ def _import(name: str) -> None:
     try:
         if not name.endswith(".py"):
             importlib.import_module(name)
+            _LOADED[name] = name
             return
         digest = hashlib.sha256(name.encode()).hexdigest()[:8]
         module_name = f"{Path(name).stem}_{digest}"
@@ -253,6 +262,7 @@ def _import(name: str) -> None:
         except BaseException:
             del sys.modules[module_name]
             raise
+        _LOADED[Path(name).stem] = module_name
     except ConfigError:
         raise
     except Exception as error:

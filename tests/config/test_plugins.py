@@ -48,7 +48,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def arguments(folder: Path, run: str, *options: str, plugin: str = "mine.py") -> list[str]:
     """Training in a process of its own, since what is registered stays so."""
-    texts, chosen = folder / "texts" / "*.txt", [*options, "trainer.max_epochs=1", "data.heldout=0.2"]
+    texts, chosen = folder / "texts" / "*.txt", ["trainer.max_epochs=1", "data.heldout=0.2", *options]
     return train_arguments(texts, folder, folder / run, *chosen, f"plugins=[{folder / plugin}]")
 
 
@@ -87,6 +87,65 @@ def test_trials_and_ranks_have_the_plugins_of_the_command(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     best = yaml.safe_load((folder / "study" / "experiment" / "best.yaml").read_text())
     assert best["defaults"][0]["override /noise"] in ("root_log", "power")
+
+
+CALLBACK = """
+import lightning
+
+class Best(lightning.Callback):
+    def __init__(self, path):
+        self.path, self.best = path, float("inf")
+
+    def on_train_batch_end(self, trainer, *args):
+        self.best = min(self.best, float(trainer.callback_metrics.get("heldout/perplexity", self.best)))
+
+    def on_train_end(self, trainer, *args):
+        if trainer.global_rank == trainer.world_size - 1:
+            open(self.path, "w").write(str(self.best))
+"""
+
+
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_callbacks_of_lightning_and_of_plugins_follow_a_run(folder: Path, tmp_path: Path, ranks: int) -> None:
+    (folder / "best.py").write_text(CALLBACK)
+    stop = "stop: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: train/loss, min_delta: 9, patience: 1}"
+    best = f"best: {{_target_: best.Best, path: {tmp_path / 'best'}}}"
+    options = [f"callbacks={{{stop}, {best}}}", "evaluation.every=1000", "trainer.max_epochs=9"]
+    options += ["trainer.accelerator=cpu", f"trainer.devices={ranks}"]
+    run = f"callbacks-{ranks}"
+    given = [option for option in arguments(folder, run, plugin="best.py") if option != "trainer.max_epochs=1"]
+    done = skiplight([*given, *options])
+    assert done.returncode == 0, done.stderr
+    summary = json.loads((folder / run / "summary.json").read_text())
+    assert summary["epochs"] == pytest.approx(2, abs=0.1)  # of nine
+    lines = [json.loads(line) for line in (folder / run / "metrics.jsonl").read_text().splitlines()]
+    found = [line["heldout/perplexity"] for line in lines if "heldout/perplexity" in line]
+    assert float((tmp_path / "best").read_text()) == pytest.approx(min(found[:-1]), rel=1e-5)
+    assert found[-1] == summary["evaluation"]["heldout"]["perplexity"]  # evaluated where it was stopped
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        ("{a: {_target_: os.system, command: 'touch harm'}}", "give a callback of lightning or skiplight"),
+        ("{a: {_target_: lightning.fabric.utilities.seed.os.system}}", "is not there"),
+        ("{a: {_target_: lightning.pytorch.Trainer}}", "is no callback of Lightning"),
+        ("{a: {_target_: lightning.pytorch.callbacks.EarlyStoping}}", "is not there"),
+        ("{a: {_target_: lightning.pytorch.callbacks.EarlyStopping}}", "cannot be made: TypeError"),
+        ("{a: {_target_: lightning.pytorch.callbacks.Timer, duration: {_target_: os.system}}}", "not its arguments"),
+        ("{a: {monitor: loss}}", "needs `_target_`"),
+        ("[a]", "must be a mapping"),
+    ],
+)
+def test_callbacks_that_are_none_run_nothing(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, callbacks: str, message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    done = skiplight([*arguments(folder, "refused"), f"callbacks={callbacks}"])
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert not (tmp_path / "harm").exists()
+    assert not (folder / "refused").exists()
 
 
 @pytest.mark.parametrize(

@@ -235,6 +235,9 @@ class Config:
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
+    callbacks: Any = option(
+        None, "further callbacks, {name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: ..., ...}}"
+    )
     plugins: list[str] = option([], "modules or Python files that register objectives, noise distributions and others")
     seed: int = option(0, "seed of every random decision", low=0, high=2**32 - 1)
     run_dir: str | None = option(None, "folder of the run; default: runs/<time>-<data>")

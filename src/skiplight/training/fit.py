@@ -39,6 +39,7 @@ from skiplight.training.loggers import check_logger, log_summary, open_logger
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.signals import StopRequest
 from skiplight.training.stability import shortened_warning
+from skiplight.training.targets import make_callbacks
 from skiplight.vectors.model_card import model_card
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -83,6 +84,7 @@ def train(
         return resume(run_dir, verify=verify, callbacks=callbacks)
     run.refuse_existing()
     check_logger(config)
+    make_callbacks(config.callbacks)  # what is wrong with them is said before a long text is prepared
     parts = build_training(config, run.path, place)
     if verify:
         parts.data.verify()
@@ -162,12 +164,12 @@ class _Training:
         show: Show | None = None,
         callbacks: Sequence[lightning.Callback] = (),
     ) -> None:
-        self.show, self.callbacks = show, list(callbacks)
+        self.show, self.callbacks = show, [*make_callbacks(config.callbacks), *callbacks]
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
         self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
-        self.tracking = Tracking(run.metrics, self.divergence, shares=bool(callbacks))
+        self.tracking = Tracking(run.metrics, self.divergence, shares=bool(self.callbacks))
         evaluation = config.evaluation
         self.evaluation = Evaluation(
             data,
@@ -178,6 +180,7 @@ class _Training:
             hit_rate=evaluation.hit_rate,
             words=evaluation.words,
             restrict_vocabulary=evaluation.restrict_vocabulary,
+            interrupted=lambda: self.stop.signal is not None,
         )
         # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.
         self.watching = [watch(self.evaluation)] if watch else []

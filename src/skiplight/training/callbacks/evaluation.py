@@ -42,6 +42,7 @@ class Evaluation(lightning.Callback):
         similarity, analogy, hit_rate: sets, built in or files.
         words: words whose neighbours are shown.
         restrict_vocabulary: number of most frequent words that may answer analogies.
+        interrupted: whether training was stopped to be resumed, so that its end is no result.
 
     Attributes:
         results: the results of the last evaluation by set, as in summary.json.
@@ -61,7 +62,9 @@ class Evaluation(lightning.Callback):
         hit_rate: list[str],
         words: list[str],
         restrict_vocabulary: int,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
+        self.interrupted = interrupted
         self.data, self.tracking, self.every, self.words = data, tracking, every, words
         self.sets = functools.partial(
             evaluate, similarity=similarity, analogy=analogy, hit_rate=hit_rate, restrict_vocabulary=restrict_vocabulary
@@ -88,8 +91,9 @@ class Evaluation(lightning.Callback):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        # Not if training was stopped before its end, and not again if it was stopped after the evaluation.
-        if pl_module.tokens >= pl_module.total_tokens and self.evaluated != pl_module.tokens:
+        # Not again if it ended at an evaluation.
+        ended = pl_module.tokens >= pl_module.total_tokens or not self.interrupted()
+        if ended and self.evaluated != pl_module.tokens:
             synchronize(trainer)
             self.run(trainer, pl_module)
 
@@ -99,7 +103,10 @@ class Evaluation(lightning.Callback):
         with final_tables(trainer, module.tables) as tables:
             if trainer.is_global_zero:
                 self._evaluate(trainer, module, tables)
-        self.tracking.write(trainer, module, evaluation_metrics(self.results))
+        metrics = evaluation_metrics(self.results)
+        if self.tracking.shares and trainer.world_size > 1:
+            metrics = trainer.strategy.broadcast(metrics)  # for the callbacks of the other ranks
+        self.tracking.write(trainer, module, metrics)
 
     def _evaluate(self, trainer: lightning.Trainer, module: SkipGramModule, tables: Tables) -> None:
         begin = time.perf_counter()

@@ -112,6 +112,8 @@ class Tracking(lightning.Callback):
         self._collect(pl_module)
         if self._epoch[1]:
             self.epoch_loss = self._epoch[0] / self._epoch[1]
+        if self.shares:  # what monitors a metric at the end of an epoch finds that of the epoch
+            pl_module.log("train/loss", self.epoch_loss, logger=False, batch_size=1)
 
     def _collect(self, module: SkipGramModule) -> None:
         """Add the loss of all ranks since the last call; all ranks must call this at the same tokens."""
