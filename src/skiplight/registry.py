@@ -138,24 +138,27 @@ class Registry(Generic[T]):
         return name in self._entries
 
     def _options_of(self, name: str, target: T) -> type:
+        where = f"`{self.group}={name}` of {target.__module__}"
+        own = [
+            parameter
+            for parameter in inspect.signature(target).parameters.values()
+            if parameter.kind is parameter.KEYWORD_ONLY and parameter.name not in self.given
+        ]
+        try:
+            function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
+            types = typing.get_type_hints(function) if own else {}
+        except NameError as error:
+            raise ConfigError(f"{where}: the types of its options are not known when it is imported: {error}") from None
         fields = []
-        for parameter in inspect.signature(target).parameters.values():
-            if parameter.kind is not parameter.KEYWORD_ONLY or parameter.name in self.given:
-                continue
-            if parameter.default is parameter.empty or parameter.annotation is parameter.empty:
+        for parameter in own:
+            if parameter.default is parameter.empty or parameter.name not in types:
                 raise ConfigError(
-                    f"`{self.group}={name}` of {target.__module__}: the option `{parameter.name}` needs a type and a"
-                    f" default, as in `{parameter.name}: float = 1.0`"
+                    f"{where}: the option `{parameter.name}` needs a type and a default, as in"
+                    f" `{parameter.name}: float = 1.0`"
                 )
-            help = f"option of {self.group}={name}"
-            fields.append((parameter.name, _type_of(parameter, target), option(parameter.default, help)))
+            field = option(parameter.default, f"option of {self.group}={name}")
+            fields.append((parameter.name, types[parameter.name], field))
         return dataclasses.make_dataclass(f"{name}_options", fields)
-
-
-def _type_of(parameter: inspect.Parameter, target: Callable[..., Any]) -> Any:
-    """The type of a parameter, whose annotation is text where the module postpones annotations."""
-    hint = parameter.annotation
-    return eval(hint, vars(sys.modules[target.__module__])) if isinstance(hint, str) else hint
 
 
 NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words"])

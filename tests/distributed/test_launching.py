@@ -161,6 +161,7 @@ def test_a_job_of_slurms_that_is_requeued_goes_on_in_its_folder_and_its_wandb_ru
     assert all(path.name.endswith(f"-{identity}") for path in begun)
 
 
+@pytest.mark.slow
 def test_the_ranks_of_every_trial_of_a_multirun_get_its_options(folder: Path) -> None:
     run = folder / "grid"
     arguments = train_arguments(folder / "texts" / "*.txt", folder, run, *TWO)

@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
-from skiplight.config.compose import check_overrides, compose, quote_value, register_schema
+from skiplight.config.compose import check_overrides, compose, named_plugins, quote_value, register_schema
 from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import ConfigError, RunError, command
@@ -32,6 +32,7 @@ from skiplight.experiments.folder import ExperimentFolder, flat_options, is_free
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import Trial
 from skiplight.experiments.resources import Resources, claim_resources
+from skiplight.registry import load_plugins
 from skiplight.training.loggers import check_logger
 from skiplight.training.run_folder import RunFolder, default_run_dir
 
@@ -115,6 +116,7 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
         RunError: a trial is not finished; all others are.
         ConfigError: an override is wrong, for any of the trials; none is then begun.
     """
+    load_plugins(named_plugins(arguments))
     check_overrides(arguments)
     parser = OverridesParser.create()
     overrides = [parser.parse_override(argument) for argument in arguments]
