@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from skiplight.files import cache_folder
 from tests.support.runs import own_environment
 from tests.support.texts import write_texts
 
@@ -28,6 +29,8 @@ def test_a_script_runs(tmp_path: Path, title: str) -> None:
     write_texts(tmp_path / "texts", files=1, documents=100)
     (tmp_path / "texts" / "0.txt").rename(tmp_path / "text.txt")
     (tmp_path / "script.py").write_text(SCRIPTS[title], encoding="utf-8")
+    (tmp_path / "cache").mkdir()  # stores of its own, and the kernels that are compiled already
+    (tmp_path / "cache" / "kernels").symlink_to(cache_folder() / "kernels")
     environment = own_environment() | {"SKIPLIGHT_CACHE": str(tmp_path / "cache")}
     done = subprocess.run(
         [sys.executable, "script.py"], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=200

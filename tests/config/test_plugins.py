@@ -105,7 +105,7 @@ class Best(lightning.Callback):
 """
 
 
-@pytest.mark.parametrize("ranks", [1, 2])
+@pytest.mark.parametrize("ranks", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_callbacks_of_lightning_and_of_plugins_follow_a_run(folder: Path, tmp_path: Path, ranks: int) -> None:
     (folder / "best.py").write_text(CALLBACK)
     stop = "stop: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: train/loss, min_delta: 9, patience: 1}"

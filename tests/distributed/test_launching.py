@@ -125,6 +125,7 @@ def test_under_torchrun_the_ranks_share_the_run_folder_of_the_job(folder: Path, 
     assert len(list(run.glob("csv*"))) == 1
 
 
+@pytest.mark.slow
 def test_a_job_of_slurms_that_is_requeued_goes_on_in_its_folder_and_its_wandb_run(folder: Path, tmp_path: Path) -> None:
     options = ["logger=wandb", "trainer.max_epochs=12", "checkpoint.every=1000"]
     arguments = [argument for argument in on_two(folder, tmp_path, *options) if not argument.startswith("run_dir")]

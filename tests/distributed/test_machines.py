@@ -44,6 +44,7 @@ def undisturbed_machines(folder: Path) -> Path:
     return run
 
 
+@pytest.mark.slow
 def test_machines_go_on_to_the_same_tables_when_one_was_killed(folder: Path, undisturbed_machines: Path) -> None:
     run = folder / "machine-killed"
     options = ["trainer.max_epochs=12", "checkpoint.every=0.02", "distributed.bytes_per_token=2"]

@@ -40,21 +40,29 @@ def test_it_is_short() -> None:
     assert sum(lines) < 150
 
 
-def test_its_pieces_are_swept_compared_and_listed(python: list[str], tmp_path: Path) -> None:
-    texts = write_texts(tmp_path / "texts", files=1, documents=40)
-    data = ["data=files", f"data.path='{texts}'", f"data.store={tmp_path / 'stores'}", "data.heldout=0.2", *SMALL]
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("data")
+    texts = write_texts(folder / "texts", files=1, documents=40)
+    options = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", "data.heldout=0.2", *SMALL]
+    return [*options, "trainer.max_epochs=1"]
+
+
+def test_its_pieces_are_listed_and_swept(python: list[str], data: list[str], tmp_path: Path) -> None:
     shown = run(python, "train", "--help")
     assert shown.returncode == 0, shown.stderr
     assert all(name in shown.stdout for name in ("clipped", "info_nce", "margin", "noise.quantile"))
-
     grid = ["noise.name=power,clipped", "study.sampler=grid", "study.metric=heldout/perplexity"]
-    done = run(python, "sweep", *data, *grid, "trainer.max_epochs=1", f"run_dir={tmp_path / 'study'}")
+    done = run(python, "sweep", *data, *grid, f"run_dir={tmp_path / 'study'}")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "study" / "trials.csv").open()))
     assert [(row["noise.name"], row["state"]) for row in rows] == [("power", "complete"), ("clipped", "complete")]
 
+
+@pytest.mark.slow
+def test_its_pieces_are_compared(python: list[str], data: list[str], tmp_path: Path) -> None:
     variants = "compare.variants={ns: [], info: ['objective=info_nce'], margin: ['objective=margin']}"
-    options = [variants, "compare.seeds=1", "compare.points=2", "trainer.max_epochs=1", "noise=clipped"]
+    options = [variants, "compare.seeds=1", "compare.points=2", "noise=clipped"]
     done = run(python, "compare", *data, *options, f"run_dir={tmp_path / 'comparison'}")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "comparison" / "trials.csv").open()))
