@@ -140,6 +140,7 @@ def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=-1, callbacks=[evaluation], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
+        limit_val_batches=0,  # as where a run is trained: the callback evaluates
     )  # fmt: skip
     trainer.fit(module, data)
     assert list(evaluation.results["heldout"]) == ["error"]

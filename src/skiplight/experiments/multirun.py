@@ -74,7 +74,7 @@ class Multirun:
             UnwritableError: the folder cannot be written to.
         """
         with self.experiment.locked():
-            for number in self.configs.keys() - self.ended.keys():
+            for number in [number for number in self.configs if number not in self.ended]:
                 run = self.run(number)
                 if not run.path.exists():
                     self.experiment.create_run(run.path, self.configs[number], number)

@@ -29,7 +29,7 @@ from skiplight.data.heldout import HeldoutPairs
 from skiplight.distributed.strategy import final_tables
 from skiplight.engines.autograd import AutogradEngine, optimizer_class, takes_sparse
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
-from skiplight.errors import ConfigError, DivergedError, RunError
+from skiplight.errors import ConfigError, DivergedError, EvaluationError, RunError
 from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock, Windows
@@ -169,7 +169,11 @@ class SkipGramModule(lightning.LightningModule):
 
     @classmethod
     def load_from_checkpoint(  # type: ignore[override]
-        cls, checkpoint_path: str | Path, map_location: Any = "cpu", *, data: SkipGramDataModule | None = None
+        cls,
+        checkpoint_path: str | Path,
+        map_location: str | torch.device = "cpu",
+        *,
+        data: SkipGramDataModule | None = None,
     ) -> Self:
         """Return the module of a checkpoint that one's own Trainer has saved, with its tables.
 
@@ -335,11 +339,13 @@ class SkipGramModule(lightning.LightningModule):
                 self._heldout.update(self.objective, tables, batch)
 
     def on_validation_epoch_end(self) -> None:
-        loss = float(self._heldout.compute())
-        self._heldout.reset()
-        if not math.isfinite(loss):
-            raise self.divergence_error(f"the loss of held-out text is {loss}")
-        metrics = {"heldout/loss": loss, "heldout/perplexity": math.exp(min(loss, 700.0))}
+        try:
+            result = self._heldout.result()
+        except EvaluationError as error:
+            raise self.divergence_error(str(error)) from None
+        finally:
+            self._heldout.reset()
+        metrics = {"heldout/loss": result.loss, "heldout/perplexity": result.perplexity}
         self.log_dict(metrics, prog_bar=True, batch_size=1)
 
     def on_train_epoch_end(self) -> None:

@@ -112,14 +112,14 @@ class Comparison:
         """
         run = RunFolder(trial.run)
         with self.experiment.locked():  # whoever looks for a run sees it either as claimed or as over
+            if result.state == "diverged":  # also where result.json could not be written
+                self._over[run.path] = None, result.message
             heartbeat.release_run(run.path)
         if result.state == "finished":
             run.drop_checkpoints()
             over = TrialResult(trial.planned, False, run.path, run.read_summary())
             return f"perplexity {over.perplexity:,.1f}"
-        if result.state == "diverged":
-            self._over[run.path] = None, result.message
-        elif result.state in ("failed", "killed"):
+        if result.state in ("failed", "killed"):
             raise RunError(f"{run.path} {result.state}: {result.message}; the same command goes on with it")
         return f"{result.state}: {result.message}"
 
