@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skiplight.data.datamodule import SkipGramDataModule
     from skiplight.experiments.trials import TrialTable
     from skiplight.objectives import ScoreObjective
-    from skiplight.registry import register_noise, register_objective
+    from skiplight.registry import register_noise, register_normaliser, register_objective, register_source
     from skiplight.training.module import SkipGramModule
     from skiplight.training.run import Run
     from skiplight.vectors.word_vectors import WordVectors
@@ -36,7 +36,9 @@ __all__ = [
     "compose",
     "load_run",
     "register_noise",
+    "register_normaliser",
     "register_objective",
+    "register_source",
     "resume",
     "sweep",
     "train",
@@ -45,7 +47,9 @@ __all__ = [
 _ELSEWHERE = {
     "ScoreObjective": "skiplight.objectives",
     "register_noise": "skiplight.registry",
+    "register_normaliser": "skiplight.registry",
     "register_objective": "skiplight.registry",
+    "register_source": "skiplight.registry",
     "Config": "skiplight.config.schema",
     "Run": "skiplight.training.run",
     "SkipGramDataModule": "skiplight.data.datamodule",

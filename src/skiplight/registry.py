@@ -25,7 +25,12 @@ from typing import Any, Generic, TypeVar
 
 from skiplight.errors import ConfigError
 
-BUILT_IN = ("skiplight.sampling.noise", "skiplight.objectives")
+BUILT_IN = (
+    "skiplight.corpus.sources.built_in",
+    "skiplight.corpus.text.normalise",
+    "skiplight.sampling.noise",
+    "skiplight.objectives",
+)
 """Modules of the package that register something."""
 
 ENTRY_POINTS = "skiplight.plugins"
@@ -76,17 +81,23 @@ class Entry(Generic[T]):
         """Whether the package brings it."""
         return self.source.startswith("skiplight.")
 
+    @property
+    def identity(self) -> str:
+        """What determines its results besides its options: its name, and the code of a plug-in's module."""
+        return self.name if self.is_built_in else self.name + inspect.getsource(sys.modules[self.source])
+
 
 class Registry(Generic[T]):
     """The names of one kind.
 
     Args:
-        group: the group of options that chooses one, as in `noise=uniform`.
+        group: the group of options that chooses one, as in `noise=uniform`; or the option, for names without options.
+        key: the option of the group that has the name; None for names without options.
         given: the names of keyword arguments that `target` gets besides its own options.
     """
 
-    def __init__(self, group: str, given: Sequence[str] = ()) -> None:
-        self.group, self.given = group, given
+    def __init__(self, group: str, key: str | None = "name", given: Sequence[str] = ()) -> None:
+        self.group, self.key, self.given = group, key, given
         self._entries: dict[str, Entry[T]] = {}
 
     def register(self, name: str, *, options: type | None = None) -> Callable[[T], T]:
@@ -111,6 +122,8 @@ class Registry(Generic[T]):
                     f"`{self.group}={name}` is registered by {before.source} and again by {source}: rename one"
                 )
             own = self._options_of(name, target) if options is None else options
+            if self.key is None and dataclasses.fields(own):
+                raise ConfigError(f"`{self.group}={name}` of {source} has options, which none here can have")
             self._entries[name] = Entry(name, target, own, source)
             return target
 
@@ -167,23 +180,35 @@ NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words"])
 OBJECTIVES: Registry[Any] = Registry("objective")
 """Objectives: subclasses of `skiplight.objectives.base.Objective`."""
 
-REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (NOISE, OBJECTIVES)}
-"""By the group of options that chooses."""
+SOURCES: Registry[Callable[..., Any]] = Registry("data", key="source", given=["cache", "unit"])
+"""Sources of text: functions that return texts; see `skiplight.corpus.sources.registry`."""
 
+NORMALISERS: Registry[Callable[..., Any]] = Registry("data.normalise", key=None)
+"""Normalisers: functions from texts to texts whose tokens white space separates; see
+`skiplight.corpus.text.normalise`."""
+
+REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (SOURCES, NOISE, OBJECTIVES)}
+"""Those that choose the options of a group, by the group."""
+
+NAMES: dict[str, Registry] = {registry.group: registry for registry in (NORMALISERS,)}
+"""Those of an option that is no more than a name, by the option."""
+
+register_source = SOURCES.register
+register_normaliser = NORMALISERS.register
 register_noise = NOISE.register
 register_objective = OBJECTIVES.register
 
 
 def config_class(base: type, group: str, name: str) -> type:
     """Return the dataclass of a group's options, those of `base` and the entry's own, with its name as default."""
-    return _config_class(base, REGISTRIES[group][name])
+    return _config_class(base, str(REGISTRIES[group].key), REGISTRIES[group][name])
 
 
 @functools.cache
-def _config_class(base: type, entry: Entry) -> type:
+def _config_class(base: type, key: str, entry: Entry) -> type:
     types = typing.get_type_hints(entry.options)
-    [name_field] = [field for field in dataclasses.fields(base) if field.name == "name"]
-    own: list[tuple[str, Any, Any]] = [("name", str, option(entry.name, name_field.metadata["help"]))]
+    [name_field] = [field for field in dataclasses.fields(base) if field.name == key]
+    own: list[tuple[str, Any, Any]] = [(key, str, option(entry.name, name_field.metadata["help"]))]
     for field in dataclasses.fields(entry.options):
         factory = field.default_factory
         copied = dataclasses.field(metadata=field.metadata, default=field.default, default_factory=factory)
@@ -193,7 +218,8 @@ def _config_class(base: type, entry: Entry) -> type:
 
 def own_options(group: str, options: Any) -> dict[str, Any]:
     """Return the options of a group's instance that are the chosen entry's own, by name."""
-    own = dataclasses.fields(REGISTRIES[group][options.name].options)
+    registry = REGISTRIES[group]
+    own = dataclasses.fields(registry[getattr(options, str(registry.key))].options)
     return {field.name: getattr(options, field.name) for field in own}
 
 

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from skiplight.corpus.text.normalise import encode_tokens, split_tokens
+from skiplight.errors import ConfigError
 
 DIGITS = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
@@ -116,5 +117,5 @@ def test_sequences_are_taken_as_they_are() -> None:
 
 
 def test_an_unknown_normaliser_is_refused() -> None:
-    with pytest.raises(ValueError, match="text8, unicode, none"):
+    with pytest.raises(ConfigError, match="text8, unicode, none"):
         split_tokens(pa.array(["a"]), "lower")

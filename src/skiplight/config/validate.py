@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
 from skiplight.errors import ConfigError
-from skiplight.registry import REGISTRIES, load_built_in, load_plugins
+from skiplight.registry import NAMES, REGISTRIES, load_built_in, load_plugins
 
 MAX_BYTES = 1 << 20
 RENAMED = {
@@ -61,8 +61,10 @@ def describe_options() -> Iterator[tuple[str, str, str, str]]:
         group, _, last = name.partition(".")
         value = default_value(field)
         limits, choices = field.metadata, field.metadata["choices"]
-        if group in CHOSEN and last == "name":
+        if group in CHOSEN and last == REGISTRIES[group].key:
             choices = list(REGISTRIES[group])
+        if name in NAMES:
+            choices = list(NAMES[name])
         if choices:
             allowed = " | ".join(choices)
         elif limits["above"] is not None:
@@ -110,8 +112,8 @@ def check_owner(key: str) -> None:
     """Raise a ConfigError if an option is that of a registered name which was not chosen."""
     group, _, last = key.partition(".")
     if owners := [name for name in REGISTRIES.get(group, ()) if last in own_names(group, name)]:
-        choices = " or ".join(f"{group}={name}" for name in owners)
-        raise ConfigError(f"`{key}` is an option of {choices}, and another one is chosen: leave it out")
+        choices = " or ".join(f"`{group}={name}`" for name in owners)
+        raise ConfigError(f"`{key}` is an option of {choices} only: give {choices}, or leave it out")
 
 
 def check_ranges(config: Config) -> None:
@@ -124,6 +126,8 @@ def check_ranges(config: Config) -> None:
         value = operator.attrgetter(name)(config)
         if problem := _out_of_range(value, field.metadata):
             raise ConfigError(f"`{name}={value}` is out of range: {problem}")
+        if name in NAMES:
+            NAMES[name][value]  # raises where it is not registered
     tokens = config.data.block_tokens
     if tokens != "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
         raise ConfigError(f"`data.block_tokens={tokens}` is out of range: it must be auto or an integer of at least 1")
@@ -175,9 +179,10 @@ def _chosen_names(mapping: Any) -> tuple[str, ...]:
     load_plugins()
     names = []
     for group, base in CHOSEN.items():
-        default = str(next(field.default for field in dataclasses.fields(base) if field.name == "name"))
+        key = str(REGISTRIES[group].key)
+        default = str(next(field.default for field in dataclasses.fields(base) if field.name == key))
         inner = mapping.get(group)
-        name = inner.get("name", default) if isinstance(inner, Mapping | DictConfig) else default
+        name = inner.get(key, default) if isinstance(inner, Mapping | DictConfig) else default
         if name not in REGISTRIES[group] and (plugins := mapping.get("plugins")):
             raise ConfigError(
                 f"`{group}={name}` is not registered: it was made with the plug-ins {', '.join(map(str, plugins))};"

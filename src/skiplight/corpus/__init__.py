@@ -6,7 +6,8 @@ store.vocabulary, store.train.select(0, 10).ids
 """
 
 from skiplight.corpus.prepare import prepare
-from skiplight.corpus.sources.registry import Source, open_source
+from skiplight.corpus.sources.registry import open_source
+from skiplight.corpus.sources.source import Source
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenSplit, TokenStore
 from skiplight.corpus.tokens import TokenSegments, TokenText

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skiplight.corpus.sources.registry import Source
+from skiplight.corpus.sources.source import Source
 from skiplight.corpus.store.build import NumberedFile, build_once, write_manifest, write_tokens
 from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.store.stream import TokenStream
@@ -21,6 +21,7 @@ from skiplight.corpus.store.token_store import FORMAT, VOCABULARY, TokenStore, l
 from skiplight.corpus.text.counting import WordCounts, count_threads
 from skiplight.corpus.text.documents import Documents
 from skiplight.corpus.text.encoding import Numbered, number_tokens
+from skiplight.corpus.text.normalise import find_normaliser
 from skiplight.corpus.vocabulary import Vocabulary, find_vocabulary
 from skiplight.errors import DataError
 
@@ -50,7 +51,7 @@ def prepare(
 
     Args:
         source: the text.
-        normalise: `text8`, `unicode` or `none`; sequences of tokens are taken as they are.
+        normalise: the name of a normaliser, such as `text8`; sequences of tokens are taken as they are.
         min_count: words that occur less often are left out of the vocabulary.
         stores: folder of all stores, each in a folder named by its fingerprint.
         max_size: keep only this many of the most frequent words.
@@ -62,10 +63,11 @@ def prepare(
         progress: called with the stage, `vocabulary` or `encode`, and the number of raw tokens done so far.
 
     Raises:
+        ConfigError: there is no such normaliser.
         DataError: the text cannot be read or is empty, the vocabulary has fewer than two words, or the disk is full.
     """
-    if source.sequences:
-        normalise = "none"
+    normaliser = find_normaliser("none" if source.sequences else normalise)
+    normalise = normaliser.name
     threads = threads or count_threads()
     vocabulary = find_vocabulary(vocabulary) if vocabulary else None
     given = Vocabulary.load(vocabulary) if vocabulary else None
@@ -80,7 +82,7 @@ def prepare(
         raise DataError("vocabulary.grow=true: give `vocabulary.path` the vocabulary that is to grow")
     if grow and streaming:
         raise DataError("vocabulary.grow=true: not with `data.streaming=true`, whose epoch would have no known size")
-    options: dict[str, Any] = {"source": source.fingerprint, "normalise": normalise, "vocabulary": words}
+    options: dict[str, Any] = {"source": source.fingerprint, "normalise": normaliser.identity, "vocabulary": words}
     options |= {"heldout": float(heldout), "stored": not streaming}
     fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
     folder = Path(stores) / fingerprint

@@ -40,18 +40,8 @@ def prepare_text(config: Config, threads: int | None = None) -> TokenText:
     `threads` read and encode the text; the default is `trainer.threads`.
     """
     options = config.data
-    source = open_source(
-        options.source,
-        name=options.name,
-        config=options.config,
-        split=options.split,
-        revision=options.revision,
-        path=options.path if isinstance(options.path, list) or options.path is None else str(options.path),
-        column=options.column,
-        document=options.document,
-        max_bytes=options.max_bytes,
-        cache=cache_folder(),
-    )
+    own = own_options("data", options)
+    source = open_source(options.source, document=options.document, cache=cache_folder(), **own)
     return prepare(
         source,
         normalise=options.normalise,

@@ -279,7 +279,7 @@ def default_run_dir(config: Config) -> Path:
     Raises:
         ConfigError: torchrun has not named its job.
     """
-    name = _plain(config.data.name or config.data.source)
+    name = _plain(getattr(config.data, "name", None) or config.data.source)
     if (job := job_name()) is not None:
         return Path("runs") / f"{_plain(job)}-{name}"
     return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"

@@ -23,14 +23,14 @@ CREDITS = {
 
 def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
     """Return the card of a trained run, Markdown after a YAML header; `summary` is the content of summary.json."""
-    source = config.data.name or config.data.source
+    source = getattr(config.data, "name", None) or config.data.source
     credit = CREDITS.get(source)
     header: dict[str, Any] = {
         "library_name": "skiplight",
         "tags": ["word-embeddings", "skip-gram", "negative-sampling"],
     }
-    if config.data.name:
-        header["datasets"] = [config.data.name]
+    if source != config.data.source:
+        header["datasets"] = [source]
     if credit:
         header["license"] = "cc-by-sa-4.0"
     sampling = config.sampling

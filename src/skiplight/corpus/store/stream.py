@@ -6,7 +6,7 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-from skiplight.corpus.sources.registry import Source
+from skiplight.corpus.sources.source import Source
 from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
 from skiplight.corpus.text.documents import SHARD_ROWS
@@ -21,7 +21,7 @@ class TokenStream:
 
     Attributes:
         source: the text.
-        normalise: `text8`, `unicode` or `none`.
+        normalise: the name of a normaliser.
         vocabulary: the words of the ids.
         heldout: fraction of the text that is held out.
         fingerprint: hash of the text's content and of the options that decide its ids.

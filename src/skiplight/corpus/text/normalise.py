@@ -1,6 +1,7 @@
 """Normalising text and splitting it into tokens, all in Arrow: no Python loop over tokens.
 
-Three normalisers:
+A normaliser is a function from texts, pa.StringArray [n], to texts of the same number, in which white space separates
+the tokens. Three are built in:
 
 - `text8`: the rules of Matt Mahoney's text8. Lower case, no accents (NFKD without marks), each digit spelled out; all
   characters other than a-z are separators.
@@ -17,14 +18,13 @@ from __future__ import annotations
 
 import string
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-Normaliser = Literal["text8", "unicode", "none"]
-NORMALISERS: tuple[str, ...] = get_args(Normaliser)
+from skiplight.errors import DataError
+from skiplight.registry import NORMALISERS, Entry, load_plugins, register_normaliser
 
 _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -60,13 +60,14 @@ def split_tokens(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]
 
     Args:
         texts: pa.StringArray [n]; nulls count as empty.
-        normalise: `text8`, `unicode` or `none`.
+        normalise: the name of a normaliser: `text8`, `unicode`, `none` or a user's own.
 
     Returns:
         The tokens of all texts, pa.StringArray [tokens], and the number of tokens of each text, int64 [n].
 
     Raises:
-        ValueError: there is no such normaliser.
+        ConfigError: there is no such normaliser.
+        DataError: a user's own fails, or returns something else than as many texts.
 
     >>> tokens, lengths = split_tokens(pa.array(["Œuvre: Café No. 19", "", "don't"]), "text8")
     >>> tokens.to_pylist(), lengths.tolist()
@@ -76,14 +77,9 @@ def split_tokens(texts: pa.Array, normalise: str) -> tuple[pa.Array, np.ndarray]
     """
     if texts.null_count:
         texts = pc.fill_null(texts, "")
-    if normalise == "text8":
-        lists = pc.ascii_split_whitespace(_text8(texts))
-    elif normalise == "unicode":
-        lists = pc.ascii_split_whitespace(_unicode(texts))
-    elif normalise == "none":
-        lists = pc.utf8_split_whitespace(texts)
-    else:
-        raise ValueError(f"normalise={normalise!r}: expected one of {', '.join(NORMALISERS)}")
+    entry = find_normaliser(normalise)
+    normalised = entry.target(texts) if entry.is_built_in else _checked(entry, texts)
+    lists = pc.utf8_split_whitespace(normalised)
     tokens = lists.flatten()
     # Arrow gives an empty string before leading and after trailing white space.
     filled = pc.greater(pc.binary_length(tokens), 0)
@@ -97,7 +93,7 @@ def encode_tokens(texts: pa.Array, normalise: str) -> Encoded:
 
     Args:
         texts: pa.StringArray [n], or pa.ListArray [n] of strings, which are tokens already and only numbered.
-        normalise: `text8`, `unicode` or `none`.
+        normalise: the name of a normaliser.
     """
     if pa.types.is_list(texts.type):
         lists, normalise = texts, "sequence"
@@ -123,7 +119,35 @@ def encode_tokens(texts: pa.Array, normalise: str) -> Encoded:
     return Encoded(words.dictionary, flat[ids], np.diff(total[offsets - offsets[0]]))
 
 
-def _text8(texts: pa.Array) -> pa.Array:
+def find_normaliser(name: str) -> Entry:
+    """Return a normaliser by its name.
+
+    Raises:
+        ConfigError: there is no such normaliser.
+    """
+    if name not in NORMALISERS:
+        load_plugins()
+    return NORMALISERS[name]
+
+
+def _checked(entry: Entry, texts: pa.Array) -> pa.Array:
+    """Return the texts that a user's own normaliser makes."""
+    where = f"data.normalise={entry.name} ({entry.source})"
+    try:
+        found = pa.array(entry.target(texts), pa.string())
+    except Exception as error:
+        raise DataError(f"{where}: it fails ({type(error).__name__}: {error})") from error
+    if len(found) != len(texts) or found.null_count:
+        raise DataError(
+            f"{where}: it makes {len(found) - found.null_count} texts of {len(texts)}; return one for each, also an"
+            " empty one"
+        )
+    return found
+
+
+@register_normaliser("text8")
+def text8(texts: pa.Array) -> pa.Array:
+    """Return texts in lower-case a to z."""
     foreign = pc.invert(pc.string_is_ascii(texts))
     folded = pc.utf8_normalize(texts.filter(foreign), "NFKD")
     texts = pc.replace_with_mask(texts, foreign, pc.replace_substring_regex(folded, r"\p{Mn}+", ""))
@@ -134,7 +158,9 @@ def _text8(texts: pa.Array) -> pa.Array:
     return _translate(pc.replace_with_mask(texts, digits, spelled), _LETTERS)
 
 
-def _unicode(texts: pa.Array) -> pa.Array:
+@register_normaliser("unicode")
+def unicode(texts: pa.Array) -> pa.Array:
+    """Return texts in lower-case letters, marks and digits."""
     foreign = pc.invert(pc.string_is_ascii(texts))
     rest = pc.utf8_lower(pc.utf8_normalize(texts.filter(foreign), "NFKC"))
     rest = pc.replace_substring_regex(rest, rf"[^\p{{L}}\p{{M}}\p{{N}}{_JOINERS}]+", " ")
@@ -142,6 +168,12 @@ def _unicode(texts: pa.Array) -> pa.Array:
     rest = pc.replace_substring_regex(rest, rf"(^| )[\p{{M}}{_JOINERS}]+", " ")
     rest = pc.replace_substring_regex(rest, rf"[{_JOINERS}]+( |$)", " ")
     return pc.replace_with_mask(_translate(texts, _LETTERS_AND_DIGITS), foreign, rest)
+
+
+@register_normaliser("none")
+def none(texts: pa.Array) -> pa.Array:
+    """Return texts as they are."""
+    return texts
 
 
 def _translate(texts: pa.Array, table: bytes) -> pa.Array:

