@@ -16,7 +16,7 @@ PACKAGE = Path(skiplight.__file__).parent
 ROOMS = (
     "errors",
     "files",
-    "cores",
+    "process",
     "compiled",
     "registry",
     "config",

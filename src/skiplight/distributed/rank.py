@@ -15,8 +15,8 @@ from lightning.fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 
-from skiplight.cores import usable_cores
 from skiplight.errors import ConfigError
+from skiplight.process import usable_cores
 
 log = logging.getLogger(__name__)
 

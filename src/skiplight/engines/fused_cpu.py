@@ -20,10 +20,10 @@ from typing import ClassVar
 import numpy as np
 import torch
 
-from skiplight.cores import usable_cores
 from skiplight.engines.base import Engine, FusedEngine, StepResult
 from skiplight.engines.fused_cpu_numba import train_segments
 from skiplight.objectives.base import Objective, Tables
+from skiplight.process import usable_cores
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.sampling.windows_numba import EXCLUDE

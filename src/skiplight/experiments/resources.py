@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skiplight.config.schema import TrainerConfig
-from skiplight.cores import usable_cores
 from skiplight.errors import ConfigError
+from skiplight.process import usable_cores
 
 
 @dataclasses.dataclass(frozen=True)

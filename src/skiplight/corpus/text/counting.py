@@ -19,7 +19,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from skiplight.cores import usable_cores
+from skiplight.process import usable_cores
 
 log = logging.getLogger(__name__)
 
