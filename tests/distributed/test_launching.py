@@ -182,7 +182,12 @@ def test_the_ranks_of_every_trial_of_a_multirun_get_its_options(folder: Path) ->
 @pytest.mark.parametrize(
     ("options", "environment", "named"),
     [
-        ([], SRUN | {"SLURM_NTASKS": "3", "SLURM_NTASKS_PER_NODE": "3"}, "--ntasks-per-node=3"),
+        pytest.param(
+            [],
+            SRUN | {"SLURM_NTASKS": "3", "SLURM_NTASKS_PER_NODE": "3"},
+            "--ntasks-per-node=3",
+            marks=pytest.mark.slow,
+        ),
         (["trainer.num_nodes=2"], SRUN | {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2"}, "ask for 4"),
         ([], {"TORCHELASTIC_RUN_ID": "none", "WORLD_SIZE": "2", "RANK": "0", "LOCAL_RANK": "0"}, "--rdzv-id"),
     ],

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.launches import TWO, free_port, leftovers, on_two, ranks_of, start, tables, wait_for
-from tests.support.runs import apart, command, metrics, newest_step, train_command
+from tests.support.runs import apart, command, metrics, newest_step, skiplight, train_arguments, train_command
 from tests.support.texts import write_texts
 
 
@@ -79,13 +79,16 @@ def test_evaluations_change_nothing(folder: Path, undisturbed_machines: Path) ->
 
 
 @pytest.mark.parametrize("ranks", [3, pytest.param(8, marks=pytest.mark.slow)])
-def test_ranks_of_one_machine_train_what_one_does(folder: Path, undisturbed_machines: Path, ranks: int) -> None:
-    run = folder / f"ranks-{ranks}"
-    done = apart(on_two(folder, run, "trainer.max_epochs=12", "checkpoint.every=1000", f"trainer.devices={ranks}"))
+def test_ranks_of_one_machine_train_what_one_does(folder: Path, ranks: int) -> None:
+    run, one = folder / f"ranks-{ranks}", folder / f"instead-of-{ranks}"
+    options = ["trainer.max_epochs=12", "checkpoint.every=1000"]
+    alone = skiplight(train_arguments(folder / "texts" / "*.txt", folder, one, *TWO[1:], *options))
+    assert alone.returncode == 0, alone.stderr
+    done = apart(on_two(folder, run, *options, f"trainer.devices={ranks}"))
     assert done.returncode == 0, done.stderr
-    ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, undisturbed_machines))
+    ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, one))
     assert ours["distributed"] == {"ranks": ranks, "strategy": "in_place", "replicas": 1, "bytes_sent": 0}
     assert ours["tokens"] == expected["tokens"]
-    assert metrics(run)[-1]["pairs"] == metrics(undisturbed_machines)[-1]["pairs"]
+    assert metrics(run)[-1]["pairs"] == metrics(one)[-1]["pairs"]
     assert ours["loss"] == pytest.approx(expected["loss"], rel=0.02)
     assert not leftovers(run)

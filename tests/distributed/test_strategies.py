@@ -56,7 +56,7 @@ def ran(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     return folder, request.param
 
 
-@pytest.fixture(scope="module", params=[(3, 3), (4, 2)])
+@pytest.fixture(scope="module", params=[pytest.param((3, 3), marks=pytest.mark.slow), (4, 2)])
 def ran_on_machines(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
     """A folder in which so many ranks on so many machines have trained every case of machines."""
     world, nodes = request.param

@@ -76,6 +76,7 @@ def test_expected_gradients_are_those_of_the_windows() -> None:
     assert per_window == pytest.approx(found, rel=0.1)
 
 
+@pytest.mark.slow
 def test_many_threads_at_a_time_do_not_diverge(tmp_path: Path) -> None:
     # A process of its own, since the kernel is compiled with a change: threads take turns, a window each.
     rng, words = np.random.default_rng(0), np.array([f"w{chr(97 + i // 26)}{chr(97 + i % 26)}" for i in range(50)])

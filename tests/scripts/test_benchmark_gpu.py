@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
 import torch
 
 SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/gpu.py"
@@ -30,6 +31,7 @@ runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
+@pytest.mark.slow
 def test_it_runs_without_what_a_bare_machine_lacks(tmp_path: Path) -> None:
     options = ["--tiny", *(["--interpret"] if not torch.cuda.is_available() else []), "--output", str(tmp_path)]
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}

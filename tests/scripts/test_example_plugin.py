@@ -51,7 +51,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def test_its_pieces_are_listed_and_swept(python: list[str], data: list[str], tmp_path: Path) -> None:
     shown = run(python, "train", "--help")
     assert shown.returncode == 0, shown.stderr
-    assert all(name in shown.stdout for name in ("clipped", "info_nce", "margin", "noise.quantile"))
+    assert all(
+        name in shown.stdout for name in ("clipped", "info_nce", "margin", "noise.quantile", "walks", "data.length")
+    )
     grid = ["noise.name=power,clipped", "study.sampler=grid", "study.metric=heldout/perplexity"]
     done = run(python, "sweep", *data, *grid, f"run_dir={tmp_path / 'study'}")
     assert done.returncode == 0, done.stderr
@@ -72,3 +74,21 @@ def test_its_pieces_are_compared(python: list[str], data: list[str], tmp_path: P
     wrong = run(python, "train", *data, "objective=info_nce", "objective.temperature=-1")
     assert wrong.returncode == 2
     assert "`objective.temperature=-1.0` must be above 0" in wrong.stderr
+
+
+def test_its_source_is_read(python: list[str], tmp_path: Path) -> None:
+    """Two cliques that one edge joins: the neighbours of a node are those of its clique."""
+    cliques = [[f"{name}{i} {name}{j}" for i in range(6) for j in range(i)] for name in "ab"]
+    (tmp_path / "edges.txt").write_text("\n".join([*cliques[0], *cliques[1], "a0 b0"]))
+    options = ["data.heldout=0", "data.walks=60", f"data.store={tmp_path}", "evaluation.words=[a1]", "optim.lr=0.1"]
+    options += ["noise.exponent=0", "sampling.subsample=0", "evaluation.similarity=[]", "logger=none", "model.dim=8"]
+    done = run(
+        python, "train", "data=walks", f"data.path={tmp_path / 'edges.txt'}", *options, f"run_dir={tmp_path}/run"
+    )
+    assert done.returncode == 0, done.stderr
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("a1: ")]
+    assert set(line.removeprefix("a1: ").split(", ")[:5]) == {"a0", "a2", "a3", "a4", "a5"}
+    again = run(python, "train", "data=walks", "data.path=none.txt", f"run_dir={tmp_path}/other")
+    assert again.returncode == 2
+    assert "none.txt" in again.stderr
+    assert "Traceback" not in again.stderr

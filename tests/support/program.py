@@ -28,6 +28,7 @@ from skiplight.engines.autograd import AutogradEngine, takes_sparse
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
+from skiplight.process import hurry
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 from tests.support.texts import prepared
@@ -131,4 +132,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    hurry()
     main()

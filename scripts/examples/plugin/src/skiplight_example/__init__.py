@@ -1,6 +1,7 @@
-"""A plug-in for skiplight: one noise distribution and two objectives, registered when it is imported.
+"""A plug-in for skiplight: registered when it is imported, a source, a noise distribution and two objectives.
 
 pip install scripts/examples/plugin
+skiplight train data=walks data.path=edges.txt data.length=20
 skiplight sweep data=files data.path=text.txt noise.name=power,clipped study.sampler=grid run_dir=runs/noise
 skiplight train data=files data.path=text.txt objective=info_nce objective.temperature=0.5 optim.name=adagrad
 """
@@ -8,7 +9,10 @@ skiplight train data=files data.path=text.txt objective=info_nce objective.tempe
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
+from random import Random
 
 import numpy as np
 import torch
@@ -16,6 +20,22 @@ from torch import Tensor
 
 import skiplight
 from skiplight.registry import option
+
+
+@skiplight.register_source("walks")
+def walks(*, path: str = "edges.txt", walks: int = 10, length: int = 40) -> Iterator[list[str]]:
+    """Yield random walks on a graph, whose file has two nodes a line (Perozzi et al. 2014, "DeepWalk")."""
+    neighbors: dict[str, list[str]] = {}
+    for line in Path(path).read_text(encoding="utf-8").splitlines():
+        first, second = line.split()
+        neighbors.setdefault(first, []).append(second)
+        neighbors.setdefault(second, []).append(first)
+    random = Random(0)  # the same walks at each pass
+    for start in list(neighbors) * walks:
+        walk = [start]
+        while len(walk) < length:
+            walk.append(random.choice(neighbors[walk[-1]]))
+        yield walk
 
 
 @dataclass
