@@ -98,6 +98,10 @@ class TrialTable:
         # Of objects, so that whole numbers stay so in a column where some are missing; then each of its own type.
         return pandas.DataFrame(rows, columns=columns, dtype=object).infer_objects()
 
+    def _repr_html_(self) -> str:
+        """Return the table, for a notebook."""
+        return str(self.frame.to_html(index=False))
+
     def write_csv(self) -> Path:
         """Write trials.csv into the folder.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import html
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +30,13 @@ class Run:
         scores = {name: result["score"] for name, result in self.summary["evaluation"].items() if "score" in result}
         shown = "".join(f", {name} {score:.3f}" for name, score in scores.items())
         return f"<Run {self.path}: {self.summary['tokens']:,} tokens, loss {self.summary['loss']:.4f}{shown}>"
+
+    def _repr_html_(self) -> str:
+        """Return the page of the run, for a notebook; its metrics where the run has no page."""
+        if not self._folder.report.exists():
+            return str(self.metrics.to_html())
+        page = html.escape(self._folder.report.read_text(encoding="utf-8"))
+        return f'<iframe srcdoc="{page}" title="{html.escape(str(self.path))}" width="100%" height="800"></iframe>'
 
     @property
     def path(self) -> Path:

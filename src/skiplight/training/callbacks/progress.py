@@ -20,12 +20,13 @@ REFRESH_SECONDS = 0.25
 
 
 class TokenProgress(ProgressBar):
-    """A bar over the tokens of the whole run; without a terminal, one log line per tenth of the run."""
+    """A bar over the tokens of the whole run; in a notebook a line, replaced; else a log line per tenth of the run."""
 
     def __init__(self, tracking: Tracking) -> None:
         super().__init__()
         self.tracking = tracking
         self._bar: Progress | None = None
+        self._notebook: Any = None  # the handle of what is displayed
         self._shown, self._tokens, self._speed, self._tenth = 0.0, 0, 0.0, 0
 
     def disable(self) -> None:
@@ -44,6 +45,10 @@ class TokenProgress(ProgressBar):
             self._bar = Progress(*columns, TimeRemainingColumn(), console=console)
             self._bar.add_task("", total=pl_module.total_tokens, completed=pl_module.tokens)
             self._bar.start()
+        elif console.is_jupyter:
+            from IPython.display import Pretty, display
+
+            self._notebook = display(Pretty(""), display_id=True)
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
@@ -62,6 +67,11 @@ class TokenProgress(ProgressBar):
         text = f"loss {self.tracking.loss:.4f}  {self._speed:,.0f} words/s  lr {lr:.2g}"
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=module.tokens, description=text)
+        elif self._notebook is not None:
+            from IPython.display import Pretty
+
+            percent = 100 * module.tokens // module.total_tokens
+            self._notebook.update(Pretty(f"{percent} %  {text}"))
         elif (tenth := 10 * module.tokens // module.total_tokens) > self._tenth:
             self._tenth = tenth
             left = (module.total_tokens - module.tokens) / max(self._speed, 1e-9)
@@ -69,7 +79,7 @@ class TokenProgress(ProgressBar):
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        if self._bar is not None:
+        if self._bar is not None or self._notebook is not None:
             self._show(pl_module)
 
     def teardown(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str) -> None:
