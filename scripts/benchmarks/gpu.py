@@ -5,14 +5,17 @@
     python scripts/benchmarks/gpu.py --tiny --interpret                    # no GPU: does it run at all?
 
 The machine with the GPU needs only torch, lightning, triton and numba. The whole benchmark takes less than 8 minutes;
-parts for which `--minutes` leaves no time are skipped and named. The text is synthetic, of Zipf's law, unless `--text`
-is given. Only then is the quality of vectors measured, by similarity sets (word, word, score per line).
+parts for which `--minutes` leaves no time are skipped and named. `--parts` chooses some and keeps what gpu.json already
+has of the others, so that `gpu_day.sh` can run each with a limit of its own. The text is synthetic, of Zipf's law,
+unless `--text` is given. Only then is the quality of vectors measured, by similarity sets (word, word, score per line).
 
 - ceilings: `gpu_ceilings.py`, on rows of 128 numbers.
+- profile: time of each kernel of a step, and how many programs of the training kernel fit a processor.
 - speed: raw words/s counts tokens before subsampling, effective words/s those after it; bytes and atomic additions are
   those that the design needs (see below), and their ceilings are the rates of the GPU for rows drawn by Zipf's law.
 - block size and windows in flight: loss of a last pass over the text after the same passes.
 - quality: similarity after the same epochs on GPU and CPU.
+- settings: words/s by number of negatives, window and block at d 128.
 - full softmax: FLOP/s of three products against the card's bf16 rate.
 - sampled softmax: loss and gradients of a step in kernels that write no scores, against tensor operations.
 - peers: FULL-W2V on the same text, if its source is given (`--full-w2v FOLDER`) and nvcc is installed.
@@ -115,6 +118,9 @@ class Bench:
         self.begin, self.failed = time.perf_counter(), list[str]()
         self.text = Text(np.load(options.text)) if options.text else self.synthetic()
         self.found: dict[str, Any] = {"device": self.name(), "smoke test, no figures": self.tiny}
+        self.path = options.output / "gpu.json"
+        if self.path.exists() and options.parts:
+            self.found = json.loads(self.path.read_text()) | self.found
 
     def name(self) -> str:
         import torch
@@ -124,13 +130,13 @@ class Bench:
     def synthetic(self) -> Text:
         return Text.synthetic(40, 50) if self.tiny else Text.synthetic(16_000_000, 70_000)
 
-    def sampler(self, seed: int = 0) -> Any:
+    def sampler(self, seed: int = 0, window: int = WINDOW, negatives: int = NEGATIVES) -> Any:
         from skiplight.sampling.windows import WindowSampler
 
         subsample = 0 if self.tiny else SUBSAMPLE
-        return WindowSampler(self.text.counts, seed=seed, window=WINDOW, negatives=NEGATIVES, subsample=subsample)
+        return WindowSampler(self.text.counts, seed=seed, window=window, negatives=negatives, subsample=subsample)
 
-    def engine(self, kind: str, dim: int, seed: int = 0, programs: int | None = None) -> Any:
+    def engine(self, kind: str, dim: int, seed: int = 0, programs: int | None = None, **sampling: int) -> Any:
         """Return an engine with new tables; its kind is resident, reloaded, cpu or autograd."""
         import torch
 
@@ -141,7 +147,7 @@ class Bench:
         from skiplight.objectives.base import Tables
         from skiplight.objectives.negative_sampling import NegativeSampling
 
-        sampler = self.sampler(seed)
+        sampler = self.sampler(seed, **sampling)
         device = torch.device("cpu") if kind == "cpu" else self.device
         tables = Tables(len(self.text.counts), dim, seed=seed).to(device)
         objective = NegativeSampling(sampler.noise.probabilities).to(device)
@@ -151,7 +157,7 @@ class Bench:
         if kind == "cpu":
             return FusedCpuEngine(objective, tables, optimizer, sampler)
         engine = FusedGpuEngine(objective, tables, optimizer, sampler, programs)
-        layout = shape(dim, WINDOW, pair=False, resident=kind == "resident")
+        layout = shape(dim, sampler.window, pair=False, resident=kind == "resident")
         if layout != engine.shape:
             engine.shape = layout
             rows = in_flight_gradients(sampler, layout.resident)
@@ -185,7 +191,7 @@ class Bench:
             return
         print(f"\n{name} ({(time.perf_counter() - self.begin) / 60 - minutes:.1f} min)")
         show(self.found[name])
-        (self.options.output / "gpu.json").write_text(json.dumps(self.found, indent=1))
+        self.path.write_text(json.dumps(self.found, indent=1))
 
 
 def show(found: Any) -> None:
@@ -232,6 +238,43 @@ def measure_speed(bench: Bench) -> list[dict[str, Any]]:
                 "G additions/s": rate * added * dim / 1e9, "of their ceiling": rate * added * dim / limits["add_zipf"],
             })  # fmt: skip
     return found
+
+
+def measure_settings(bench: Bench) -> list[dict[str, Any]]:
+    """Return words/s by negatives, window and block; one of the three differs from the usual in each row."""
+    from gpu_ceilings import seconds
+
+    usual = {"negatives": NEGATIVES, "window": WINDOW, "block": 100 if bench.tiny else 2_000_000}
+    others = {"negatives": (1, 15), "window": (2, 10), "block": (50,) if bench.tiny else (200_000, 8_000_000)}
+    settings = [usual, *(usual | {name: value} for name, values in others.items() for value in values)]
+    dim, found = 16 if bench.tiny else 128, []
+    for setting in settings:
+        block = next(bench.text.blocks(setting["block"])).to(bench.device)
+        for kind in ("resident", "reloaded"):
+            engine = bench.engine(kind, dim, negatives=setting["negatives"], window=setting["window"])
+            spent = seconds(lambda e=engine, b=block: e.step(b, 0.01, 0.01), bench.device, 0 if bench.tiny else 3)  # type: ignore[misc]
+            found.append(setting | {"layout": kind, "M raw words/s": len(block.ids) / spent / 1e6})
+    return found
+
+
+def measure_profile(bench: Bench) -> list[dict[str, Any]]:
+    """Return the share of each kernel in the time of a step on the device, by torch's profiler."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    block = next(bench.text.blocks(100 if bench.tiny else 2_000_000)).to(bench.device)
+    engine = bench.engine("resident", 16 if bench.tiny else 128)
+    engine.step(block, 0.01, 0.01)  # compiles
+    on_gpu = bench.device.type == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
+        for _ in range(1 if bench.tiny else 5):
+            engine.step(block, 0.01, 0.01)
+        if on_gpu:
+            torch.cuda.synchronize(bench.device)
+    spent = {row.key: row.device_time_total if on_gpu else row.cpu_time_total for row in profiler.key_averages()}
+    total = sum(spent.values())
+    largest = sorted(spent.items(), key=lambda item: -item[1])[:8]
+    return [{"kernel": name[:40], "ms a step": time / 1e3 / 5, "share": time / total} for name, time in largest]
 
 
 def measure_rivals(bench: Bench) -> list[dict[str, Any]]:
@@ -443,6 +486,8 @@ def plot(bench: Bench, path: Path) -> None:
 PARTS: dict[str, Callable[[Bench], Any]] = {
     "ceilings": measure_ceilings,
     "speed": measure_speed,
+    "settings": measure_settings,
+    "profile": measure_profile,
     "input": measure_input,
     "full softmax": measure_softmax,
     "sampled softmax": measure_sampled,
@@ -461,6 +506,7 @@ def main() -> None:
     parser.add_argument("--full-w2v", metavar="FOLDER", type=Path, help="the source of FULL-W2V, to be built with nvcc")
     parser.add_argument("--output", type=Path, default=Path("benchmarks"))
     parser.add_argument("--minutes", type=float, default=7.0)
+    parser.add_argument("--parts", nargs="*", choices=list(PARTS), metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--tiny", action="store_true")
     parser.add_argument("--interpret", action="store_true")
     options = parser.parse_args()
@@ -474,7 +520,8 @@ def main() -> None:
     options.output.mkdir(parents=True, exist_ok=True)
     bench = Bench(options)
     print(bench.name(), "- a smoke test: no figure means anything" if bench.tiny else "")
-    for name, work in PARTS.items():
+    for name in options.parts or PARTS:
+        work = PARTS[name]
         if work is measure_peers and options.full_w2v is None:
             print(f"{name}: left out, since no `--full-w2v` was given")
             continue
