@@ -10,6 +10,11 @@ Every run is a separate process, since peak memory is that of a process. The sys
 affects all of them. Runs whose results are in FOLDER are not repeated. For a short try, give one small file and
 `--epochs 1 --seeds 0 --dims 100`.
 
+- x gensim is the ratio of words/s to gensim's in the same turn: the median of all turns, the smallest and the largest.
+  Below the table stands how much of the machine other processes used meanwhile.
+- gensim's workers each lower the learning rate by their own part of the file, so that after one epoch with two workers
+  it has fallen only to half. For one epoch `min_alpha` is set so that it falls to zero, as skiplight's; over several
+  epochs gensim's falls in steps, and is left as it is.
 - raw words/s counts in-vocabulary tokens before subsampling, during the training only; effective words/s counts the
   tokens after it.
 - end to end is from raw text to vectors, with compiled kernels. For gensim it includes writing the line file (by
@@ -104,9 +109,10 @@ def gensim(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
     begin = time.perf_counter()
     lines = write_lines(run, folder / "lines.txt")
     prepared = time.perf_counter()
+    least = run.lr * (1 - run.threads) if run.epochs == 1 else run.lr * 1e-4
     model = Word2Vec(
         vector_size=run.dim, window=run.window, min_count=5, sg=1, negative=run.negatives, sample=run.subsample,
-        workers=run.threads, alpha=run.lr, min_alpha=run.lr * 1e-4, seed=run.seed + 1,
+        workers=run.threads, alpha=run.lr, min_alpha=least, seed=run.seed + 1,
     )  # fmt: skip
     model.build_vocab(corpus_file=str(lines))
     ready = time.perf_counter()
@@ -220,8 +226,17 @@ def run_apart(options: argparse.Namespace, settings: dict[str, Any]) -> dict[str
     settings = vars(options) | settings
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, __file__, options.path, "--run", json.dumps(settings), "--folder", folder]
+        before, begin = busy_seconds(), time.perf_counter()
         done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    return key(settings) | json.loads(done.stdout.splitlines()[-1])
+        others = (busy_seconds() - before) / (time.perf_counter() - begin)
+    return key(settings) | {"others": others} | json.loads(done.stdout.splitlines()[-1])
+
+
+def busy_seconds() -> float:
+    """Return the CPU seconds that processes other than this one and its ended children have used since the start."""
+    user, nice, system, _, _, interrupts, soft = map(int, Path("/proc/stat").read_text().split()[1:8])
+    own = sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return (user + nice + system + interrupts + soft) / os.sysconf("SC_CLK_TCK") - own
 
 
 def key(settings: dict[str, Any]) -> dict[str, Any]:
@@ -247,9 +262,9 @@ def show(rows: list[dict[str, Any]]) -> None:
             values = [row[name] for row in group if name in row]
             return f"{statistics.median(values) / unit:.{digits}f}" if values else ""
 
-        peers = kinds.get((*setting, "gensim"), [])
-        rates = [statistics.median(row["words_per_second"] for row in rows) for rows in (group, peers) if rows]
-        ratio = f"{rates[0] / rates[1]:.1f}" if system == "skiplight" and len(rates) == 2 else ""
+        peers = {row["seed"]: row["words_per_second"] for row in kinds.get((*setting, "gensim"), [])}
+        ratios = [row["words_per_second"] / peers[row["seed"]] for row in group if row["seed"] in peers]
+        ratio = f"{statistics.median(ratios):.1f}\n{min(ratios):.1f} to {max(ratios):.1f}" if ratios else ""
         quality = [", ".join(f"{row['scores'][name]:.3f}" for row in group if row["scores"]) for name in names]
         if len(group) > 1:
             quality = [
@@ -257,11 +272,13 @@ def show(rows: list[dict[str, Any]]) -> None:
                 for name, each in zip(names, quality, strict=True)
             ]
         table.add_row(
-            system, *map(str, setting), median("words_per_second", 1e6), ratio,
+            system, *map(str, setting), median("words_per_second", 1e6), "" if system == "gensim" else ratio,
             median("effective_words_per_second", 1e6), median("pairs_per_second", 1e6, 1), median("train", 1, 1),
             median("end_to_end", 1, 1), median("prepared", 1, 1), median("peak", 1e6, 0), *quality,
         )  # fmt: skip
     Console(width=220 if len(names) else 150).print(table)
+    if others := [row["others"] for row in rows if "others" in row]:
+        print(f"other processes used {statistics.median(others):.2f} cores (median), at most {max(others):.2f}")
 
 
 def plot(rows: list[dict[str, Any]], path: Path) -> None:
