@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
 
 
 def usable_cores() -> list[int]:
@@ -14,11 +18,26 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def hurry() -> None:
-    """Let Python search less for garbage: torch and Lightning are a million objects that stay until the end.
+def run_program(main: Callable[[], int]) -> NoReturn:
+    """Run `main` as all that this process does, and end with the exit code that it returns.
 
-    Without it, importing them takes an eighth longer, and the end of the process another 1.2 seconds.
+    Torch and Lightning are a million objects that stay until the end: Python searches them for garbage less often, and
+    not at all when the process ends, which would take 1.2 seconds. Functions of `atexit` are called as ever.
     """
     first, second, _ = gc.get_threshold()
     gc.set_threshold(first, second, 100)
-    atexit.register(gc.freeze)
+    code = 1  # of an error that nobody catches
+
+    def end() -> None:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):  # closed by whoever reads it
+                stream.flush()
+        os._exit(code)
+
+    atexit.register(end)  # the first to be registered is the last to be called
+    try:
+        code = main()
+    except SystemExit as ended:  # of argparse
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+        raise
+    sys.exit(code)

@@ -28,7 +28,7 @@ from skiplight.engines.autograd import AutogradEngine, takes_sparse
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
-from skiplight.process import hurry
+from skiplight.process import run_program
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 from tests.support.texts import prepared
@@ -112,7 +112,7 @@ def strategy(case: Case, data: SkipGramDataModule, world: int) -> RankStrategy:
     return InPlaceTables(reconciler, overlap=case.overlap) if case.engine == "fused" else GradientExchange()
 
 
-def main() -> None:
+def main() -> int:
     folder, world, port, *more = Path(sys.argv[1]), *map(int, sys.argv[2:])
     nodes, cases = (more[0], MACHINES) if more else (1, CASES)
     warnings.simplefilter("ignore")
@@ -129,8 +129,8 @@ def main() -> None:
         tables = [table.detach() for table in module.tables.parameters()]
         found = {"seen": witness.seen, "steps": witness.steps, "tables": tables, "tokens": module.tokens}
         torch.save(found | {"bytes": ranks.bytes_sent}, folder / f"{name}-{world}-{trainer.global_rank}.pt")
+    return 0
 
 
 if __name__ == "__main__":
-    hurry()
-    main()
+    run_program(main)

@@ -19,12 +19,10 @@ from skiplight.cli.resume import resume
 from skiplight.cli.sweep import sweep
 from skiplight.cli.train import train
 from skiplight.errors import ConfigError, SkiplightError, Stopped
-from skiplight.process import hurry
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return 0 on success, 2 for an error in the input, 1 if the output pipe was closed (`| head`)."""
-    hurry()
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()

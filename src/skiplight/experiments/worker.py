@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from skiplight.errors import DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
 from skiplight.experiments.processes import CODES, ProcessResult
-from skiplight.process import hurry
+from skiplight.process import run_program
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,7 +32,6 @@ PATIENCE = 30
 
 def main(arguments: list[str] | None = None) -> int:
     """Trains the run in the folder that is given; 0 if it is finished, else as `CODES` has it."""
-    hurry()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m skiplight.experiments.worker", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
@@ -93,4 +92,4 @@ def _watching(run: Path) -> Callable[[Evaluation], Callback] | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run_program(main)

@@ -1,0 +1,39 @@
+"""A program's end: its exit code, its output and its `atexit` functions are those of any Python program."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAM = """
+import atexit, sys
+from skiplight.process import run_program
+
+def main():
+    atexit.register(print, "at exit")
+    print("printed without a newline", end="")
+    %s
+
+run_program(main)
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "error"),
+    [
+        ("return 0", 0, ""),
+        ("return 5", 5, ""),
+        ("sys.exit(2)", 2, ""),
+        ("sys.exit()", 0, ""),
+        ("sys.exit('a message')", 1, "a message"),
+        ("1 / 0", 1, "ZeroDivisionError"),
+    ],
+)
+def test_a_program_ends_as_any_other(end: str, code: int, error: str) -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM % end], capture_output=True, text=True)
+    assert done.returncode == code
+    assert done.stdout == "printed without a newlineat exit\n"
+    assert error in done.stderr
+    assert bool(done.stderr) == bool(error)
