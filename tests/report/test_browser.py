@@ -164,6 +164,16 @@ def test_a_word_that_is_searched_shows_the_nearest_words_of_the_exact_vectors(pa
     WebDriverWait(page, 5).until(lambda it: drawing(it) != before)
 
 
+def test_a_word_that_is_not_found_leaves_no_other_word_standing(page: Chrome, run: Path) -> None:
+    search(page, words_of(run)[33])
+    find(page, "#search").send_keys(Keys.ENTER)
+    search(page, "xyzzy")
+    find(page, "#search").send_keys(Keys.ENTER)
+    assert find(page, ".near h3").text == "xyzzy"
+    assert find(page, ".near .note").text.startswith("not among the ")
+    assert not all_of(page, ".near li")
+
+
 def test_a_neighbour_that_is_clicked_shows_its_own(page: Chrome) -> None:
     _, found = listed(page)
     all_of(page, ".near li button")[3].click()
@@ -320,13 +330,13 @@ def test_trials_are_sorted_by_a_column_and_lead_to_their_pages(browser: Chrome, 
 
     def column() -> list[float]:
         heads = [head.text for head in all_of(browser, "#trials th")]
-        at = next(i for i, head in enumerate(heads) if head.startswith("perplexity"))
+        at = next(i for i, head in enumerate(heads) if head.startswith("held-out perplexity"))
         return [
             float(row.find_elements(By.TAG_NAME, "td")[at].text.replace(",", ""))
             for row in all_of(browser, "#trials tbody tr")
         ]
 
-    head = next(head for head in all_of(browser, "#trials th button") if head.text.startswith("perplexity"))
+    head = next(head for head in all_of(browser, "#trials th button") if head.text.startswith("held-out perplexity"))
     head.click()
     assert column() == sorted(column(), reverse=True)
     head.click()

@@ -132,7 +132,8 @@ def _ahead(found: dict[str, Curve], best: str, second: str, metric: str) -> str:
 def _against_unigram(found: dict[str, Curve], unigram: float) -> list[str]:
     above = [variant for variant, curve in found.items() if statistics.fmean(curve.final) >= unigram]
     if above:
-        return [f"At the end, {', '.join(above)} predict(s) no better than the unigram model ({unigram:,.1f})."]
+        predicts = "predicts" if len(above) == 1 else "predict"
+        return [f"At the end, {', '.join(above)} {predicts} no better than the unigram model ({unigram:,.1f})."]
     return [f"All predict better than the unigram model ({unigram:,.1f})."]
 
 

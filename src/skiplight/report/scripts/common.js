@@ -5,6 +5,8 @@ const main = document.getElementById("main");
 const count = d3.format(",");
 const short = (value) => d3.format(Math.abs(value) < 1e4 ? ",~r" : ".3~s")(+d3.format(".3r")(value));
 const percent = (share) => d3.format(share < 0.0995 ? ".2~p" : ".1%")(share).replace("%", "\u202f%");
+/** The short name of a metric. */
+const briefly = (name) => name.replace(/^evaluation\//, "").replace(/^heldout\//, "held-out ").replace(/^loss$/, "training loss");
 const palette = ["var(--accent)", ...d3.schemeObservable10.slice(1)];
 
 /** An element; children are nodes or text, and never markup. */

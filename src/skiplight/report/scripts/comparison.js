@@ -19,7 +19,8 @@ function show() {
     // A logarithmic axis of a few hundred: round numbers close to each other.
     const [low, high] = d3.extent([...points.flatMap((point) => [point.low, point.high]), ...(measure.level ? [measure.level[0]] : [])]);
     const round = d3.range(-3, 9).flatMap((e) => [1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8].map((m) => m * 10 ** e)).filter((value) => value > low && value < high);
-    const y = measure.logarithmic ? { type: "log", domain: [low * 0.97, high * 1.03], ticks: round, tickFormat: count } : { nice: true, ticks: 6 };
+    const ticks = round.length > 2 ? round : d3.ticks(low, high, 5);
+    const y = measure.logarithmic ? { type: "log", domain: [low * 0.97, high * 1.03], ticks, tickFormat: count } : { nice: true, ticks: 6 };
     return plot(width, {
       height: 300,
       marginRight: 24,
@@ -49,12 +50,12 @@ function show() {
     }))));
 
   section("findings", "Findings", el("div", { class: "prose" }, document.getElementById("prose").content.cloneNode(true)));
-    const plain = ["run", "state", "view", "variant", "kind", "chosen", "engine"];
-  const columns = Object.keys(data.trials[0] ?? {}).filter((name) => name !== "run").map((name) => {
+  const plain = ["run", "state", "view", "variant", "kind", "chosen", "engine"];
+  const columns = Object.keys(data.trials[0] ?? {}).filter((name) => name !== "run" && name !== "kind" && (name !== "view" || data.views.length > 1) && data.trials.some((row) => row[name] !== null && row[name] !== "")).map((name) => {
     const number = !plain.includes(name);
     const key = (row) => (number ? (row[name] == null ? null : +row[name]) : row[name]);
     const text = (row) => (number && key(row) !== null ? (Number.isInteger(key(row)) ? count(key(row)) : d3.format(",.4~r")(key(row))) : row[name]);
-    return { title: name, number, key, kind: name === "chosen" ? "value" : null, cell: (row) => (name === "number" ? el("a", { href: row.run }, row.number) : text(row)) };
+    return { title: briefly(name), number, key, kind: name === "chosen" ? "value" : null, cell: (row) => (name === "number" ? el("a", { href: row.run }, row.number) : text(row)) };
   });
   const searched = data.trials.filter((row) => row.kind === "search");
   section("runs", "Runs", table(columns, runs, { caption: "Runs" }),

@@ -8,7 +8,10 @@ function showMap(id, title) {
   const names = Object.keys(layouts);
   const panel = el("div", { class: "near", "aria-live": "polite" });
   const map = wordMap(data.map, names.at(-1), (word) => select(word));
-  const search = wordSearch(words, counts, (word) => { select(word); map.goTo(word); });
+  const search = wordSearch(words, counts, (word) => { select(word); map.goTo(word); }, (typed) => {
+    map.mark(null, []);
+    panel.replaceChildren(el("h3", {}, typed), el("span", { class: "note" }, `not among the ${count(words.length)} most frequent words`));
+  });
 
   function select(word) {
     const found = near(word, NEAREST);
@@ -101,11 +104,13 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
     };
     /** Takes room for a label above its word or, where `always` it must stand, wherever there is some around it. */
     const place = (i, size, always) => {
-      const gap = sizes[i] * grown + 3, aside = (textWidth(i) * size) / 24 + gap + 3;
+      const half = (textWidth(i) * size) / 24 + 4, gap = sizes[i] * grown + 3, aside = half + gap - 1;
+      // A label at the edge is moved inwards, as far as its word lies within the map.
+      const within = ([dx, dy]) => (x(i) < 0 || x(i) > width ? [dx, dy] : [Math.max(half, Math.min(width - half, x(i) + dx)) - x(i), dy]);
       const turns = d3.range(12).map((turn) => (turn * Math.PI) / 6);
       const around = () => d3.range(6).flatMap((ring) =>
         turns.map((turn) => [Math.cos(turn) * (aside + 24 * ring), Math.sin(turn) * (size + 2) * (ring + 1) + 0.35 * size]));
-      const places = [[0, -gap], ...(always ? [[0, gap + 0.8 * size], ...around()] : [])];
+      const places = [[0, -gap], ...(always ? [[0, gap + 0.8 * size], ...around()] : [])].map(within);
       const spot = places.find((one) => cells(i, size, one).every((cell) => !taken.has(cell))) ?? (always ? places[0] : null);
       if (spot !== null) for (const cell of cells(i, size, spot)) taken.add(cell);
       return spot;
@@ -219,8 +224,8 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
   };
 }
 
-/** A search box that completes words, the most frequent first; `chosen(word)` is called with what is taken. */
-function wordSearch(words, counts, chosen) {
+/** A search box that completes words, the most frequent first: `chosen(word)` is called with what is taken, `missed(text)` with what is no word. */
+function wordSearch(words, counts, chosen, missed) {
   const list = el("ul", { id: "found", role: "listbox", "aria-label": "Words", hidden: true });
   const input = el("input", {
     id: "search", type: "search", placeholder: "Search a word", autocomplete: "off", spellcheck: "false", role: "combobox",
@@ -265,7 +270,8 @@ function wordSearch(words, counts, chosen) {
     if (step && found.length) {
       active = (active + step + found.length) % found.length;
       open(true);
-    } else if (event.key === "Enter") take(active);
+    } else if (event.key === "Enter" && !found.length && input.value.trim()) missed(input.value.trim());
+    else if (event.key === "Enter") take(active);
     else if (event.key === "Escape") open(false);
     else return;
     event.preventDefault();

@@ -17,7 +17,7 @@ function show() {
         const asked = result.pairs ?? result.questions;
         return [name, result.score.toFixed(3), result.sections ? `${count(asked)} analogies` : asked ? `Spearman, ${count(asked)} pairs` : "hit rate"];
       }),
-      ["Loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
+      ["Training loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
       ["Words a second", short(summary.words_per_second), `${d3.format(",.1f")(summary.seconds.train)} s of training`],
     ]));
   const failed = Object.entries(summary.evaluation).filter(([, result]) => result.error);

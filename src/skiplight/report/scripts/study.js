@@ -28,7 +28,6 @@ function show() {
 const isNumeric = (values) => values.every((value) => typeof value === "number");
 const distinct = (rows, of) => { const values = [...new Set(rows.map(of))]; return isNumeric(values) ? d3.sort(values) : values.sort(d3.ascending); };
 const shortly = (value) => (typeof value === "number" ? (Math.abs(value) >= 1000 ? d3.format(",.4~r")(value) : d3.format(".3~r")(value)) : String(value ?? "–"));
-const briefly = (name) => name.replace(/^(evaluation|heldout)\//, "");
 /** Colours of metrics between two, yellow for the better end. */
 const ramp = (low, high, up) => { const scale = d3.scaleSequential(low === high ? [low - 1, high + 1] : up ? [low, high] : [high, low], d3.interpolateViridis); return (value) => (Number.isFinite(value) ? scale(value) : "var(--line)"); };
 
@@ -119,14 +118,14 @@ function showParallel(done, options, metric, redraws) {
     }));
     const points = done.flatMap((row) => dimensions.map((name) => ({ row, name, y: scales.get(name).scale(value(row, name)) })));
     const fill = ramp(d3.min(done, (row) => row.metrics[metric()]), d3.max(done, (row) => row.metrics[metric()]), data.metrics[metric()]);
-    const up = data.metrics[metric()] ? 1 : -1;
+    const up = data.metrics[metric()] ? 1 : -1, room = (width - 82) / dimensions.length;
     return plot(width, {
       height: 340,
       marginLeft: 20,
       marginRight: 62,
       marginTop: 34,
       marginBottom: 16,
-      x: { type: "point", domain: dimensions, axis: "top", tickSize: 0, label: null, tickFormat: (name) => (width / dimensions.length > 110 ? name : name.split(/[./]/).at(-1)) },
+      x: { type: "point", domain: dimensions, axis: "top", tickSize: 0, label: null, tickFormat: (name) => (room > 7 * d3.max(dimensions, (other) => other.length) ? name : name.split(/[./]/).at(-1)) },
       y: { axis: null, domain: [0, 1] },
       marks: [
         Plot.ruleX(dimensions, { stroke: "var(--line)" }),
