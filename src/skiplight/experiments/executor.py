@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 from skiplight.errors import Stopped, UnwritableError
 from skiplight.experiments import heartbeat
-from skiplight.experiments.processes import ProcessResult, run_apart
-from skiplight.experiments.queue import Trial, TrialQueue, write_result
+from skiplight.experiments.processes import ProcessResult, run_in_process
+from skiplight.experiments.queue import ClaimedTrial, TrialQueue, write_result
 from skiplight.experiments.resources import Resources
 from skiplight.experiments.worker import train_folder
 from skiplight.training.run_folder import RunFolder
@@ -29,7 +29,7 @@ WAIT_SECONDS = 1
 """How often a worker that waits for the trials of others looks whether they have ended."""
 
 
-def execute(queue: TrialQueue, owned: Sequence[Resources], *, timeout: float | None = None) -> None:
+def execute_trials(queue: TrialQueue, resources: Sequence[Resources], *, timeout: float | None = None) -> None:
     """Train the trials of a queue until it has no more.
 
     Args:
@@ -41,7 +41,7 @@ def execute(queue: TrialQueue, owned: Sequence[Resources], *, timeout: float | N
         UnwritableError: the disk is full or read-only; trials that are not complete stay open.
         Stopped: a signal asked to stop; the trials have saved their states.
     """
-    _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(owned)
+    _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(resources)
 
 
 class _WorkerPool:
@@ -49,12 +49,12 @@ class _WorkerPool:
 
     def __init__(self, queue: TrialQueue, deadline: float | None) -> None:
         self.queue, self.deadline = queue, deadline
-        self.stop, self.problem = StopRequest(), threading.Event()
+        self.stop, self.failed = StopRequest(), threading.Event()
         self.errors: list[BaseException] = []
 
-    def run(self, owned: Sequence[Resources]) -> None:
+    def run(self, resources: Sequence[Resources]) -> None:
         with self.stop.installed():
-            threads = [threading.Thread(target=self._work, args=(share,)) for share in owned]
+            threads = [threading.Thread(target=self._work, args=(resources,)) for resources in resources]
             for thread in threads:
                 thread.start()
             for thread in threads:
@@ -66,32 +66,32 @@ class _WorkerPool:
             raise Stopped(f"stopped; give the same command again to go on with {self.queue.folder}", self.stop.signal)
 
     def _stopping(self) -> bool:
-        return self.stop.signal is not None or self.problem.is_set()
+        return self.stop.signal is not None or self.failed.is_set()
 
-    def _work(self, share: Resources) -> None:
+    def _work(self, resources: Resources) -> None:
         try:
             while not self._stopping() and (self.deadline is None or time.monotonic() < self.deadline):
                 trial = self.queue.claim()
                 if trial is not None:
-                    self._train(trial, share)
+                    self._train(trial, resources)
                 elif self.queue.is_waiting():
-                    self.problem.wait(WAIT_SECONDS)
+                    self.failed.wait(WAIT_SECONDS)
                 else:
                     return
         except BaseException as error:
             self.errors.append(error)
-            self.problem.set()
+            self.failed.set()
 
-    def _train(self, trial: Trial, share: Resources) -> None:
+    def _train(self, trial: ClaimedTrial, resources: Resources) -> None:
         begin = time.perf_counter()
-        result = train_claimed(trial, share, self._stopping)
+        result = train_claimed_trial(trial, resources, self._stopping)
         message = self.queue.finish(trial, result)
         log.info("%s  %s: %s  (%.1f s)", trial.name, trial.detail, message, time.perf_counter() - begin)
         if result.state == "unwritable":
             raise UnwritableError(f"{result.message}; the trial stays open, and the same command goes on with it")
 
 
-def train_claimed(trial: Trial, share: Resources, stopping: Callable[[], bool]) -> ProcessResult:
+def train_claimed_trial(trial: ClaimedTrial, resources: Resources, stopping: Callable[[], bool]) -> ProcessResult:
     """Train a claimed trial in a process of its own, keep its heartbeat, and write result.json.
 
     Args:
@@ -108,13 +108,15 @@ def train_claimed(trial: Trial, share: Resources, stopping: Callable[[], bool]) 
         if time.monotonic() - refreshed > heartbeat.REFRESH_SECONDS:
             refreshed = time.monotonic()
             try:
-                heartbeat.refresh(trial.run)
+                heartbeat.refresh_heartbeat(trial.run)
             except OSError as error:
-                log.warning("%s cannot be refreshed: %s", trial.run / heartbeat.NAME, error.strerror)
+                log.warning("%s cannot be refreshed: %s", trial.run / heartbeat.HEARTBEAT_FILE, error.strerror)
         return stopping()
 
     for attempt in range(1, ATTEMPTS + 1):
-        result = run_apart(trial.run, train_folder, cores=share.cores, environment=share.environment, stopping=poll)
+        result = run_in_process(
+            trial.run, train_folder, cores=resources.cores, environment=resources.environment, stopping=poll
+        )
         if result.state != "killed" or attempt == ATTEMPTS:
             break
         log.warning("%s: %s; it goes on from its last checkpoint", trial.name, result.message)

@@ -18,15 +18,15 @@ import yaml
 from skiplight.config.schema import Config
 from skiplight.errors import ConfigError, RunError, UnwritableError
 from skiplight.files import locked, replacing
-from skiplight.training.run_folder import PartOf, RunFolder
+from skiplight.training.run_folder import RunFolder, TrialInfo
 
 FORMAT = 2
 
 Kind = Literal["study", "comparison", "multirun"]
-FILES: dict[Kind, str] = {"study": "study.yaml", "comparison": "comparison.yaml", "multirun": "trials.yaml"}
+EXPERIMENT_FILES: dict[Kind, str] = {"study": "study.yaml", "comparison": "comparison.yaml", "multirun": "trials.yaml"}
 """What says what a folder holds; a multirun.yaml is written by Hydra itself, when one of its launchers is chosen."""
 
-FREE = ("run_dir", "logger", "checkpoint", "trainer.devices")
+CHANGEABLE_OPTIONS = ("run_dir", "logger", "checkpoint", "trainer.devices")
 """Options in which the command that goes on with an experiment may differ from the one that began it."""
 
 
@@ -40,14 +40,14 @@ class ExperimentFolder:
 
     def __init__(self, path: Path, kind: Kind) -> None:
         self.path, self.kind = path, kind
-        self.file = path / FILES[kind]
+        self.file = path / EXPERIMENT_FILES[kind]
 
     @classmethod
     def find(cls, path: Path) -> ExperimentFolder | None:
         """Return the experiment that lies in a folder; None where there is none."""
-        return next((found for kind in FILES if (found := cls(path, kind)).file.exists()), None)
+        return next((found for kind in EXPERIMENT_FILES if (found := cls(path, kind)).file.exists()), None)
 
-    def begin(self, **about: dict[str, Any]) -> None:
+    def create_or_check(self, **about: dict[str, Any]) -> None:
         """Make the folder, or check that it holds the same experiment.
 
         Args:
@@ -73,7 +73,7 @@ class ExperimentFolder:
                 )
                 with replacing(self.file) as temporary:
                     temporary.write_text(text, encoding="utf-8")
-        self._refuse_other(yaml.safe_load(yaml.safe_dump(about)))
+        self._check_options(yaml.safe_load(yaml.safe_dump(about)))
 
     def read(self) -> dict[str, Any]:
         """Return what the experiment's file holds.
@@ -118,10 +118,10 @@ class ExperimentFolder:
         back = "/".join([".."] * len(path.relative_to(self.path).parts))
         config.run_dir = str(path)
         config.logger.group = config.logger.group or self.path.resolve().name
-        RunFolder(path).create(config, PartOf(self.kind, self.read()["id"], back, number))
+        RunFolder(path).create(config, TrialInfo(self.kind, self.read()["id"], back, number))
 
-    def _refuse_other(self, about: dict[str, Any]) -> None:
-        before, now = _flat(self.read()), _flat(about)
+    def _check_options(self, about: dict[str, Any]) -> None:
+        before, now = _fixed_options(self.read()), _fixed_options(about)
         if changed := [name for name in now if now[name] != before.get(name)]:
             name = changed[0]
             more = f" (and {', '.join(changed[1:])})" if changed[1:] else ""
@@ -131,10 +131,10 @@ class ExperimentFolder:
             )
 
 
-def experiment_of(run: RunFolder) -> tuple[ExperimentFolder, int] | None:
+def find_experiment(run: RunFolder) -> tuple[ExperimentFolder, int] | None:
     """Return the experiment that a run belongs to and the run's number in it; None for a run of its own."""
-    part = run.part_of
-    if part is None or part.kind not in FILES:
+    part = run.trial_info
+    if part is None or part.kind not in EXPERIMENT_FILES:
         return None
     folder = ExperimentFolder(run.path.resolve() / part.folder, part.kind)
     try:
@@ -150,13 +150,13 @@ def _unwritable(path: Path, error: OSError) -> UnwritableError:
     )
 
 
-def _flat(about: dict[str, Any]) -> dict[str, Any]:
+def _fixed_options(about: dict[str, Any]) -> dict[str, Any]:
     """The options by their dotted names, without those that are free."""
     flat: dict[str, Any] = {}
     for group, options in about.items():
         if isinstance(options, dict):
             flat |= flat_options(options, "" if group == "run" else f"{group}.")
-    return {name: value for name, value in flat.items() if not is_free(name)}
+    return {name: value for name, value in flat.items() if not is_changeable(name)}
 
 
 def flat_options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -174,6 +174,6 @@ def flat_options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def is_free(option: str) -> bool:
+def is_changeable(option: str) -> bool:
     """Return whether runs that differ in this option only are the same."""
-    return option in FREE or option.partition(".")[0] in FREE
+    return option in CHANGEABLE_OPTIONS or option.partition(".")[0] in CHANGEABLE_OPTIONS

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from skiplight.files import replacing
 
-NAME = "heartbeat.json"
+HEARTBEAT_FILE = "heartbeat.json"
 
 REFRESH_SECONDS = 10
 
@@ -22,7 +22,7 @@ DEAD_SECONDS = 60
 """A holder on another machine that has not refreshed its lease for so long is dead."""
 
 
-def machine() -> str:
+def machine_id() -> str:
     """What tells one system of processes from another: host, boot, and namespace of process ids."""
     parts = [platform.node()]
     for path, read in (
@@ -36,7 +36,7 @@ def machine() -> str:
     return "/".join(parts)
 
 
-def process_start(pid: int) -> str | None:
+def process_start_time(pid: int) -> str | None:
     """When a process of this machine began, in a form that only equals itself; None if it does not live."""
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
@@ -57,38 +57,38 @@ def claim_run(run: Path) -> None:
     """Writes down that this process is at work on the trial; to be called under the study's lock."""
     about = {
         "host": platform.node(),
-        "machine": machine(),
+        "machine": machine_id(),
         "pid": os.getpid(),
-        "start": process_start(os.getpid()),
+        "start": process_start_time(os.getpid()),
     }
-    with replacing(run / NAME) as temporary:
+    with replacing(run / HEARTBEAT_FILE) as temporary:
         temporary.write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 
-def refresh(run: Path) -> None:
+def refresh_heartbeat(run: Path) -> None:
     """Says that the holder still lives."""
-    os.utime(run / NAME)
+    os.utime(run / HEARTBEAT_FILE)
 
 
 def release_run(run: Path) -> None:
     """Ends the heartbeat."""
-    (run / NAME).unlink(missing_ok=True)
+    (run / HEARTBEAT_FILE).unlink(missing_ok=True)
 
 
-def holder(run: Path) -> str | None:
+def find_holder(run: Path) -> str | None:
     """Who is at work on the trial, for people; None if nobody is, or one that is dead."""
     try:
-        about = json.loads((run / NAME).read_text(encoding="utf-8"))
+        about = json.loads((run / HEARTBEAT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    if about["machine"] == machine():
-        alive = process_start(about["pid"]) == about["start"]
+    if about["machine"] == machine_id():
+        alive = process_start_time(about["pid"]) == about["start"]
     else:
-        alive = _now(run) - (run / NAME).stat().st_mtime < DEAD_SECONDS
+        alive = _file_system_time(run) - (run / HEARTBEAT_FILE).stat().st_mtime < DEAD_SECONDS
     return f"process {about['pid']} on {about['host']}" if alive else None
 
 
-def _now(folder: Path) -> float:
+def _file_system_time(folder: Path) -> float:
     """The time by the clock that gives the folder's files theirs."""
     probe = folder / f".tmp-{os.getpid()}-{time.monotonic_ns()}-clock"
     probe.touch()

@@ -27,10 +27,10 @@ from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import ConfigError, RunError, command
 from skiplight.experiments import heartbeat
-from skiplight.experiments.executor import execute
-from skiplight.experiments.folder import ExperimentFolder, flat_options, is_free
+from skiplight.experiments.executor import execute_trials
+from skiplight.experiments.folder import ExperimentFolder, flat_options, is_changeable
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import Trial
+from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.resources import Resources, claim_resources
 from skiplight.registry import load_plugins
 from skiplight.training.loggers import check_logger
@@ -54,54 +54,54 @@ class Multirun:
     def __init__(self, folder: Path, configs: Mapping[int, Config], details: Mapping[int, str]) -> None:
         self.folder, self.configs, self.details = folder, configs, details
         self.experiment = ExperimentFolder(folder, "multirun")
-        self.ended: dict[int, ProcessResult] = {}
+        self.results: dict[int, ProcessResult] = {}
         for number, config in configs.items():
-            run = self.run(number)
-            if run.path.exists() and _lasting(run.config()) != _lasting(config):
-                raise ConfigError(f"{run.path} is a run of other options: choose another `run_dir`")
-            if run.summary.exists():
-                log.info("trial %d is finished already: %s", number, run.path)
-                self.ended[number] = ProcessResult("finished")
+            run_folder = self.run_folder(number)
+            if run_folder.path.exists() and _lasting(run_folder.config()) != _lasting(config):
+                raise ConfigError(f"{run_folder.path} is a run of other options: choose another `run_dir`")
+            if run_folder.summary.exists():
+                log.info("trial %d is finished already: %s", number, run_folder.path)
+                self.results[number] = ProcessResult("finished")
 
-    def run(self, number: int) -> RunFolder:
+    def run_folder(self, number: int) -> RunFolder:
         """Return the folder of a run."""
         return RunFolder(self.folder / str(number))
 
-    def claim(self) -> Trial | None:
+    def claim(self) -> ClaimedTrial | None:
         """Claim the next run that is neither finished nor trained by another process.
 
         Raises:
             UnwritableError: the folder cannot be written to.
         """
         with self.experiment.locked():
-            for number in [number for number in self.configs if number not in self.ended]:
-                run = self.run(number)
-                if not run.path.exists():
-                    self.experiment.create_run(run.path, self.configs[number], number)
-                elif (holder := heartbeat.holder(run.path)) is not None:
+            for number in [number for number in self.configs if number not in self.results]:
+                run_folder = self.run_folder(number)
+                if not run_folder.path.exists():
+                    self.experiment.create_run(run_folder.path, self.configs[number], number)
+                elif (holder := heartbeat.find_holder(run_folder.path)) is not None:
                     log.info("trial %d is being trained by %s", number, holder)
-                    self.ended[number] = ProcessResult("stopped", f"it is being trained by {holder}")
+                    self.results[number] = ProcessResult("stopped", f"it is being trained by {holder}")
                     continue
-                heartbeat.claim_run(run.path)
-                self.ended[number] = ProcessResult("stopped", "it is being trained")
-                return Trial(number, run.path, f"trial {number}", self.details[number])
+                heartbeat.claim_run(run_folder.path)
+                self.results[number] = ProcessResult("stopped", "it is being trained")
+                return ClaimedTrial(number, run_folder.path, f"trial {number}", self.details[number])
         return None
 
     def is_waiting(self) -> bool:
         """Return False: the runs are known from the beginning, and each is tried once."""
         return False
 
-    def finish(self, trial: Trial, result: ProcessResult) -> str:
+    def finish(self, trial: ClaimedTrial, result: ProcessResult) -> str:
         """Keep how a run ended, until the same command is given again."""
         with self.experiment.locked():
             heartbeat.release_run(trial.run)
-        self.ended[trial.number] = result
+        self.results[trial.number] = result
         return f"{result.state}: {result.message}" if result.message else str(trial.run)
 
 
 def _lasting(config: Config) -> dict[str, Any]:
     """The options that must be the same where a run goes on."""
-    return {name: value for name, value in flat_options(run_options(config)).items() if not is_free(name)}
+    return {name: value for name, value in flat_options(run_options(config)).items() if not is_changeable(name)}
 
 
 def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_per_trial: int | None = None) -> None:
@@ -124,21 +124,21 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
     plain = [o.input_line or "" for o in overrides if not o.is_sweep_override() and o.key_or_group != "run_dir"]
     config = compose([text for text in arguments if text in plain or text.startswith("run_dir=")])
     check_logger(config)
-    combinations = list(itertools.product(*(_values(override, plain) for override in swept)))
+    combinations = list(itertools.product(*(_expand_override(override, plain) for override in swept)))
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
     experiment = ExperimentFolder(folder, "multirun")
     if any(text.startswith(("hydra/", "hydra.")) for text in plain):
         if workers is not None or devices_per_trial is not None:
             raise ConfigError("--workers and --devices-per-trial are for the executor: leave them or `hydra/...=` out")
-        experiment.begin()
-        _launch([*plain, *(o.input_line or "" for o in swept)], folder)
+        experiment.create_or_check()
+        _launch_with_hydra([*plain, *(o.input_line or "" for o in swept)], folder)
     else:
-        owned = claim_resources(config.trainer, workers or 1, devices_per_trial)
+        resources = claim_resources(config.trainer, workers or 1, devices_per_trial)
         shared = [f"trainer.devices={config.trainer.devices}", *plain]
         configs = {number: compose([*shared, *values]) for number, values in enumerate(combinations)}
-        experiment.begin()
+        experiment.create_or_check()
         details = {number: "  ".join(values) for number, values in enumerate(combinations)}
-        execute(Multirun(folder, configs, details), owned)
+        execute_trials(Multirun(folder, configs, details), resources)
     count = len(combinations)
     left = [n for n in range(count) if not RunFolder(folder / str(n)).summary.exists()]
     print(f"{count - len(left)} of {count} trials are finished; sum up with: {command('report', folder)}")
@@ -147,7 +147,7 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
         raise RunError(f"not finished: {numbers}; the same command with run_dir={folder} goes on")
 
 
-def _values(override: Override, plain: Sequence[str]) -> list[str]:
+def _expand_override(override: Override, plain: Sequence[str]) -> list[str]:
     """The overrides that a swept one stands for, each tried."""
     if isinstance(override.value(), IntervalSweep):
         raise ConfigError(f"`{override.input_line}`: an interval is searched by `skiplight sweep`; give values here")
@@ -159,12 +159,12 @@ def _values(override: Override, plain: Sequence[str]) -> list[str]:
     return values
 
 
-def _launch(overrides: list[str], folder: Path) -> None:
+def _launch_with_hydra(overrides: list[str], folder: Path) -> None:
     """Have Hydra's launcher call `train_trial` for each combination."""
     register_schema()
     before = sys.argv
-    places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
-    sys.argv = ["skiplight", "--multirun", *overrides, *places]
+    folders = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
+    sys.argv = ["skiplight", "--multirun", *overrides, *folders]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
     finally:
@@ -185,6 +185,6 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
         # A process of joblib's has its own way to start others, which a process that is started so does not know.
         multiprocessing.set_start_method("forkserver", force=True)
     trials = Multirun(Path(config.run_dir), {job.num: config}, {job.num: f"of {config.run_dir}"})
-    execute(trials, [Resources()])
-    result = trials.ended[job.num]
+    execute_trials(trials, [Resources()])
+    result = trials.results[job.num]
     return {"number": job.num, "state": result.state, "message": result.message}

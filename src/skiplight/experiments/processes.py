@@ -19,13 +19,19 @@ from typing import Literal
 from skiplight.errors import command
 from skiplight.registry import VARIABLE
 
-IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.evaluation.suite", "optuna", "wandb"]
+PRELOADED_MODULES = [
+    "skiplight.training.fit",
+    "skiplight.engines.fused_cpu",
+    "skiplight.evaluation.suite",
+    "optuna",
+    "wandb",
+]
 """What the server imports before it forks. None of it may have begun to compute, or to use a GPU."""
 
 POLL_SECONDS = 0.2
 
 State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed"]
-CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
+EXIT_CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,7 +47,7 @@ class ProcessResult:
     message: str = ""
 
 
-def run_apart(
+def run_in_process(
     run: Path,
     train_folder: Callable[[Path], ProcessResult],
     *,
@@ -59,27 +65,27 @@ def run_apart(
         stopping: asked now and then; as soon as it is true the training is told to save and stop.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
+    context.set_forkserver_preload(PRELOADED_MODULES)
     # The server has the environment of when it began; plug-ins may have been named later.
     variables = {VARIABLE: os.environ.get(VARIABLE, "[]")} | dict(environment or {})
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_apart, args=(run, train_folder, tuple(cores), variables, sender))
+    process = context.Process(target=_train_in_child, args=(run, train_folder, tuple(cores), variables, sender))
     process.start()
     sender.close()
-    told = False
+    terminated = False
     while not wait([receiver, process.sentinel], POLL_SECONDS):
-        if not told and stopping():
+        if not terminated and stopping():
             process.terminate()
-            told = True
+            terminated = True
     try:
-        outcome = receiver.recv()
+        result = receiver.recv()
     except EOFError:
-        outcome = None
+        result = None
     process.join()
     receiver.close()
-    if outcome is not None:
-        return outcome
-    if told or stopping():
+    if result is not None:
+        return result
+    if terminated or stopping():
         return ProcessResult("stopped", f"stopped before its first step; go on with: {command('resume', run)}")
     code = process.exitcode or 0
     if code >= 0:
@@ -89,7 +95,7 @@ def run_apart(
     return ProcessResult("killed", f"the process was killed by {name}{perhaps}")
 
 
-def _apart(
+def _train_in_child(
     run: Path,
     train_folder: Callable[[Path], ProcessResult],
     cores: tuple[int, ...],
@@ -110,12 +116,12 @@ def _apart(
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cores)
             torch.set_num_threads(len(cores))
-        outcome = train_folder(run)
+        result = train_folder(run)
     except OSError as error:
-        outcome = ProcessResult(
+        result = ProcessResult(
             "unwritable", f"{run} cannot be written: {error.strerror}; make room or make it writable"
         )
-    sender.send(outcome)
+    sender.send(result)
     sender.close()
 
 

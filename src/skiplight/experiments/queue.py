@@ -14,11 +14,11 @@ from skiplight.files import replacing, writing
 
 log = logging.getLogger(__name__)
 
-RESULT = "result.json"
+RESULT_FILE = "result.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class ClaimedTrial:
     """A run that this process has claimed.
 
     Attributes:
@@ -56,7 +56,7 @@ class TrialQueue(Protocol):
 def write_result(run: Path, result: ProcessResult) -> None:
     """Write result.json into the folder of a trial; what keeps it from being written is only logged."""
     try:
-        with writing(run / RESULT), replacing(run / RESULT, parents=False) as temporary:
+        with writing(run / RESULT_FILE), replacing(run / RESULT_FILE, parents=False) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(result)) + "\n", encoding="utf-8")
     except UnwritableError as error:
         log.warning("%s", error)
@@ -65,7 +65,7 @@ def write_result(run: Path, result: ProcessResult) -> None:
 def read_result(run: Path) -> ProcessResult | None:
     """Return how the last process of a trial ended; None where none has, or the file cannot be read."""
     try:
-        about = json.loads((run / RESULT).read_text(encoding="utf-8"))
+        about = json.loads((run / RESULT_FILE).read_text(encoding="utf-8"))
         return ProcessResult(about["state"], about["message"])
     except (OSError, ValueError, LookupError, TypeError):
         return None

@@ -37,13 +37,13 @@ def claim_resources(trainer: TrainerConfig, workers: int, devices_per_trial: int
     Raises:
         ConfigError: a number is below 1 or contradicts `trainer.devices`, or there are fewer devices than are needed.
     """
-    asked = trainer.devices
-    devices_per_trial = asked if devices_per_trial is None else devices_per_trial
+    devices_per_trial = trainer.devices if devices_per_trial is None else devices_per_trial
     if workers < 1 or devices_per_trial < 1:
         raise ConfigError(f"--workers {workers} and --devices-per-trial {devices_per_trial} must be at least 1")
-    if asked not in (1, devices_per_trial):
+    if trainer.devices not in (1, devices_per_trial):
         raise ConfigError(
-            f"`trainer.devices={asked}` and --devices-per-trial {devices_per_trial} contradict each other: give either"
+            f"`trainer.devices={trainer.devices}` and --devices-per-trial {devices_per_trial} contradict each other:"
+            " give only one of them"
         )
     trainer.devices = devices_per_trial
     return share_resources(workers, devices_per_trial, visible_devices(trainer.accelerator), usable_cores())

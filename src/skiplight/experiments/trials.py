@@ -14,7 +14,7 @@ from skiplight.files import replacing, writing
 if TYPE_CHECKING:
     import pandas
 
-TRIALS = "trials.csv"
+TRIALS_FILE = "trials.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class TrialRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mean:
+class SeedAverage:
     """The trials that differ in their seed only, one for each seed: the mean and deviation of each metric."""
 
     params: dict[str, Any]
@@ -76,7 +76,7 @@ class TrialTable:
         return [row for row in self.rows if row.state == "complete" and all(t in row.metrics for t in self.targets)]
 
     @property
-    def varied(self) -> list[str]:
+    def swept_except_seed(self) -> list[str]:
         """The swept options without the seed, which has a column of its own."""
         return [name for name in self.swept if name != "seed"]
 
@@ -92,9 +92,9 @@ class TrialTable:
 
         rows = []
         for row in self.rows:
-            values = [*map(row.params.get, self.varied), *map(row.metrics.get, self.metrics)]
+            values = [*map(row.params.get, self.swept_except_seed), *map(row.metrics.get, self.metrics)]
             rows.append([row.number, row.state, row.seed, *values, row.seconds, row.run])
-        columns = ["number", "state", "seed", *self.varied, *self.metrics, "seconds", "run"]
+        columns = ["number", "state", "seed", *self.swept_except_seed, *self.metrics, "seconds", "run"]
         # Of objects, so that whole numbers stay so in a column where some are missing; then each of its own type.
         return pandas.DataFrame(rows, columns=columns, dtype=object).infer_objects()
 
@@ -104,29 +104,29 @@ class TrialTable:
         Raises:
             UnwritableError: the folder cannot be written to.
         """
-        path = self.folder / TRIALS
+        path = self.folder / TRIALS_FILE
         with writing(path), replacing(path) as temporary:
             self.frame.to_csv(temporary, index=False)
         return path
 
-    def means(self) -> list[Mean]:
+    def average_seeds(self) -> list[SeedAverage]:
         """Return the complete trials, those that differ in their seed only together, the best first."""
         groups: dict[str, dict[int, TrialRow]] = {}
         for row in self.complete:
-            groups.setdefault(repr(_but_seed(row.params)), {}).setdefault(row.seed, row)
-        means = []
+            groups.setdefault(repr(_without_seed(row.params)), {}).setdefault(row.seed, row)
+        average_seeds = []
         for group in groups.values():
             rows = list(group.values())
             shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
             values = {name: [row.metrics[name] for row in rows] for name in shared}
             deviation = {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1}
             mean = {name: statistics.fmean(found) for name, found in values.items()}
-            means.append(Mean(_but_seed(rows[0].params), rows, mean, deviation))
+            average_seeds.append(SeedAverage(_without_seed(rows[0].params), rows, mean, deviation))
         sign = -1 if self.directions[0] == "maximize" else 1
-        return sorted(means, key=lambda mean: sign * mean.mean[self.targets[0]])
+        return sorted(average_seeds, key=lambda mean: sign * mean.mean[self.targets[0]])
 
 
-def _but_seed(params: dict[str, Any]) -> dict[str, Any]:
+def _without_seed(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name != "seed"}
 
 

@@ -2,7 +2,7 @@
 
 The parent makes RUN with its config.yaml; the worker goes on from the newest checkpoint in it, or begins. Rank N joins
 the training that the first rank, its parent, begins or goes on with, and ends with it. A parent with several runs
-starts them by `run_apart` of `skiplight.experiments.processes`.
+starts them by `run_in_process` of `skiplight.experiments.processes`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skiplight.errors import DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
-from skiplight.experiments.processes import CODES, ProcessResult
+from skiplight.experiments.processes import EXIT_CODES, ProcessResult
 from skiplight.process import hurry
 from skiplight.training.run_folder import RunFolder
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
     from skiplight.training.callbacks.evaluation import Evaluation
 
-PATIENCE = 30
+LOCK_WAIT_SECONDS = 30
 """Seconds that a worker waits for one whose parent was killed to end."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Trains the run in the folder that is given; 0 if it is finished, else as `CODES` has it."""
+    """Trains the run in the folder that is given; 0 if it is finished, else as `EXIT_CODES` has it."""
     hurry()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m skiplight.experiments.worker", description=__doc__.partition("\n")[0])
@@ -42,11 +42,11 @@ def main(arguments: list[str] | None = None) -> int:
         from skiplight.distributed.launcher import end_with_first_rank
 
         end_with_first_rank()
-    outcome = train_folder(given.run)
-    if outcome.message:
+    result = train_folder(given.run)
+    if result.message:
         where = "" if given.rank is None else f" rank {given.rank}:"
-        print(f"skiplight:{where} {outcome.message}", file=sys.stderr)
-    return CODES[outcome.state]
+        print(f"skiplight:{where} {result.message}", file=sys.stderr)
+    return EXIT_CODES[result.state]
 
 
 def train_folder(run: Path) -> ProcessResult:
@@ -59,7 +59,7 @@ def train_folder(run: Path) -> ProcessResult:
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-        resume(run, _watching(run), PATIENCE)
+        resume(run, _pruning_callback(run), LOCK_WAIT_SECONDS)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
     except Stopped as error:
@@ -82,14 +82,14 @@ def train_folder(run: Path) -> ProcessResult:
     return ProcessResult("finished")
 
 
-def _watching(run: Path) -> Callable[[Evaluation], Callback] | None:
+def _pruning_callback(run: Path) -> Callable[[Evaluation], Callback] | None:
     """What makes the callback that prunes, where the run is a trial of a study."""
-    part = RunFolder(run).part_of
-    if part is None or part.kind != "study":
+    trial_info = RunFolder(run).trial_info
+    if trial_info is None or trial_info.kind != "study":
         return None
-    from skiplight.experiments.sweeps.pruning import watching
+    from skiplight.experiments.sweeps.pruning import pruning_callback
 
-    return watching(run)
+    return pruning_callback(run)
 
 
 if __name__ == "__main__":

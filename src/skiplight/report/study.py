@@ -5,10 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from skiplight.experiments.metrics import PLAIN, incomparable, maximised
-from skiplight.experiments.sweeps.plots import front_numbers, importances, varying
-from skiplight.experiments.sweeps.summary import summarise
-from skiplight.experiments.trials import Mean, TrialTable
+from skiplight.experiments.metrics import RUN_METRICS, incomparable_options, is_maximised
+from skiplight.experiments.sweeps.plots import option_importances, pareto_front, varying_options
+from skiplight.experiments.sweeps.summary import write_study_report
+from skiplight.experiments.trials import SeedAverage, TrialTable
 from skiplight.report.html import render_page, write_page
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
@@ -21,7 +21,7 @@ def report_study(folder: Path, metric: str | None = None) -> TrialTable:
         RunError: there are no trials in the folder.
         UnwritableError: it cannot be written to.
     """
-    table, best = summarise(folder, metric)
+    table, best = write_study_report(folder, metric)
     print(f"page: {write_study_page(table, best)}")
     return table
 
@@ -43,7 +43,7 @@ def write_study_page(table: TrialTable, best: Path | None) -> Path:
 
 def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
     """What the page of a study shows."""
-    means = table.means()
+    averages = table.average_seeds()
     several = len(table.targets) > 1 and table.complete
     return {
         "kind": "study",
@@ -53,33 +53,33 @@ def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
                 "number": row.number,
                 "state": row.state,
                 "seed": row.seed,
-                "params": {name: _plain(value) for name, value in row.params.items()},
+                "params": {name: _json_value(value) for name, value in row.params.items()},
                 "metrics": row.metrics,
                 "seconds": row.seconds,
                 "error": row.error,
-                "link": _link(table.folder, row.run),
+                "link": _trial_link(table.folder, row.run),
             }
             for row in table.rows
         ],
-        "swept": table.varied,
-        "varying": varying(table) if table.complete else [],
+        "swept": table.swept_except_seed,
+        "varying": varying_options(table) if table.complete else [],
         "targets": table.targets,
         "directions": table.directions,
-        "metrics": {name: maximised(name) for name in _menu(table)},
-        "incomparable": incomparable(table.swept),
-        "importance": importances(table),
-        "front": front_numbers(table) if several else [],
-        "best": _best(table, means[0], best) if means else None,
+        "metrics": {name: is_maximised(name) for name in _order_metrics(table)},
+        "incomparable": incomparable_options(table.swept),
+        "importance": option_importances(table),
+        "front": pareto_front(table) if several else [],
+        "best": _best_data(table, averages[0], best) if averages else None,
     }
 
 
-def _menu(table: TrialTable) -> list[str]:
+def _order_metrics(table: TrialTable) -> list[str]:
     """The metrics to choose from, the targets first, seconds and speeds last."""
-    later = {name for name in table.metrics if name in PLAIN or name.startswith("seconds/")} - set(table.targets)
+    later = {name for name in table.metrics if name in RUN_METRICS or name.startswith("seconds/")} - set(table.targets)
     return sorted(table.metrics, key=lambda name: name in later)
 
 
-def _best(table: TrialTable, mean: Mean, file: Path | None) -> dict[str, Any]:
+def _best_data(table: TrialTable, mean: SeedAverage, file: Path | None) -> dict[str, Any]:
     place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
     return {
         "params": {name: format_value(value) for name, value in mean.params.items()},
@@ -91,11 +91,11 @@ def _best(table: TrialTable, mean: Mean, file: Path | None) -> dict[str, Any]:
     }
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else format_value(value)
 
 
-def _link(folder: Path, name: str) -> str:
+def _trial_link(folder: Path, name: str) -> str:
     """The trial's page, if it was made, else its folder: relative, so that a moved study keeps its links."""
     run = RunFolder(folder / name)
     if run.report.exists():

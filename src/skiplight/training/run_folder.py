@@ -33,7 +33,7 @@ ORPHANS = 15
 
 
 @dataclasses.dataclass(frozen=True)
-class PartOf:
+class TrialInfo:
     """The experiment that a run belongs to.
 
     Attributes:
@@ -71,7 +71,7 @@ class RunFolder:
                 f"`run_dir={self.path}` exists already: choose another, or go on with `{command('resume', self.path)}`"
             )
 
-    def create(self, config: Config, part_of: PartOf | None = None) -> None:
+    def create(self, config: Config, trial_info: TrialInfo | None = None) -> None:
         """Create the folder with the resolved config.
 
         Args:
@@ -88,8 +88,8 @@ class RunFolder:
                 validate.save_config(config, folder / self.config_file.name)
                 about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
                 (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
-                if part_of is not None:
-                    text = json.dumps(dataclasses.asdict(part_of), indent=2)
+                if trial_info is not None:
+                    text = json.dumps(dataclasses.asdict(trial_info), indent=2)
                     (folder / self.trial.name).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UnwritableError(
@@ -123,14 +123,14 @@ class RunFolder:
         return validate.load_config(self.config_file)
 
     @property
-    def part_of(self) -> PartOf | None:
+    def trial_info(self) -> TrialInfo | None:
         """The experiment that the run belongs to, by its trial.json; None for a run of its own.
 
         Raises:
             RunError: trial.json is damaged.
         """
         try:
-            return PartOf(**json.loads(self.trial.read_text(encoding="utf-8")))
+            return TrialInfo(**json.loads(self.trial.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:

@@ -12,7 +12,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
 from skiplight.experiments.metrics import study_targets
 from skiplight.experiments.resources import share_resources
-from skiplight.experiments.sweeps.space import apply_parameters, distributions, grid, split
+from skiplight.experiments.sweeps.space import apply_parameters, build_distributions, grid_points, split_overrides
 
 
 def test_a_space_of_every_kind() -> None:
@@ -24,7 +24,7 @@ def test_a_space_of_every_kind() -> None:
         "seed": {"low": 0, "high": 3},
         "optim.name": ["sgd", "adagrad"],
     }
-    assert distributions(space, Config()) == {
+    assert build_distributions(space, Config()) == {
         "noise.negatives": CategoricalDistribution([5, 15]),
         "noise.exponent": FloatDistribution(-1, 1),
         "model.dim": IntDistribution(50, 300, step=50),
@@ -35,7 +35,7 @@ def test_a_space_of_every_kind() -> None:
 
 
 def test_a_command_line_says_a_space_as_for_a_multirun() -> None:
-    plain, space = split(
+    plain, space = split_overrides(
         ["data=vital", "noise.negatives=5,15", "model.dim=range(50,151,50)", "optim.lr=tag(log, interval(0.01, 0.1))"]
     )
     assert plain == ["data=vital"]
@@ -69,17 +69,17 @@ def test_a_command_line_says_a_space_as_for_a_multirun() -> None:
 )
 def test_a_wrong_space_is_an_error_that_says_what_is_right(space: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        distributions(space, Config())
+        build_distributions(space, Config())
     assert message in str(error.value)
 
 
 def test_a_grid_has_every_point_in_order() -> None:
-    found = distributions({"noise.exponent": {"low": 0, "high": 1, "step": 0.5}, "model.dim": [8, 16]}, Config())
-    assert [tuple(point.values()) for point in grid(found)] == [
+    found = build_distributions({"noise.exponent": {"low": 0, "high": 1, "step": 0.5}, "model.dim": [8, 16]}, Config())
+    assert [tuple(point.values()) for point in grid_points(found)] == [
         (0, 8), (0, 16), (0.5, 8), (0.5, 16), (1, 8), (1, 16),
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="has no points"):
-        grid(distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()))
+        grid_points(build_distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()))
 
 
 def test_params_go_to_their_places() -> None:

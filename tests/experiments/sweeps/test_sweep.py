@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial
 
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
-from skiplight.experiments.folder import experiment_of
-from skiplight.experiments.sweeps.pruning import watching
+from skiplight.experiments.folder import find_experiment
+from skiplight.experiments.sweeps.pruning import pruning_callback
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.run_folder import RunFolder
 from tests.support.runs import SMALL, Running, skiplight
@@ -132,7 +132,7 @@ def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of
     assert folders(new) == [0, 1]
     assert not old.exists()
     for run in (new / "0", new / "1"):
-        found = experiment_of(RunFolder(run))
+        found = find_experiment(RunFolder(run))
         assert found is not None
         assert (found[0].path.resolve(), found[1]) == (new, int(run.name))
     # Another study's folder is not that of a trial which was put there.
@@ -140,9 +140,9 @@ def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of
     other.mkdir()
     (new / "1").rename(other / "1")
     (other / "study.yaml").write_text((new / "study.yaml").read_text().replace("id: ", "id: another"))
-    assert experiment_of(RunFolder(other / "1")) is None
-    assert watching(other / "1") is None
-    assert watching(new / "0") is not None
+    assert find_experiment(RunFolder(other / "1")) is None
+    assert pruning_callback(other / "1") is None
+    assert pruning_callback(new / "0") is not None
 
 
 @pytest.mark.slow

@@ -21,11 +21,11 @@ from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
 from skiplight.data.from_config import prepare_text, total_tokens
 from skiplight.errors import ConfigError
-from skiplight.experiments.comparison.findings import findings
+from skiplight.experiments.comparison.findings import render_findings
 from skiplight.experiments.comparison.plan import Plan
-from skiplight.experiments.comparison.plots import draw
-from skiplight.experiments.comparison.queue import Comparison, trial_table
-from skiplight.experiments.executor import execute
+from skiplight.experiments.comparison.plots import plot_curves
+from skiplight.experiments.comparison.queue import Comparison, comparison_table
+from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.trials import TrialTable
 from skiplight.files import replacing, writing
@@ -59,16 +59,16 @@ def compare(
             "a comparison judges by held-out text: give `data.heldout` and `evaluation.heldout_pairs` above 0"
         )
     check_logger(config)
-    owned = claim_resources(config.trainer, workers, devices_per_trial)
+    resources = claim_resources(config.trainer, workers, devices_per_trial)
     text = prepare_text(config)
     plan = Plan([f"trainer.devices={config.trainer.devices}", *overrides], total_tokens(config, text))
     comparison = Comparison(folder, plan)
-    comparison.experiment.begin(run=run_options(config) | {"run_dir": None}, compare=vars(config.compare))
+    comparison.experiment.create_or_check(run=run_options(config) | {"run_dir": None}, compare=vars(config.compare))
     if workers > 1:
         log.info("%d runs at once: their seconds are those of runs that share the machine", workers)
-    execute(comparison, owned)
+    execute_trials(comparison, resources)
     results = comparison.results()
-    table = trial_table(folder, results)
+    table = comparison_table(folder, results)
     unigram = heldout_unigram(plan.config, text).perplexity
     with comparison.experiment.locked(), writing(folder):
         table.write_csv()
@@ -76,9 +76,9 @@ def compare(
         with replacing(folder / LEVELS) as temporary:
             temporary.write_text(json.dumps(levels, indent=2) + "\n", encoding="utf-8")
         for view in plan.views:
-            of_view = [result for result in results if result.run.view == view.name]
-            if any(result.summary is not None and not result.search for result in of_view):
-                draw(of_view, view.title, folder / f"{view.name}.png", levels)
+            view_results = [result for result in results if result.run.view == view.name]
+            if any(result.summary is not None and not result.search for result in view_results):
+                plot_curves(view_results, view.title, folder / f"{view.name}.png", levels)
         with replacing(folder / FINDINGS) as temporary:
-            temporary.write_text(findings(plan, results, unigram), encoding="utf-8")
+            temporary.write_text(render_findings(plan, results, unigram), encoding="utf-8")
     return table

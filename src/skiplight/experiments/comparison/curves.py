@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from skiplight.experiments.comparison.queue import TrialResult
 from skiplight.training.run_folder import RunFolder
 
-MEASURES = {
+METRIC_TITLES = {
     "heldout/perplexity": "held-out perplexity",
     "evaluation/wordsim353": "WordSim-353 (Spearman)",
     "evaluation/simlex999": "SimLex-999 (Spearman)",
@@ -37,36 +37,36 @@ class Curve:
     final: list[float]
 
 
-def curves(outcomes: Sequence[TrialResult], metric: str) -> dict[str, Curve]:
+def compute_curves(results: Sequence[TrialResult], metric: str) -> dict[str, Curve]:
     """A metric's curve for each variant among finished runs of one view; variants without it are left out."""
     runs: dict[str, list[list[dict]]] = {}
-    for outcome in outcomes:
-        if outcome.summary is not None and not outcome.search:
-            points = [line for line in RunFolder(outcome.folder).read_metrics() if metric in line]
+    for result in results:
+        if result.summary is not None and not result.search:
+            points = [line for line in RunFolder(result.folder).read_metrics() if metric in line]
             if points:
-                runs.setdefault(outcome.run.variant, []).append(points)
-    return {variant: _curve(of_seeds, metric) for variant, of_seeds in runs.items()}
+                runs.setdefault(result.run.variant, []).append(points)
+    return {variant: _average_curve(seeds, metric) for variant, seeds in runs.items()}
 
 
-def metrics(outcomes: Sequence[TrialResult]) -> list[str]:
+def list_metrics(results: Sequence[TrialResult]) -> list[str]:
     """The metrics that the runs have, in the order in which they are shown."""
     found = {
         name
-        for outcome in outcomes
-        if outcome.summary is not None and not outcome.search
-        for line in RunFolder(outcome.folder).read_metrics()
+        for result in results
+        if result.summary is not None and not result.search
+        for line in RunFolder(result.folder).read_metrics()
         for name in line
         if name == "heldout/perplexity" or name.startswith("evaluation/")
     }
-    return [*(name for name in MEASURES if name in found), *sorted(found - set(MEASURES))]
+    return [*(name for name in METRIC_TITLES if name in found), *sorted(found - set(METRIC_TITLES))]
 
 
-def _curve(of_seeds: list[list[dict]], metric: str) -> Curve:
+def _average_curve(seeds: list[list[dict]], metric: str) -> Curve:
     # Of a seed whose vectors could not be judged at first, those evaluations are missing: they are left out of all.
-    shortest = min(map(len, of_seeds))
-    of_seeds = [points[-shortest:] for points in of_seeds]
+    shortest = min(map(len, seeds))
+    seeds = [points[-shortest:] for points in seeds]
     # Evaluations come at the first block past a number of tokens, which differs a little between seeds.
-    columns = list(zip(*of_seeds, strict=True))
+    columns = list(zip(*seeds, strict=True))
 
     def mean(name: str) -> list[float]:
         return [statistics.fmean(point[name] for point in column) for column in columns]
@@ -77,5 +77,5 @@ def _curve(of_seeds: list[list[dict]], metric: str) -> Curve:
         seconds=mean("seconds"),
         mean=mean(metric),
         deviation=[statistics.stdev(p[metric] for p in c) if len(c) > 1 else 0.0 for c in columns],
-        final=[points[-1][metric] for points in of_seeds],
+        final=[points[-1][metric] for points in seeds],
     )

@@ -22,9 +22,8 @@ from skiplight.experiments.comparison.plan import Plan, PlannedRun, View
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import read_metrics
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import Trial as ClaimedTrial
-from skiplight.experiments.queue import read_result
-from skiplight.experiments.trials import TRIALS, TrialRow, TrialTable
+from skiplight.experiments.queue import ClaimedTrial, read_result
+from skiplight.experiments.trials import TRIALS_FILE, TrialRow, TrialTable
 from skiplight.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -56,7 +55,7 @@ class TrialResult:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial(ClaimedTrial):
+class ComparisonTrial(ClaimedTrial):
     """A run that this process is to train, as it was planned."""
 
     planned: PlannedRun
@@ -73,14 +72,14 @@ class Comparison:
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
         self.experiment = ExperimentFolder(folder, "comparison")
-        self._over: dict[Path, tuple[dict[str, Any] | None, str]] = {}
+        self._ended: dict[Path, tuple[dict[str, Any] | None, str]] = {}
 
     def results(self) -> list[TrialResult]:
         """Return the runs that are over: those of the searches first, then those of each view and variant by seed."""
         found = list(self._progress())
         return [r for progress in found for r in progress.tried] + [r for progress in found for r in progress.trained]
 
-    def claim(self) -> Trial | None:
+    def claim(self) -> ComparisonTrial | None:
         """Claim the next run that nobody trains; None where all that can be trained now are trained or over.
 
         Raises:
@@ -88,23 +87,23 @@ class Comparison:
             UnwritableError: the disk is full or read-only.
         """
         with self.experiment.locked():
-            for number, (planned, search) in enumerate(self._wanted()):
+            for number, (planned, search) in enumerate(self._pending_runs()):
                 run = RunFolder(self._path(planned))
-                if run.path.exists() and heartbeat.holder(run.path) is not None:
+                if run.path.exists() and heartbeat.find_holder(run.path) is not None:
                     continue
                 if not run.path.exists():
                     self.experiment.create_run(run.path, copy.deepcopy(planned.config), number)
                 heartbeat.claim_run(run.path)
                 detail = f"trying {' '.join(planned.chosen)}" if search else f"seed {planned.seed}"
                 log.info("%s: view %s, %s, %s", self.folder.name, planned.view, planned.variant, detail)
-                return Trial(number, run.path, f"view {planned.view}, {planned.variant}", detail, planned)
+                return ComparisonTrial(number, run.path, f"view {planned.view}, {planned.variant}", detail, planned)
         return None
 
     def is_waiting(self) -> bool:
         """Return whether a run is trained by others: more may be wanted when it is over."""
-        return bool(self._wanted())
+        return bool(self._pending_runs())
 
-    def finish(self, trial: Trial, result: ProcessResult) -> str:
+    def finish(self, trial: ComparisonTrial, result: ProcessResult) -> str:
         """Look at a run whose process has ended; one that diverged stays in its folder as failed.
 
         Raises:
@@ -113,35 +112,35 @@ class Comparison:
         run = RunFolder(trial.run)
         with self.experiment.locked():  # whoever looks for a run sees it either as claimed or as over
             if result.state == "diverged":  # also where result.json could not be written
-                self._over[run.path] = None, result.message
+                self._ended[run.path] = None, result.message
             heartbeat.release_run(run.path)
         if result.state == "finished":
             run.drop_checkpoints()
-            over = TrialResult(trial.planned, False, run.path, run.read_summary())
-            return f"perplexity {over.perplexity:,.1f}"
+            ended = TrialResult(trial.planned, False, run.path, run.read_summary())
+            return f"perplexity {ended.perplexity:,.1f}"
         if result.state in ("failed", "killed"):
             raise RunError(f"{run.path} {result.state}: {result.message}; the same command goes on with it")
         return f"{result.state}: {result.message}"
 
-    def _wanted(self) -> list[tuple[PlannedRun, bool]]:
+    def _pending_runs(self) -> list[tuple[PlannedRun, bool]]:
         """The runs to be trained now, and whether each only tries a candidate, in this order."""
-        wanted = {self._path(run): (run, search) for found in self._progress() for run, search in found.wanted}
+        pending = {self._path(run): (run, search) for found in self._progress() for run, search in found.pending}
         # Seed by seed, so that a comparison that is stopped has something of every variant.
-        return sorted(wanted.values(), key=lambda one: (not one[1], one[0].seed))
+        return sorted(pending.values(), key=lambda one: (not one[1], one[0].seed))
 
     def _progress(self) -> Iterator[_Progress]:
         for view in self.plan.views:
             for variant in self.plan.variants:
-                yield self._progress_of(view, variant)
+                yield self._variant_progress(view, variant)
 
-    def _progress_of(self, view: View, variant: str) -> _Progress:
+    def _variant_progress(self, view: View, variant: str) -> _Progress:
         found, ranked = _Progress(), view.candidates[variant]
         if len(ranked) > 1:
-            runs = [self.plan.trial(view, variant, candidate) for candidate in ranked]
+            runs = [self.plan.search_run(view, variant, candidate) for candidate in ranked]
             results = [self._result(run, True) for run in runs]
             found.tried = [result for result in results if result is not None]
-            found.wanted = [(run, True) for run, result in zip(runs, results, strict=True) if result is None]
-            if found.wanted:
+            found.pending = [(run, True) for run, result in zip(runs, results, strict=True) if result is None]
+            if found.pending:
                 return found
             stood = [result for result in found.tried if math.isfinite(result.perplexity)]
             if not stood:
@@ -150,16 +149,16 @@ class Comparison:
                 )
             ranked = [list(result.run.chosen) for result in sorted(stood, key=lambda result: result.perplexity)]
         for candidate in ranked:
-            runs = [self.plan.run(view, variant, candidate, number) for number in range(self.plan.compare.seeds)]
+            runs = [self.plan.full_run(view, variant, candidate, number) for number in range(self.plan.compare.seeds)]
             results = [self._result(run, False) for run in runs]
             # All up to the first seed that diverges, whichever was trained first.
             diverged = next((i for i, r in enumerate(results) if r is not None and r.summary is None), len(runs))
-            over = [result for result in results[: diverged + 1] if result is not None]
-            found.wanted = [(run, False) for run, r in zip(runs[:diverged], results, strict=False) if r is None]
-            if found.wanted or diverged == len(runs) or candidate is ranked[-1]:
-                found.trained += over
+            ended = [result for result in results[: diverged + 1] if result is not None]
+            found.pending = [(run, False) for run, r in zip(runs[:diverged], results, strict=False) if r is None]
+            if found.pending or diverged == len(runs) or candidate is ranked[-1]:
+                found.trained += ended
                 break
-            found.trained += [dataclasses.replace(result, search=True) for result in over]
+            found.trained += [dataclasses.replace(result, search=True) for result in ended]
         return found
 
     def _path(self, planned: PlannedRun) -> Path:
@@ -168,14 +167,14 @@ class Comparison:
     def _result(self, planned: PlannedRun, search: bool) -> TrialResult | None:
         """What came of a run; None if it is not over."""
         run = RunFolder(self._path(planned))
-        if run.path not in self._over:
+        if run.path not in self._ended:
             if run.summary.exists():
-                self._over[run.path] = run.read_summary(), ""
+                self._ended[run.path] = run.read_summary(), ""
             elif (ended := read_result(run.path)) is not None and ended.state == "diverged":
-                self._over[run.path] = None, ended.message
+                self._ended[run.path] = None, ended.message
             else:
                 return None
-        return TrialResult(planned, search, run.path, *self._over[run.path])
+        return TrialResult(planned, search, run.path, *self._ended[run.path])
 
 
 @dataclasses.dataclass
@@ -184,10 +183,10 @@ class _Progress:
 
     tried: list[TrialResult] = dataclasses.field(default_factory=list)
     trained: list[TrialResult] = dataclasses.field(default_factory=list)
-    wanted: list[tuple[PlannedRun, bool]] = dataclasses.field(default_factory=list)
+    pending: list[tuple[PlannedRun, bool]] = dataclasses.field(default_factory=list)
 
 
-def trial_table(folder: Path, results: Sequence[TrialResult]) -> TrialTable:
+def comparison_table(folder: Path, results: Sequence[TrialResult]) -> TrialTable:
     """Return the runs of a comparison as a table; they differ by view, variant and what was chosen."""
     rows = []
     for number, result in enumerate(results):
@@ -222,7 +221,7 @@ def read_results(folder: Path) -> list[TrialResult]:
         OSError, LookupError, ValueError: the table is.
     """
     results = []
-    with (folder / TRIALS).open(newline="", encoding="utf-8") as file:
+    with (folder / TRIALS_FILE).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             run = RunFolder(folder / "runs" / Path(row["run"]).name)
             chosen = tuple(row["chosen"].split())

@@ -34,10 +34,10 @@ Params = dict[str, Any]
 """A value for each swept option, by dotted name."""
 
 
-def split(overrides: Sequence[str]) -> tuple[list[str], Params]:
+def split_overrides(overrides: Sequence[str]) -> tuple[list[str], Params]:
     """The overrides that set an option, and the search space that the others say.
 
-    >>> split(["model.dim=8", "noise.negatives=5,15", "noise.exponent=interval(-1, 1)"])
+    >>> split_overrides(["model.dim=8", "noise.negatives=5,15", "noise.exponent=interval(-1, 1)"])
     (['model.dim=8'], {'noise.negatives': [5, 15], 'noise.exponent': {'low': -1.0, 'high': 1.0}})
     """
     plain, space = [], {}
@@ -49,13 +49,13 @@ def split(overrides: Sequence[str]) -> tuple[list[str], Params]:
             plain.append(text)  # composing says what is wrong with it
             continue
         if override.is_sweep_override():
-            space[override.key_or_group] = _spec(override)
+            space[override.key_or_group] = _parse_sweep(override)
         else:
             plain.append(text)
     return plain, space
 
 
-def _spec(override: Override) -> Any:
+def _parse_sweep(override: Override) -> Any:
     value = override.value()
     if isinstance(value, IntervalSweep):
         spec: dict[str, Any] = {"low": value.start, "high": value.end}
@@ -66,7 +66,7 @@ def _spec(override: Override) -> Any:
     return [item.text if isinstance(item, QuotedString) else item for item in value.list]
 
 
-def distributions(space: Any, config: Config) -> dict[str, BaseDistribution]:
+def build_distributions(space: Any, config: Config) -> dict[str, BaseDistribution]:
     """What Optuna draws from, for each swept option.
 
     Args:
@@ -82,20 +82,22 @@ def distributions(space: Any, config: Config) -> dict[str, BaseDistribution]:
         )
     if not isinstance(space, Mapping):
         raise ConfigError(f"`study.space={space}` must map names of options to values or ranges")
-    types = dict(_types(config))
+    types = dict(_option_types(config))
     check_names(list(space))
     found = {}
     for name, spec in space.items():
         if name not in types or name == "run_dir" or name.partition(".")[0] in EXPERIMENT_GROUPS:
             remedy = f"; give `{name}.name`" if f"{name}.name" in types else ""
             raise ConfigError(f"`study.space`: `{name}` is no single option of a run{remedy}")
-        found[name] = _values(name, spec) if not isinstance(spec, Mapping) else _range(name, spec, types[name])
+        found[name] = (
+            _check_values(name, spec) if not isinstance(spec, Mapping) else _check_range(name, spec, types[name])
+        )
         for value in spec if not isinstance(spec, Mapping) else (spec["low"], spec["high"]):
             apply_parameters(config, {name: value})
     return found
 
 
-def _types(config: Config) -> Iterator[tuple[str, Any]]:
+def _option_types(config: Config) -> Iterator[tuple[str, Any]]:
     """The type of every option of a run, and of those that other registered names would add."""
     hints = typing.get_type_hints(Config)
     for name, _ in [*iterate_options(), *iterate_options(config)]:
@@ -109,7 +111,7 @@ def _types(config: Config) -> Iterator[tuple[str, Any]]:
             yield name, typing.get_type_hints(hints[group])[last]
 
 
-def _values(name: str, spec: Any) -> BaseDistribution:
+def _check_values(name: str, spec: Any) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution
 
     if not isinstance(spec, list | tuple):
@@ -124,7 +126,7 @@ def _values(name: str, spec: Any) -> BaseDistribution:
     return CategoricalDistribution(list(spec))
 
 
-def _range(name: str, spec: Mapping[str, Any], kind: Any) -> BaseDistribution:
+def _check_range(name: str, spec: Mapping[str, Any], kind: Any) -> BaseDistribution:
     from optuna.distributions import FloatDistribution, IntDistribution
 
     shown = f"`study.space`: `{name}: {dict(spec)}`"
@@ -178,17 +180,17 @@ def apply_parameters(config: Config, params: Params) -> Config:
     return from_mapping(mapping)
 
 
-def grid(found: Mapping[str, BaseDistribution]) -> list[Params]:
+def grid_points(found: Mapping[str, BaseDistribution]) -> list[Params]:
     """Every point of the space, the last option varying fastest.
 
     Raises:
         ConfigError: a range has no step, and so no points.
     """
-    axes = [_points(name, distribution) for name, distribution in found.items()]
+    axes = [_axis_points(name, distribution) for name, distribution in found.items()]
     return [dict(zip(found, point, strict=True)) for point in itertools.product(*axes)]
 
 
-def _points(name: str, distribution: Any) -> list[Any]:
+def _axis_points(name: str, distribution: Any) -> list[Any]:
     if hasattr(distribution, "choices"):
         return list(distribution.choices)
     low, high, step = distribution.low, distribution.high, distribution.step

@@ -19,7 +19,7 @@ from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import read_metrics, study_targets
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import Trial as ClaimedTrial
+from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import open_storage
 from skiplight.training.run_folder import RunFolder
@@ -27,11 +27,11 @@ from skiplight.training.run_folder import RunFolder
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL, NAME = "journal.log", "study"
+JOURNAL_FILE, STUDY_NAME = "journal.log", "study"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial(ClaimedTrial):
+class StudyTrial(ClaimedTrial):
     """A trial that this process is to train, with the values of its options."""
 
     params: space.Params
@@ -53,26 +53,26 @@ class Study:
         self.folder, self.config = folder, config
         self.experiment = ExperimentFolder(folder, "study")
         self.targets, self.directions = study_targets(config)
-        self.space = space.distributions(config.study.space, config)
-        self.points = space.grid(self.space) if config.study.sampler == "grid" else None
+        self.space = space.build_distributions(config.study.space, config)
+        self.points = space.grid_points(self.space) if config.study.sampler == "grid" else None
         if self.points is not None:
             limit = min(len(self.points), len(self.points) if limit is None else limit)
         self.limit = limit
         try:
-            self.storage = open_storage(folder / JOURNAL)
+            self.storage = open_storage(folder / JOURNAL_FILE)
         except OSError as error:
-            raise UnwritableError(f"{folder / JOURNAL} cannot be written: {error.strerror}") from None
+            raise UnwritableError(f"{folder / JOURNAL_FILE} cannot be written: {error.strerror}") from None
         except ValueError as error:
-            raise RunError(f"{folder / JOURNAL} is damaged ({error}): take it back from a copy") from None
+            raise RunError(f"{folder / JOURNAL_FILE} is damaged ({error}): take it back from a copy") from None
         try:
-            self.study = optuna.load_study(storage=self.storage, study_name=NAME)
+            self.study = optuna.load_study(storage=self.storage, study_name=STUDY_NAME)
         except KeyError:
             self.study = optuna.create_study(
-                storage=self.storage, study_name=NAME, directions=self.directions, load_if_exists=True
+                storage=self.storage, study_name=STUDY_NAME, directions=self.directions, load_if_exists=True
             )
 
     @classmethod
-    def begin(cls, folder: Path, config: Config, limit: int | None = None) -> Study:
+    def create_or_load(cls, folder: Path, config: Config, limit: int | None = None) -> Study:
         """Make the study, or open it where it is, if it is the same.
 
         Raises:
@@ -80,12 +80,12 @@ class Study:
             RunError: the folder is something else.
             UnwritableError: the folder cannot be written to.
         """
-        found = space.distributions(config.study.space, config)
+        found = space.build_distributions(config.study.space, config)
         study_targets(config)
         if config.study.sampler == "grid":
-            space.grid(found)
+            space.grid_points(found)
         run = run_options(config) | {"run_dir": None}
-        ExperimentFolder(folder, "study").begin(run=run, study=dataclasses.asdict(config.study))
+        ExperimentFolder(folder, "study").create_or_check(run=run, study=dataclasses.asdict(config.study))
         return cls(folder, config, limit)
 
     @classmethod
@@ -107,7 +107,7 @@ class Study:
         """Return the folder of a trial."""
         return self.folder / str(number)
 
-    def claim(self) -> Trial | None:
+    def claim(self) -> StudyTrial | None:
         """Claim a trial whose process has died, or a new one; None where there are as many as there are to be.
 
         Raises:
@@ -118,20 +118,20 @@ class Study:
         with self.experiment.locked():
             trials = self.trials
             for found in trials:
-                if found.state == TrialState.RUNNING and heartbeat.holder(self.run(found.number)) is None:
-                    return self._take(found.number, found.params)
+                if found.state == TrialState.RUNNING and heartbeat.find_holder(self.run(found.number)) is None:
+                    return self._claim(found.number, found.params)
             number = len(trials)
             if self.limit is not None and number >= self.limit:
                 return None
-            params = self._params(trials)
-            self.study.add_trial(_new_trial(params, self.space))
-            return self._take(number, params)
+            params = self._suggest(trials)
+            self.study.add_trial(_running_trial(params, self.space))
+            return self._claim(number, params)
 
     def is_waiting(self) -> bool:
         """Return False: what others train needs nobody else, and if they die the same command goes on."""
         return False
 
-    def _params(self, trials: list[optuna.trial.FrozenTrial]) -> space.Params:
+    def _suggest(self, trials: list[optuna.trial.FrozenTrial]) -> space.Params:
         """The values of the next trial; those of the grid come in order."""
         import numpy as np
         import optuna
@@ -145,19 +145,19 @@ class Study:
         else:  # trials that run elsewhere count as poor ones, so that no two workers try the same
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         # In memory, since a journal would have the values of a trial one by one, and a killed process leave half.
-        sketch = optuna.create_study(directions=self.directions, sampler=sampler)
-        sketch.add_trials(trials)
-        return sketch.ask(self.space).params
+        in_memory = optuna.create_study(directions=self.directions, sampler=sampler)
+        in_memory.add_trials(trials)
+        return in_memory.ask(self.space).params
 
-    def _take(self, number: int, params: space.Params) -> Trial:
+    def _claim(self, number: int, params: space.Params) -> StudyTrial:
         run = self.run(number)
         if not RunFolder(run).config_file.exists():
             self.experiment.create_run(run, space.apply_parameters(self.config, params), number)
         heartbeat.claim_run(run)
         detail = "  ".join(f"{name}={format_short(value)}" for name, value in params.items())
-        return Trial(number, run, f"trial {number}", detail, params)
+        return StudyTrial(number, run, f"trial {number}", detail, params)
 
-    def finish(self, trial: Trial, result: ProcessResult) -> str:
+    def finish(self, trial: StudyTrial, result: ProcessResult) -> str:
         """Write into the journal how a trial ended.
 
         One that was stopped, or has no room on the disk, stays open: the same command goes on with it.
@@ -193,7 +193,7 @@ def format_short(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _new_trial(params: space.Params, distributions: dict[str, Any]) -> optuna.trial.FrozenTrial:
+def _running_trial(params: space.Params, distributions: dict[str, Any]) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
     return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)

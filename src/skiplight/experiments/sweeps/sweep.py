@@ -10,7 +10,7 @@ from pathlib import Path
 
 from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
-from skiplight.experiments.executor import execute
+from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.loggers import check_logger
@@ -47,9 +47,9 @@ def sweep(
     if trials is None and timeout is None and config.study.sampler != "grid":
         raise ConfigError(f"`study.sampler={config.study.sampler}` has no end: give --trials N, or --timeout SECONDS")
     check_logger(config)
-    owned = claim_resources(config.trainer, workers, devices_per_trial)
-    study = Study.begin(folder, config, trials)
+    resources = claim_resources(config.trainer, workers, devices_per_trial)
+    study = Study.create_or_load(folder, config, trials)
     if len(study.targets) > 1:
         log.info("two metrics, %s: the Pareto front is looked for, and no trial is pruned", " and ".join(study.targets))
-    execute(study, owned, timeout=timeout)
+    execute_trials(study, resources, timeout=timeout)
     return study
