@@ -1,4 +1,4 @@
-"""Reads the trials of a study or a multirun from its folder into a table."""
+"""Read the trials of a study or a multirun from its folder into a table."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
     """Return the trials of a study or a multirun.
 
     Args:
-        folder: where they lie.
-        metric: to judge by, instead of the study's or the first evaluation.
+        folder: the folder of the study or the multirun.
+        metric: metric to rank by; default: that of the study, or the first evaluation.
 
     Raises:
-        RunError: there are none.
-        ConfigError: they have no such metric.
+        RunError: the folder has no trials.
+        ConfigError: the runs do not have the metric.
     """
     experiment = ExperimentFolder.find(folder)
     runs = dict(sorted(_find_runs(folder))) if experiment else {}
@@ -43,12 +43,10 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
         targets = available_metrics(config)[:1]
         directions = [_direction(targets[0])]
     else:
-        raise RunError(f"{folder} is neither a study nor a multirun with a trial: give the folder of one")
+        raise RunError(f"{folder} is neither a study nor a multirun with trials: give the folder of one")
     if metric is not None:
-        if metric not in available_metrics(config):
-            raise ConfigError(
-                f"--metric {metric} is no metric of these runs: they have {', '.join(available_metrics(config))}"
-            )
+        if metric not in (names := available_metrics(config)):
+            raise ConfigError(f"--metric {metric} is not a metric of these runs: they have {', '.join(names)}")
         targets, directions = [metric], [_direction(metric)]
     if incomparable_options(swept):
         rows = [dataclasses.replace(row, metrics=_without_heldout(row.metrics)) for row in rows]
@@ -56,11 +54,12 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
 
 
 def _find_runs(folder: Path) -> list[tuple[int, RunFolder]]:
-    """The runs that belong to the experiment in a folder, each with its number."""
+    """Return the runs that belong to the experiment in a folder, each with its number."""
     found = []
     for run in (RunFolder(path) for path in folder.iterdir() if path.is_dir()):
-        if (part := find_experiment(run)) is not None and part[0].path.resolve() == folder.resolve():
-            found.append((part[1], run))
+        experiment, number = find_experiment(run) or (None, 0)
+        if experiment is not None and experiment.path.resolve() == folder.resolve():
+            found.append((number, run))
     return found
 
 
@@ -100,7 +99,7 @@ def _run_row(number: int, run: RunFolder, config: Config, swept: Sequence[str]) 
 
 
 def _latest_metrics(run: RunFolder) -> tuple[dict[str, float], float | None]:
-    """What a run has measured until now, and its seconds of training."""
+    """Return the latest value of each metric of a run, and the seconds that it has trained."""
     if run.summary.exists():
         summary = run.read_summary()
         return read_metrics(summary), summary["seconds"]["train"]

@@ -1,7 +1,7 @@
-"""Trains the trials of a study, a comparison or a multirun, several at once, each in a process of its own.
+"""Train the trials of a study, a comparison or a multirun, several at once, each in a process of its own.
 
-A queue gives out trials and records how they ended; what it decides by lies in the experiment's folder, so that several
-commands, on one machine or many, may work through the same queue.
+A queue hands out trials and records their results. Its state is in the experiment's folder, so several commands, on one
+machine or many, can work through the same queue.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from skiplight.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""A trial whose process is killed goes on from its last checkpoint; killed as often as this, it has failed."""
+"""Number of times that a trial is started. A killed one resumes from its last checkpoint; killed so often, it fails."""
 
 WAIT_SECONDS = 1
-"""How often a worker that waits for the trials of others looks whether they have ended."""
+"""Seconds between two checks of an idle worker whether trials of other workers have ended."""
 
 
 def execute_trials(queue: TrialQueue, resources: Sequence[Resources], *, timeout: float | None = None) -> None:
-    """Train the trials of a queue until it has no more.
+    """Train the trials of a queue until it is empty.
 
     Args:
         queue: the trials.
-        owned: what each worker may use; there are as many workers.
-        timeout: seconds after which no other trial is begun.
+        resources: the resources of each worker, [workers].
+        timeout: seconds after which no further trial is started.
 
     Raises:
-        UnwritableError: the disk is full or read-only; trials that are not complete stay open.
-        Stopped: a signal asked to stop; the trials have saved their states.
+        UnwritableError: the disk is full or read-only; unfinished trials can be resumed.
+        Stopped: a signal requested a stop; the trials have saved their state.
     """
     _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(resources)
 
 
 class _WorkerPool:
-    """The workers of one command, each a thread that waits for the processes of its trials."""
+    """The workers of one command: threads, each of which trains one trial after the other in a process."""
 
     def __init__(self, queue: TrialQueue, deadline: float | None) -> None:
         self.queue, self.deadline = queue, deadline
@@ -54,16 +54,16 @@ class _WorkerPool:
 
     def run(self, resources: Sequence[Resources]) -> None:
         with self.stop.installed():
-            threads = [threading.Thread(target=self._work, args=(resources,)) for resources in resources]
+            threads = [threading.Thread(target=self._work, args=(share,)) for share in resources]
             for thread in threads:
                 thread.start()
             for thread in threads:
-                while thread.is_alive():  # a signal is handled between two of these
-                    thread.join(0.1)
+                while thread.is_alive():
+                    thread.join(0.1)  # with a timeout, since Python handles signals between two calls only
         if self.errors:
             raise self.errors[0]
         if self.stop.signal is not None:
-            raise Stopped(f"stopped; give the same command again to go on with {self.queue.folder}", self.stop.signal)
+            raise Stopped(f"stopped; give the same command again to continue {self.queue.folder}", self.stop.signal)
 
     def _stopping(self) -> bool:
         return self.stop.signal is not None or self.failed.is_set()
@@ -88,18 +88,18 @@ class _WorkerPool:
         message = self.queue.finish(trial, result)
         log.info("%s  %s: %s  (%.1f s)", trial.name, trial.detail, message, time.perf_counter() - begin)
         if result.state == "unwritable":
-            raise UnwritableError(f"{result.message}; the trial stays open, and the same command goes on with it")
+            raise UnwritableError(f"{result.message}; the same command resumes the trial")
 
 
 def train_claimed_trial(trial: ClaimedTrial, resources: Resources, stopping: Callable[[], bool]) -> ProcessResult:
-    """Train a claimed trial in a process of its own, keep its heartbeat, and write result.json.
+    """Train a claimed trial in a process of its own, refresh its heartbeat meanwhile, and write result.json.
 
     Args:
         trial: the trial.
-        share: what its process may use.
-        stopping: asked now and then; as soon as it is true the training is told to save and stop.
+        resources: the cores and devices that its process may use.
+        stopping: called several times a second; once it returns True, the training saves its state and stops.
     """
-    if RunFolder(trial.run).summary.exists():  # trained by a process that was killed before it could record it
+    if RunFolder(trial.run).summary.exists():  # its command was killed after the training and before `finish`
         return ProcessResult("finished")
     refreshed = time.monotonic()
 
@@ -119,6 +119,6 @@ def train_claimed_trial(trial: ClaimedTrial, resources: Resources, stopping: Cal
         )
         if result.state != "killed" or attempt == ATTEMPTS:
             break
-        log.warning("%s: %s; it goes on from its last checkpoint", trial.name, result.message)
+        log.warning("%s: %s; it resumes from its last checkpoint", trial.name, result.message)
     write_result(trial.run, result)
     return result

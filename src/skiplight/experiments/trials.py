@@ -1,4 +1,4 @@
-"""The trials of a study, a multirun or a comparison as one table: trials.csv, a DataFrame, means over seeds."""
+"""The trials of a study, a multirun or a comparison as a table: trials.csv, a DataFrame, and means over seeds."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class TrialRow:
     """A trial.
 
     Attributes:
-        number: its number.
-        state: complete, pruned, failed, running, or unfinished (the same command goes on with it).
-        seed: of its run.
-        params: the swept options.
-        metrics: what was measured; at the last evaluation, where it is not complete.
-        seconds: of training.
-        run: its folder, from the table's.
-        error: why it failed.
+        number: number of the trial.
+        state: complete, pruned, failed, running, or unfinished (the same command resumes it).
+        seed: seed of its run.
+        params: values of the swept options.
+        metrics: its metrics; if it is not complete, those of the last evaluation.
+        seconds: seconds of training; None if it has not been evaluated yet.
+        run: folder of its run, relative to that of the table.
+        error: why it failed; empty otherwise.
     """
 
     number: int
@@ -44,7 +44,14 @@ class TrialRow:
 
 @dataclasses.dataclass(frozen=True)
 class SeedAverage:
-    """The trials that differ in their seed only, one for each seed: the mean and deviation of each metric."""
+    """Trials that differ in their seed only, one per seed.
+
+    Attributes:
+        params: their values of the swept options, without the seed.
+        rows: the trials.
+        mean: mean of each metric that all have.
+        deviation: standard deviation of each metric; empty for a single seed.
+    """
 
     params: dict[str, Any]
     rows: list[TrialRow]
@@ -57,11 +64,11 @@ class TrialTable:
     """The trials of a folder.
 
     Attributes:
-        folder: where they lie, and trials.csv too.
-        rows: a trial each.
+        folder: folder of the experiment.
+        rows: the trials.
         swept: the options in which they differ.
-        targets: the metrics that they are judged by.
-        directions: of each target.
+        targets: the metrics that are optimised, the first of which ranks the trials.
+        directions: whether each target is maximised or minimised.
     """
 
     folder: Path
@@ -72,7 +79,7 @@ class TrialTable:
 
     @property
     def complete(self) -> list[TrialRow]:
-        """The trials that are complete and have every target."""
+        """The complete trials that have every target."""
         return [row for row in self.rows if row.state == "complete" and all(t in row.metrics for t in self.targets)]
 
     @property
@@ -82,7 +89,7 @@ class TrialTable:
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that some trial has, the targets first."""
+        """The metrics of all trials, the targets first."""
         return list(dict.fromkeys([*self.targets, *(name for row in self.rows for name in row.metrics)]))
 
     @property
@@ -95,7 +102,7 @@ class TrialTable:
             values = [*map(row.params.get, self.swept_except_seed), *map(row.metrics.get, self.metrics)]
             rows.append([row.number, row.state, row.seed, *values, row.seconds, row.run])
         columns = ["number", "state", "seed", *self.swept_except_seed, *self.metrics, "seconds", "run"]
-        # Of objects, so that whole numbers stay so in a column where some are missing; then each of its own type.
+        # As objects first, so that integers stay integers in a column where some values are missing.
         return pandas.DataFrame(rows, columns=columns, dtype=object).infer_objects()
 
     def write_csv(self) -> Path:
@@ -110,20 +117,20 @@ class TrialTable:
         return path
 
     def average_seeds(self) -> list[SeedAverage]:
-        """Return the complete trials, those that differ in their seed only together, the best first."""
+        """Return the complete trials, grouped by their options without the seed, the best by the first target first."""
         groups: dict[str, dict[int, TrialRow]] = {}
         for row in self.complete:
             groups.setdefault(repr(_without_seed(row.params)), {}).setdefault(row.seed, row)
-        average_seeds = []
+        averages = []
         for group in groups.values():
             rows = list(group.values())
             shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
             values = {name: [row.metrics[name] for row in rows] for name in shared}
             deviation = {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1}
             mean = {name: statistics.fmean(found) for name, found in values.items()}
-            average_seeds.append(SeedAverage(_without_seed(rows[0].params), rows, mean, deviation))
+            averages.append(SeedAverage(_without_seed(rows[0].params), rows, mean, deviation))
         sign = -1 if self.directions[0] == "maximize" else 1
-        return sorted(average_seeds, key=lambda mean: sign * mean.mean[self.targets[0]])
+        return sorted(averages, key=lambda average: sign * average.mean[self.targets[0]])
 
 
 def _without_seed(params: dict[str, Any]) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from skiplight.training.run_folder import RunFolder
 
 
 def write_comparison_page(folder: Path) -> Path:
-    """Makes report.html in the folder of a finished comparison, from what is there.
+    """Write report.html into the folder of a finished comparison, from its files, and return its path.
 
     Raises:
-        RunError: it is not a comparison, is not finished, or is damaged.
+        RunError: the folder is not a comparison, or the comparison is not finished or damaged.
         UnwritableError: the folder cannot be written to.
     """
     try:
@@ -46,20 +46,22 @@ def write_comparison_page(folder: Path) -> Path:
     except FileNotFoundError as error:
         raise RunError(f"{error.filename} is missing: `skiplight compare` with the same options writes it") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
-        raise RunError(f"{folder} is a damaged comparison ({error}): `skiplight compare` goes on with it") from None
+        raise RunError(
+            f"{folder} is a damaged comparison ({error}): `skiplight compare` with the same options repairs it"
+        ) from None
     path = folder / "report.html"
     write_page(path, render_page("comparison", name, data, render_findings_html(findings)))
     return path
 
 
 def render_findings_html(findings: str) -> str:
-    """findings.md as HTML, its title and its pictures left out; HTML in it stays text."""
+    """Return the text of findings.md as HTML without title and pictures; HTML in the text is escaped."""
     text = "\n".join(line for line in findings.splitlines() if not line.startswith(("# ", "![")))
     return MarkdownIt("commonmark", {"html": False}).enable("table").disable(["link", "image", "autolink"]).render(text)
 
 
 def _view_names(results: Sequence[TrialResult]) -> list[str]:
-    """The views in the order in which they were trained."""
+    """Return the names of the views in the order in which they were trained."""
     return list(dict.fromkeys(result.run.view for result in results))
 
 
@@ -88,9 +90,9 @@ def _view_data(
 
 
 def _trial_rows(folder: Path, results: Sequence[TrialResult]) -> list[dict[str, Any]]:
-    """The rows of trials.csv, each with a link to its run."""
+    """Return the rows of trials.csv, each with a link to its run."""
     frame = comparison_table(folder, results).frame
-    # Of the run's own seconds and speeds those of training are enough here; trials.csv has all.
+    # The page shows no speeds, and only the seconds of training; trials.csv has all.
     frame = frame.drop(columns=[name for name in frame if name in RUN_METRICS[1:] or name.startswith("seconds/")])
     rows = json.loads(frame.to_json(orient="records", double_precision=15))
     for row, result in zip(rows, results, strict=True):

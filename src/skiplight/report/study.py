@@ -1,4 +1,4 @@
-"""The page of a study or a multirun: which options matter and which are best, trial by trial."""
+"""The page of a study or a multirun: the importance of options, the best ones, and all trials."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 from skiplight.experiments.metrics import RUN_METRICS, incomparable_options, is_maximised
 from skiplight.experiments.sweeps.plots import option_importances, pareto_front, varying_options
-from skiplight.experiments.sweeps.summary import write_study_report
+from skiplight.experiments.sweeps.summary import train_command, write_study_report
 from skiplight.experiments.trials import SeedAverage, TrialTable
 from skiplight.report.html import render_page, write_page
 from skiplight.report.settings import format_value
@@ -15,11 +15,16 @@ from skiplight.training.run_folder import RunFolder
 
 
 def report_study(folder: Path, metric: str | None = None) -> TrialTable:
-    """Write what a study or a multirun found and its page, print the table, and return it.
+    """Write the report and the page of a study or a multirun, print the table of trials, and return it.
+
+    Args:
+        folder: folder of the study or the multirun.
+        metric: metric to rank by; default: that of the study, or the first evaluation.
 
     Raises:
-        RunError: there are no trials in the folder.
-        UnwritableError: it cannot be written to.
+        RunError: the folder has no trials.
+        ConfigError: the runs do not have the metric.
+        UnwritableError: the folder cannot be written to.
     """
     table, best = write_study_report(folder, metric)
     print(f"page: {write_study_page(table, best)}")
@@ -27,11 +32,11 @@ def report_study(folder: Path, metric: str | None = None) -> TrialTable:
 
 
 def write_study_page(table: TrialTable, best: Path | None) -> Path:
-    """Makes report.html in the folder of the trials.
+    """Write report.html into the folder of the trials, and return its path.
 
     Args:
         table: the trials.
-        best: experiment/best.yaml, where there is one.
+        best: path of experiment/best.yaml, or None if no trial is complete.
 
     Raises:
         UnwritableError: the folder cannot be written to.
@@ -42,7 +47,7 @@ def write_study_page(table: TrialTable, best: Path | None) -> Path:
 
 
 def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
-    """What the page of a study shows."""
+    """Return the data of the page of a study; arguments are those of `write_study_page`."""
     averages = table.average_seeds()
     several = len(table.targets) > 1 and table.complete
     return {
@@ -74,20 +79,19 @@ def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
 
 
 def _order_metrics(table: TrialTable) -> list[str]:
-    """The metrics to choose from, the targets first, seconds and speeds last."""
+    """Return the metrics for the page's menu: the targets first, seconds and speeds last."""
     later = {name for name in table.metrics if name in RUN_METRICS or name.startswith("seconds/")} - set(table.targets)
     return sorted(table.metrics, key=lambda name: name in later)
 
 
 def _best_data(table: TrialTable, mean: SeedAverage, file: Path | None) -> dict[str, Any]:
-    place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
     return {
         "params": {name: format_value(value) for name, value in mean.params.items()},
         "mean": mean.mean,
         "deviation": mean.deviation,
         "trials": [row.number for row in mean.rows],
         "yaml": file.read_text(encoding="utf-8") if file else "",
-        "command": f"skiplight train {place} experiment={file.stem}" if file else "",
+        "command": train_command(table.folder, file) if file else "",
     }
 
 
@@ -96,7 +100,7 @@ def _json_value(value: Any) -> Any:
 
 
 def _trial_link(folder: Path, name: str) -> str:
-    """The trial's page, if it was made, else its folder: relative, so that a moved study keeps its links."""
+    """Return a link to a trial's page or else to its folder, relative, so that it works after the study is moved."""
     run = RunFolder(folder / name)
     if run.report.exists():
         return f"{name}/{run.report.name}"

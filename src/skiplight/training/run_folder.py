@@ -34,13 +34,13 @@ ORPHANS = 15
 
 @dataclasses.dataclass(frozen=True)
 class TrialInfo:
-    """The experiment that a run belongs to.
+    """The experiment that a run belongs to, as in trial.json.
 
     Attributes:
         kind: study, comparison or multirun.
-        experiment: its id.
-        folder: its folder, relative to the run's.
-        number: of the run in it.
+        experiment: id of the experiment.
+        folder: folder of the experiment, relative to that of the run.
+        number: number of the run in the experiment.
     """
 
     kind: str
@@ -76,7 +76,7 @@ class RunFolder:
 
         Args:
             config: all options.
-            part_of: the experiment that the run belongs to; by default it is a run of its own.
+            trial_info: the experiment that the run belongs to, if any.
 
         Raises:
             RunError: the folder exists, or cannot be written to.
@@ -124,7 +124,7 @@ class RunFolder:
 
     @property
     def trial_info(self) -> TrialInfo | None:
-        """The experiment that the run belongs to, by its trial.json; None for a run of its own.
+        """The experiment that the run belongs to, from its trial.json, or None if it belongs to none.
 
         Raises:
             RunError: trial.json is damaged.
@@ -134,7 +134,9 @@ class RunFolder:
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(f"{self.trial} is damaged ({error}): delete it, and the run is one of its own") from None
+            raise RunError(
+                f"{self.trial} is damaged ({error}): delete it to separate the run from its experiment"
+            ) from None
 
     @property
     def id(self) -> str:

@@ -1,4 +1,4 @@
-"""A comparison trains what it says, goes on from what is there, and says what its numbers say."""
+"""A comparison trains its planned runs, continues from those that exist, and its findings follow from the results."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_a_finished_comparison_is_not_repeated_and_another_is_refused(texts: Pat
     assert {path: path.stat().st_mtime_ns for path in compared.glob("runs/*/summary.json")} == before
     with pytest.raises(ConfigError, match=r"the comparison in .* began with `model.dim=\d+`, not with 8"):
         compare(*same, "model.dim=8", run_dir=compared)
-    with pytest.raises(RunError, match="no comparison"):
+    with pytest.raises(RunError, match="is not a comparison"):
         compare(*same, run_dir=compared.parent)
 
 
@@ -201,7 +201,7 @@ def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(tex
         ("compare.variants={a: ['modle.dim=3']}", "unknown option `modle.dim`"),
         ("compare.variants={a: 'optim.lr=3'}", "give a list of overrides"),
         ("compare.variants={a b: [], a-b: []}", "rename one"),
-        ("compare.views={v: {search: {b: [[]]}}}", "no variant 'b'"),
+        ("compare.views={v: {search: {b: [[]]}}}", "is for 'b', but there is no such variant"),
         ("compare.views={v: {serach: []}}", "has serach: it may have"),
         ("compare.seeds=0", "compare.seeds=0"),
     ],

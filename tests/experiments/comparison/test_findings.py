@@ -1,4 +1,4 @@
-"""What findings say of a lead: the gap, and an interval around it, whichever way the measure points."""
+"""The lead of the best variant in findings: the difference and its interval, whether the metric is to rise or fall."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which figures a table of trials has."""
+"""Which plots are drawn of a table of trials."""
 
 from __future__ import annotations
 

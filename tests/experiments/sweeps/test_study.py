@@ -1,4 +1,4 @@
-"""A study's journal, leases and pruning, without trainings: what a dying process leaves, and what others make of it."""
+"""The journal, heartbeats and pruning of a study, without trainings: what a killed process leaves for the others."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ def test_a_living_trial_is_left_alone_and_workers_that_start_together_get_differ
     assert len(set(values)) == 12
 
 
-def test_leases_of_this_and_of_other_machines(tmp_path: Path) -> None:
+def test_heartbeats_of_this_and_of_other_machines(tmp_path: Path) -> None:
     assert heartbeat.find_holder(tmp_path) is None
     heartbeat.claim_run(tmp_path)
     assert heartbeat.find_holder(tmp_path) == f"process {os.getpid()} on {os.uname().nodename}"
@@ -123,11 +123,11 @@ def test_another_space_than_it_began_with_is_refused(tmp_path: Path) -> None:
         Study.create_or_load(tmp_path, compose(["study.space={noise.exponent: [0, 1]}", "model.dim=8"]))
 
 
-def test_folders_that_are_no_place_for_a_study(tmp_path: Path) -> None:
+def test_folders_that_cannot_hold_a_study(tmp_path: Path) -> None:
     with pytest.raises(RunError, match=r"is not a study: it has no study.yaml"):
         Study.load(tmp_path)
     (tmp_path / "config.yaml").touch()
-    with pytest.raises(RunError, match="exists already and is no study: give it a folder of its own"):
+    with pytest.raises(RunError, match="exists already and is not a study: choose another folder"):
         create_study(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UnwritableError, match="cannot be written: Not a directory"):
@@ -140,8 +140,8 @@ def test_a_grid_ends(tmp_path: Path) -> None:
     assert [trial and trial.params["noise.exponent"] for trial in claimed] == [0, 1, None]
 
 
-def reported(study: Study, scores: list[list[float]]) -> None:
-    """Trials with these scores at their evaluations, all complete but the last."""
+def report_scores(study: Study, scores: list[list[float]]) -> None:
+    """Claim trials and report these scores of their evaluations; complete all trials but the last."""
     for number, values in enumerate(scores):
         trial = study.claim()
         assert trial is not None
@@ -155,18 +155,20 @@ def reported(study: Study, scores: list[list[float]]) -> None:
 
 def test_median_pruning_at_the_same_tokens(tmp_path: Path) -> None:
     study = create_study(tmp_path, "study.pruner=median", "evaluation.every=100")
-    reported(study, [[0.1 * n, 0.2 + 0.1 * n] for n in range(6)] + [[0.3, 0.4, 0.9]])
+    report_scores(study, [[0.1 * n, 0.2 + 0.1 * n] for n in range(6)] + [[0.3, 0.4, 0.9]])
     assert not should_prune(study, 6, 100)
-    assert should_prune(study, 6, 200), "judged by its scores up to there, though it has a better one from later"
+    assert should_prune(study, 6, 200), (
+        "compared by its scores up to this step, though it has a better one from a later step"
+    )
 
 
 def test_successive_halving_lets_the_best_third_pass(tmp_path: Path) -> None:
     study = create_study(tmp_path, "study.pruner=halving", "evaluation.every=100")
-    reported(study, [[0.1 * n] for n in range(6)] + [[0.55]])
+    report_scores(study, [[0.1 * n] for n in range(6)] + [[0.55]])
     assert not should_prune(study, 6, 100)
     study.storage.set_trial_intermediate_value(study.trials[6]._trial_id, 100, 0.2)
     assert should_prune(study, 6, 100)
-    assert should_prune(study, 6, 100), "asked again after a kill, the answer is the same"
+    assert should_prune(study, 6, 100), "the decision is the same after a kill"
 
 
 def test_a_trial_whose_set_could_not_be_evaluated_has_failed(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Studies of real trainings in real processes: killed and gone on with, several workers, trials that fail."""
+"""Studies of real trainings in real processes: killed and continued, with several workers, with trials that fail."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def undisturbed(folder: Path, texts: Path) -> Path:
     return study
 
 
-def told(trial: FrozenTrial) -> tuple[Any, ...]:
+def trial_record(trial: FrozenTrial) -> tuple[Any, ...]:
     return trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values
 
 
@@ -87,14 +87,14 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
 
 
 def kill_in(trial: Path, arguments: list[str], within: float, chance: random.Random) -> None:
-    """Lets the study come to a trial, and kills it and all of its processes some time after."""
+    """Start the study, and kill it or all of its processes some time after a trial has started."""
     process = Running(arguments, session=True)
     while not trial.exists():
         assert process.poll() is None, process.wait().stderr
         time.sleep(0.01)
     time.sleep(chance.uniform(0, within))
     if chance.random() < 0.5:
-        os.kill(process.pid, signal.SIGKILL)  # its children are to notice themselves
+        os.kill(process.pid, signal.SIGKILL)  # its children must notice on their own
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -110,7 +110,7 @@ def check_killed(folder: Path, texts: Path, undisturbed: Path, name: str, kills:
     done = skiplight(arguments)
     assert done.returncode == 0, done.stderr
     assert folders(study) == list(range(TRIALS))
-    ours, expected = ([told(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
+    ours, expected = ([trial_record(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
     assert ours == expected
 
 
@@ -167,7 +167,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
     done = process.wait()
     said = done.stderr
     assert done.returncode == 0, said
-    assert "trial 2: the process was killed by SIGKILL, most likely for want of memory; it goes on" in said
+    assert "trial 2: the process was killed by SIGKILL, most likely because memory ran out; it resumes" in said
     assert "`optim.lr=1e+38` is too high" in said
     states = [row["state"] for row in csv.DictReader((study / "trials.csv").open())]
     assert states == ["complete", "failed", "complete"]
@@ -192,7 +192,7 @@ def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts
     assert "give the same command again" in done.stderr
     done = skiplight(arguments)
     assert done.returncode == 0, done.stderr
-    ours, expected = ([told(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
+    ours, expected = ([trial_record(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
     assert ours == expected
 
 

@@ -1,4 +1,4 @@
-"""How the variants of a view converge: their metrics at each evaluation, mean and spread over the seeds."""
+"""How the variants of a view converge: their metrics at each evaluation, mean and standard deviation over seeds."""
 
 from __future__ import annotations
 
@@ -15,18 +15,20 @@ METRIC_TITLES = {
     "evaluation/simlex999": "SimLex-999 (Spearman)",
     "evaluation/google": "Google analogies (accuracy)",
 }
-"""Metrics that all objectives share, and what they are called; further sets follow by their own names."""
+"""Titles of metrics, in the order in which they are shown; metrics of other evaluation sets follow by their names."""
 
 
 @dataclasses.dataclass
 class Curve:
-    """A metric of a variant, over the run; a number for each evaluation.
+    """A metric of a variant during training.
 
     Attributes:
-        tokens, pairs: consumed at each evaluation, the mean over seeds.
-        seconds: of training, the mean over seeds.
-        mean, deviation: of the metric, over the seeds; the deviation is 0 for a single seed.
-        final: the last values, one for each seed.
+        tokens: tokens consumed until each evaluation, mean over seeds, [evaluations].
+        pairs: pairs seen until each evaluation, mean over seeds, [evaluations].
+        seconds: seconds of training until each evaluation, mean over seeds, [evaluations].
+        mean: mean of the metric over seeds, [evaluations].
+        deviation: standard deviation of the metric over seeds, 0 for a single seed, [evaluations].
+        final: the metric at the last evaluation, [seeds].
     """
 
     tokens: list[float]
@@ -38,7 +40,7 @@ class Curve:
 
 
 def compute_curves(results: Sequence[TrialResult], metric: str) -> dict[str, Curve]:
-    """A metric's curve for each variant among finished runs of one view; variants without it are left out."""
+    """Return the curve of a metric for each variant, from the results of one view; omit variants without the metric."""
     runs: dict[str, list[list[dict]]] = {}
     for result in results:
         if result.summary is not None and not result.search:
@@ -49,7 +51,7 @@ def compute_curves(results: Sequence[TrialResult], metric: str) -> dict[str, Cur
 
 
 def list_metrics(results: Sequence[TrialResult]) -> list[str]:
-    """The metrics that the runs have, in the order in which they are shown."""
+    """Return the metrics of finished runs, in the order in which they are shown."""
     found = {
         name
         for result in results
@@ -62,10 +64,10 @@ def list_metrics(results: Sequence[TrialResult]) -> list[str]:
 
 
 def _average_curve(seeds: list[list[dict]], metric: str) -> Curve:
-    # Of a seed whose vectors could not be judged at first, those evaluations are missing: they are left out of all.
+    # The first evaluations of a seed may have failed and be missing; those of the other seeds are then omitted too.
     shortest = min(map(len, seeds))
     seeds = [points[-shortest:] for points in seeds]
-    # Evaluations come at the first block past a number of tokens, which differs a little between seeds.
+    # An evaluation follows the first block past a number of tokens, so its tokens differ a little between seeds.
     columns = list(zip(*seeds, strict=True))
 
     def mean(name: str) -> list[float]:

@@ -1,4 +1,4 @@
-"""What the numbers of a comparison say: a table for each view, and sentences with uncertainty."""
+"""The findings of a comparison: a table for each view, and sentences on the differences, with their uncertainty."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ PERPLEXITY = "heldout/perplexity"
 
 
 def render_findings(plan: Plan, results: Sequence[TrialResult], unigram: float) -> str:
-    """findings.md.
+    """Return the text of findings.md.
 
     Args:
-        plan: what was compared.
-        outcomes: all runs.
-        unigram: the held-out perplexity of the unigram model.
+        plan: the plan of the comparison.
+        results: the results of all runs.
+        unigram: held-out perplexity of the unigram model.
     """
     parts = [
         f"# {', '.join(plan.variants)}",
-        f"{plan.tokens:,} tokens a run, {plan.compare.seeds} seed(s); figures are means ± standard deviations over the"
-        f" seeds. Perplexity is that of p(o|i) on held-out pairs, exact over the vocabulary; the unigram model's is"
-        f" {unigram:,.1f}." + _describe_correction(results),
+        f"{plan.tokens:,} tokens per run, {plan.compare.seeds} seed(s); values are means ± standard deviations over"
+        f" seeds. Perplexity is that of p(o|i) on held-out pairs, exact over the vocabulary; that of the unigram model"
+        f" is {unigram:,.1f}." + _describe_correction(results),
     ]
     for view in plan.views:
         view_results = [result for result in results if result.run.view == view.name]
@@ -49,7 +49,7 @@ def _describe_correction(results: Sequence[TrialResult]) -> str:
     if not corrected:
         return ""
     exact = all(config.noise.exclude == "none" for config in corrected)
-    return " Negative sampling's is that of softmax(u·v + log P_n)" + (
+    return " That of negative sampling is of softmax(u·v + log P_n)" + (
         "." if exact else ", which is approximate where the target is excluded from the noise."
     )
 
@@ -84,7 +84,7 @@ def _format_mean(values: Sequence[float], metric: str) -> str:
 
 
 def _has_comparable_perplexities(results: Sequence[TrialResult]) -> bool:
-    """Whether perplexities may be compared: at equal vocabulary, subsampling and window only."""
+    """Return whether all runs have the same vocabulary, subsampling and window, so that perplexities are comparable."""
     settings = {
         (o.summary["vocabulary_size"], o.run.config.sampling.subsample, o.run.config.sampling.window)
         for o in results
@@ -94,7 +94,7 @@ def _has_comparable_perplexities(results: Sequence[TrialResult]) -> bool:
 
 
 def _compare_metrics(results: Sequence[TrialResult], unigram: float, comparable: bool) -> list[str]:
-    """Sentences on each measure: the best, by how much, and how long each takes to where the first variant ends."""
+    """Return sentences on each metric: the best variant, its lead, and the time of each to the level of the first."""
     sentences = []
     for metric in list_metrics(results):
         if metric == PERPLEXITY and not comparable:
@@ -122,13 +122,13 @@ def _describe_lead(found: dict[str, Curve], best: str, second: str, metric: str)
     digits = 1 if metric == PERPLEXITY else 3
     line = f"ahead of {second} by {gap:,.{digits}f}"
     if min(len(a), len(b)) < 2:
-        return line + " (one seed: no telling how much of it is chance)"
+        return line + " (with one seed, the part of chance is unknown)"
     if statistics.pstdev(a) == statistics.pstdev(b) == 0:
         return line
     from scipy import stats
 
     if statistics.fmean(a) < statistics.fmean(b):
-        a, b = b, a  # so that the interval is around the gap
+        a, b = b, a  # so that the difference, and its interval, are positive
     low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
     if low < 0:
         line += ", which may be chance"
@@ -143,7 +143,7 @@ def _compare_with_unigram(found: dict[str, Curve], unigram: float) -> list[str]:
 
 
 def _describe_time_to_level(found: dict[str, Curve], sign: int) -> list[str]:
-    """How long each variant takes to the level at which the first one ends."""
+    """Return a sentence on the pairs and seconds that each variant needs to reach the final level of the first."""
     first, *others = found
     level = found[first].mean[-1]
     reached = []
@@ -159,12 +159,12 @@ def _describe_time_to_level(found: dict[str, Curve], sign: int) -> list[str]:
     end = found[first]
     return [
         f"{first} ends at {level:,.1f} after {end.pairs[-1] / 1e6:,.1f} M pairs and {end.seconds[-1]:,.1f} s;"
-        f" {', '.join(reached)} (at the first evaluation there)."
+        f" {', '.join(reached)} (at their first evaluation at that level)."
     ]
 
 
 def _describe_edges(view: View, results: Sequence[TrialResult]) -> list[str]:
-    """Where the best learning rate is the first or last of those tried, a better one may lie beyond."""
+    """Return a sentence for each best learning rate at the edge of those tried, as a better one may lie beyond."""
     sentences = []
     chosen = {o.run.variant: list(o.run.chosen) for o in results if not o.search}
     for variant, best in chosen.items():
@@ -180,12 +180,12 @@ def _describe_edges(view: View, results: Sequence[TrialResult]) -> list[str]:
             if o.startswith("optim.lr=")
         ]
         if len(tried) > 1 and rates[0] in (min(tried), max(tried)) and not math.isnan(rates[0]):
-            sentences.append(f"{variant}: the best learning rate, {rates[0]:g}, is the edge of those tried.")
+            sentences.append(f"{variant}: the best learning rate, {rates[0]:g}, is at the edge of the range searched.")
     return sentences
 
 
 def _describe_diverged(results: Sequence[TrialResult]) -> list[str]:
-    """What was tried and diverged, in the search or in whole runs."""
+    """Return a sentence for each variant on its candidates that diverged, in the search or in full runs."""
     failed: dict[str, dict[str, None]] = {}
     for result in results:
         if result.search and result.summary is None:

@@ -1,8 +1,8 @@
-"""What a comparison consists of: variants, each trained in one or several views, from several seeds.
+"""The plan of a comparison: variants, each trained in one or several views, from several seeds.
 
-A *variant* is what is compared: a label and the overrides that make it. A *view* is a way to train all variants: what
-it fixes for all, and the candidates (of a learning rate, an optimiser, an engine) that each variant is tried with
-before it keeps the best. Runs are named by their options, so that views share those that they have in common.
+A *variant* is what is compared: a label and its overrides. A *view* is a way to train all variants: overrides that are
+the same for all, and a search over candidates (learning rates, optimisers, engines), of which each variant keeps the
+best. Runs are named by their options, so that views share the runs that they have in common.
 """
 
 from __future__ import annotations
@@ -15,17 +15,16 @@ from typing import Any
 
 from skiplight.config.compose import choose_groups, compose
 from skiplight.config.schema import CompareConfig, Config
-from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError
-from skiplight.experiments.folder import flat_options, is_changeable
+from skiplight.experiments.folder import fixed_options
 from skiplight.registry import OBJECTIVES
 
 DEFAULT_VIEWS = {"same": {"title": "the same engine and optimiser", "fixed": ["engine=autograd"]}}
-"""What is compared, and how, where `compare.variants` and `compare.views` say nothing."""
+"""The default of `compare.views`."""
 
 
 def objective_variants() -> dict[str, list[str]]:
-    """Return a variant for every registered objective, what `compare.variants` is by default."""
+    """Return a variant for every registered objective, the default of `compare.variants`."""
     return {name.replace("_", " "): [f"objective={name}"] for name in OBJECTIVES}
 
 
@@ -34,9 +33,10 @@ class View:
     """A way to train all variants.
 
     Attributes:
-        name, title: what files and headings call it.
+        name: name in file names.
+        title: title in headings and plots.
         fixed: overrides for all variants.
-        candidates: by variant, the lists of overrides to choose from.
+        candidates: by variant, the candidates of its search, each a list of overrides.
     """
 
     name: str
@@ -50,10 +50,10 @@ class PlannedRun:
     """A run of a comparison.
 
     Attributes:
-        view, variant: what it belongs to.
-        chosen: the overrides that the search found, or tries.
-        seed: its seed.
-        config: all its options.
+        view, variant: the names of both.
+        chosen: the overrides of the candidate.
+        seed: the seed.
+        config: all options.
     """
 
     view: str
@@ -64,11 +64,9 @@ class PlannedRun:
 
     @property
     def name(self) -> str:
-        """The variant and a digest of the options that decide its results: equal for equal runs."""
-        flat = {
-            name: value for name, value in flat_options(run_options(self.config)).items() if not is_changeable(name)
-        }
-        digest = hashlib.sha256(json.dumps(flat, sort_keys=True).encode()).hexdigest()
+        """The name of its folder: the variant and a digest of the options that decide the results."""
+        options = json.dumps(fixed_options(self.config), sort_keys=True)
+        digest = hashlib.sha256(options.encode()).hexdigest()
         plain = "".join(c if c.isascii() and c.isalnum() else "-" for c in self.variant)
         return f"{plain}-{digest[:10]}"
 
@@ -77,15 +75,15 @@ class Plan:
     """The runs of a comparison, composed from the command line's overrides and `compare.*`.
 
     Args:
-        overrides: what the command line says, for all runs.
-        tokens: tokens of a whole run.
+        overrides: the overrides of the command line, for all runs.
+        tokens: tokens of a full run.
 
     Raises:
-        ConfigError: a variant, view or candidate has an override that there is not, or is malformed.
+        ConfigError: a variant, view or candidate is malformed, or has a wrong override.
     """
 
     def __init__(self, overrides: Sequence[str], tokens: int) -> None:
-        # Groups that a variant chooses are chosen after those of the command line; its values come last of all.
+        # The overrides of views and variants follow these, so that they have the last word.
         self.overrides = [o for o in overrides if not o.startswith(("compare.", "run_dir="))]
         self.config = compose(overrides)
         self.compare: CompareConfig = self.config.compare
@@ -96,18 +94,28 @@ class Plan:
         )
         views = DEFAULT_VIEWS if self.compare.views is None else self.compare.views
         self.views = [_parse_view(name, view, self.variants) for name, view in _check_mapping("views", views).items()]
-        for view in self.views:  # whatever is wrong is found before anything is trained
+        for view in self.views:  # composed now, so that errors come before the first training
             for variant in self.variants:
                 for candidate in view.candidates[variant]:
                     self.full_run(view, variant, candidate, 0)
 
     def full_run(self, view: View, variant: str, chosen: Sequence[str], number: int) -> PlannedRun:
-        """The run of a variant with the seed of that number, evaluated at all points."""
+        """Return a full run of a variant, with `compare.points` evaluations.
+
+        Args:
+            view: the view.
+            variant: label of the variant.
+            chosen: overrides of the candidate.
+            number: number of the seed, from 0.
+        """
         every = max(1, -(-self.tokens // self.compare.points))
         return self._plan_run(view, variant, chosen, number, [f"evaluation.every={every}"])
 
     def search_run(self, view: View, variant: str, candidate: Sequence[str]) -> PlannedRun:
-        """What tries a candidate: the first seed's run, or a shorter one, judged on the held-out text alone."""
+        """Return the run that tries a candidate: with the first seed, of `compare.search` of the tokens.
+
+        A shorter run is evaluated on the held-out text only.
+        """
         if self.compare.search == 1:
             return self.full_run(view, variant, candidate, 0)
         tokens = max(1, round(self.tokens * self.compare.search))
@@ -131,7 +139,7 @@ class Plan:
 
 
 def _last_of_each(overrides: Sequence[str]) -> list[str]:
-    """Of several overrides of the same option the last, since Hydra takes a group only once."""
+    """Return the last override of each option, since Hydra accepts a group only once."""
     return list({override.partition("=")[0]: override for override in choose_groups(overrides)}.values())
 
 
@@ -140,7 +148,9 @@ def _parse_variants(variants: Any) -> dict[str, list[str]]:
         str(label): _check_overrides("variants", label, o) for label, o in _check_mapping("variants", variants).items()
     }
     if len({PlannedRun("", label, (), 0, Config()).name for label in found}) < len(found):
-        raise ConfigError("`compare.variants` has labels that differ in punctuation only: rename one")
+        raise ConfigError(
+            "`compare.variants` has labels that differ in punctuation only, which name the same folders: rename one"
+        )
     return found
 
 
@@ -148,14 +158,16 @@ def _parse_view(name: str, view: Any, variants: dict[str, list[str]]) -> View:
     view = _check_mapping(f"views.{name}", view)
     unknown = set(view) - {"title", "fixed", "search"}
     if unknown:
-        raise ConfigError(f"`compare.views.{name}` has {', '.join(sorted(unknown))}: it may have title, fixed, search")
+        raise ConfigError(
+            f"`compare.views.{name}` has {', '.join(sorted(unknown))}: it may have title, fixed and search"
+        )
     search = view.get("search") or [[]]
     by_variant = search if isinstance(search, dict) else {"others": search}
     unknown_variants = set(by_variant) - set(variants) - {"others"}
     if unknown_variants:
         raise ConfigError(
-            f"`compare.views.{name}.search` has no variant {', '.join(map(repr, sorted(unknown_variants)))} to be for:"
-            f" give {', '.join(map(repr, variants))} or others"
+            f"`compare.views.{name}.search` is for {', '.join(map(repr, sorted(unknown_variants)))}, but there is no"
+            f" such variant: give {', '.join(map(repr, variants))} or others"
         )
     where = f"views.{name}.search"
     candidates = {

@@ -1,4 +1,4 @@
-"""The plots of a comparison: every measure against pairs seen and against seconds, a curve a variant, with bands."""
+"""The plots of a comparison: every metric against pairs seen and against seconds, a curve and a band per variant."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from skiplight.experiments.comparison.queue import TrialResult
 
 
 def plot_curves(results: Sequence[TrialResult], title: str, path: Path, levels: dict[str, tuple[float, str]]) -> None:
-    """Draws the runs of one view.
+    """Plot the convergence of the variants of one view, the band being one standard deviation over seeds.
 
     Args:
-        outcomes: its runs.
-        title: what the view is.
-        path: the PNG to write.
-        levels: by metric, a value to draw a line at, and its name.
+        results: the results of the view.
+        title: title of the view.
+        path: the PNG file to write.
+        levels: by metric, a reference level to draw as a line, and its name.
     """
     import matplotlib
 

@@ -1,4 +1,4 @@
-"""Figures of a table of trials, as PNG: each option, heatmaps, parallel coordinates, importance, the Pareto front."""
+"""Plots of a table of trials, as PNG: each option, heatmaps, parallel coordinates, importance, the Pareto front."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MIN_TRIALS = 4
-"""Of fewer complete trials nothing is said about importance."""
+"""Number of complete trials from which importances are estimated."""
 
 MAX_VALUES = 20
-"""An option with more distinct values than this has no line of means, and no heatmap."""
+"""Number of distinct values of an option up to which means are drawn, and heatmaps."""
 
 
 def plot_trials(table: TrialTable, folder: Path) -> dict[str, Path]:
-    """Draws what there is to draw of the complete trials; title and file of each figure."""
+    """Plot the complete trials into a folder, and return the file of each plot by its title."""
     folder.mkdir(exist_ok=True)
     drawings: list[tuple[str, str, Callable[[TrialTable], Figure | None]]] = [
         ("Exponent and negatives", "heatmap.png", _heatmap),
@@ -44,7 +44,7 @@ def plot_trials(table: TrialTable, folder: Path) -> dict[str, Path]:
 
 
 def to_optuna_study(table: TrialTable) -> optuna.Study:
-    """The complete trials as a study of Optuna's, in memory, with the options that vary among them."""
+    """Return the complete trials as an Optuna study in memory, with the options that vary among them."""
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
@@ -72,13 +72,16 @@ def to_optuna_study(table: TrialTable) -> optuna.Study:
 
 
 def varying_options(table: TrialTable) -> list[str]:
-    """The swept options that have several values among the complete trials, the seed last."""
+    """Return the swept options that have several values among the complete trials, the seed last."""
     names = sorted(table.swept, key=lambda name: name == "seed")
     return [name for name in names if len({repr(row.params[name]) for row in table.complete}) > 1]
 
 
 def option_importances(table: TrialTable) -> dict[str, float]:
-    """The share of each option in how far trials are above the others (PED-ANOVA), of 1; empty where trials are few."""
+    """Return the importance of each option for the first target, by Optuna's PED-ANOVA; the importances sum to 1.
+
+    The result is empty if there are fewer than `MIN_TRIALS` complete trials or fewer than two varying options.
+    """
     from optuna.importance import get_param_importances
 
     if len(table.complete) < MIN_TRIALS or len(set(varying_options(table)) - {"seed"}) < 2:
@@ -100,7 +103,7 @@ def _new_figure(columns: int, rows: int = 1, width: float = 4.2, height: float =
 
 
 def _heatmap(table: TrialTable) -> Figure | None:
-    """The first metric by noise.exponent and noise.negatives, a panel for each dimension."""
+    """Plot the first target by noise.exponent and noise.negatives, with a panel for each dimension."""
     import numpy as np
 
     down, across, panel = "noise.exponent", "noise.negatives", "model.dim"
@@ -141,7 +144,7 @@ def _heatmap(table: TrialTable) -> Figure | None:
 
 
 def _options(table: TrialTable) -> Figure | None:
-    """What was measured by each option: a dot a trial, and where values repeat, means with deviations."""
+    """Plot metrics against each option: a dot per trial and, where values repeat, means with standard deviations."""
     names = [name for name in varying_options(table) if name != "seed"]
     if not names:
         return None
@@ -167,7 +170,7 @@ def _options(table: TrialTable) -> Figure | None:
 
 
 def _plotted_metrics(table: TrialTable, options: int) -> list[str]:
-    """The metrics that the options are drawn against: few options against all that every trial has."""
+    """Return the metrics to plot against the options: the first target, or all shared metrics for few options."""
     if options > 2:
         return table.targets[:1]
     shared = set.intersection(*(set(row.metrics) for row in table.complete))
@@ -176,7 +179,7 @@ def _plotted_metrics(table: TrialTable, options: int) -> list[str]:
 
 
 def _parallel(table: TrialTable) -> Figure | None:
-    """A line a trial through its options to the first metric, coloured by it."""
+    """Plot a line per trial through its options to the first target, coloured by the target."""
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
@@ -235,7 +238,7 @@ def _pareto(table: TrialTable) -> Figure | None:
 
 
 def _render_optuna_plot(plot: Callable[[], Axes]) -> Figure:
-    """A plot of Optuna's, which are marked as experimental and change matplotlib's style for all that follows."""
+    """Return the figure of an Optuna plot, without its warning (it is experimental) and its changes of the style."""
     import matplotlib
     from matplotlib import pyplot
 
@@ -249,5 +252,5 @@ def _render_optuna_plot(plot: Callable[[], Axes]) -> Figure:
 
 
 def pareto_front(table: TrialTable) -> list[int]:
-    """The trials that no other beats in one metric without being worse in the other."""
+    """Return the numbers of the trials on the Pareto front: none is better in one target and as good in the other."""
     return [trial.user_attrs["number"] for trial in to_optuna_study(table).best_trials]

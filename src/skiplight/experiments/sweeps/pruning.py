@@ -1,8 +1,7 @@
-"""Stops trials that promise less than others, at their evaluations: by the median, or by successive halving.
+"""Prune poor trials at their evaluations, by the median of the other trials or by successive halving.
 
-A trial is held against what the others had after as many tokens. The decision is a function of what the journal holds
-of the others and of the trial's own scores up to here, so that a trial that goes on from a checkpoint is judged again
-as it was before.
+A trial is compared with the scores of the others after the same number of tokens. The decision is a function of the
+others' scores in the journal and of the trial's own scores so far, so it is the same after a resume from a checkpoint.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ if TYPE_CHECKING:
     import optuna
 
 REDUCTION_FACTOR = 3
-"""Successive halving lets about one trial in so many pass each rung; rungs are at 1, 3, 9, ... evaluations."""
+"""Successive halving promotes about one trial in this many at each rung; rungs are at 1, 3, 9, ... evaluations."""
 
 
 def pruning_callback(run: Path) -> Callable[[Evaluation], lightning.Callback] | None:
-    """What makes the callback for a run that is a trial of a study with a pruner; None for other runs."""
+    """Return a function that makes the pruning callback of a run, or None if the run is not a trial to be pruned."""
     found = find_experiment(RunFolder(run))
     if found is None or found[0].kind != "study":
         return None
@@ -41,12 +40,12 @@ def pruning_callback(run: Path) -> Callable[[Evaluation], lightning.Callback] | 
 
 
 class PruningCallback(lightning.Callback):
-    """Reports each evaluation to the study, and ends a trial that is not worth going on with.
+    """Report each evaluation of a trial to its study, and raise `PrunedError` if the trial is to be pruned.
 
     Args:
-        evaluation: the callback that evaluates, called before this one.
+        evaluation: the callback that evaluates, which is called before this one.
         study: the study.
-        number: the trial's.
+        number: number of the trial.
     """
 
     def __init__(self, evaluation: Evaluation, study: Study, number: int) -> None:
@@ -55,7 +54,7 @@ class PruningCallback(lightning.Callback):
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        # The process may have died between an evaluation and its consequence.
+        # The process may have been killed between an evaluation and its report.
         if (done := self.evaluation.evaluated) >= 0:
             self._report(done)
 
@@ -69,7 +68,7 @@ class PruningCallback(lightning.Callback):
         self._last_tokens = tokens
         every = self.evaluation.every
         value = evaluation_metrics(self.evaluation.results).get(self.study.targets[0])
-        if every is None or value is None:  # the set could not be evaluated, of which the evaluation warns
+        if every is None or value is None:  # the evaluation failed, and has logged why
             return
         step = tokens // every * every
         trial = self.study.trials[self.number]
@@ -79,27 +78,33 @@ class PruningCallback(lightning.Callback):
 
 
 def should_prune(study: Study, number: int, step: int) -> bool:
-    """Whether the trial is to be stopped, by its scores up to `step` and those of the others."""
+    """Return whether to prune a trial, by its scores up to a step and those of the other trials.
+
+    Args:
+        study: the study.
+        number: number of the trial.
+        step: step of the trial's last evaluation, in tokens.
+    """
     import optuna
 
     pruner = make_pruner(study.config)
     trials = study.trials
     trial = trials[number]
     rungs = {name: value for name, value in trial.system_attrs.items() if _rung_step(name, study.config) < step}
-    # In memory, where the trial is as it was at this step: its scores from beyond, of before it died, are left out.
+    # A copy in memory with the trial as it was at this step: without later scores, from before it was killed.
     in_memory = optuna.create_study(direction=study.directions[0])
-    in_memory.add_trials([trial for trial in trials if trial.number != number])
+    in_memory.add_trials([other for other in trials if other.number != number])
     known = {at: value for at, value in trial.intermediate_values.items() if at <= step}
     in_memory.add_trial(_running_trial(trial, known, rungs))
     decision = pruner.prune(in_memory, in_memory.get_trials(deepcopy=False)[-1])
     for name, value in in_memory.get_trials(deepcopy=False)[-1].system_attrs.items():
-        if name not in rungs:  # the rungs that it has now come to, by which later ones are judged
+        if name not in rungs:  # rungs that the trial has just reached, with which later trials are compared
             study.storage.set_trial_system_attr(trial._trial_id, name, value)
     return decision
 
 
 def make_pruner(config: Config) -> optuna.pruners.BasePruner:
-    """Optuna's pruner for `study.pruner`."""
+    """Return Optuna's pruner for `study.pruner`."""
     import optuna
 
     if config.study.pruner == "median":
@@ -109,7 +114,7 @@ def make_pruner(config: Config) -> optuna.pruners.BasePruner:
 
 
 def _rung_step(name: str, config: Config) -> int:
-    """The step at which a trial comes to the rung that Optuna notes under this name."""
+    """Return the step, in tokens, of the rung that Optuna stores by this name."""
     return (config.evaluation.every or 0) * REDUCTION_FACTOR ** int(name.removeprefix("completed_rung_"))
 
 

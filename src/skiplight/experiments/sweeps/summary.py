@@ -1,4 +1,4 @@
-"""What a study or a multirun found: trials.csv, report.md with its plots, and the best options as an experiment."""
+"""The report of a study or a multirun: trials.csv, report.md with its plots, and the best options as an experiment."""
 
 from __future__ import annotations
 
@@ -24,20 +24,26 @@ from skiplight.training.run_folder import RunFolder
 log = logging.getLogger(__name__)
 
 PER_RUN_OPTIONS = ("run_dir", "seed", "logger", "checkpoint")
-"""Options that are a run's own, and not of the configuration that an experiment repeats."""
+"""Options and groups that best.yaml omits, since they differ between runs of the same experiment."""
 
 PRINTED_ROWS = 15
-"""So many configurations are shown on the screen; the files have all."""
+"""Number of configurations in the printed table; the files have all."""
 
 
 def write_study_report(folder: Path, metric: str | None = None) -> tuple[TrialTable, Path | None]:
     """Write trials.csv, report.md, plots/ and experiment/best.yaml into the folder, and print the table.
 
-    Returns: the table and the file of the best options, None where no trial has finished.
+    Args:
+        folder: folder of the study or the multirun.
+        metric: metric to rank by; default: that of the study, or the first evaluation.
+
+    Returns:
+        The table, and the path of best.yaml, or None if no trial is complete.
 
     Raises:
-        RunError: there are no trials in it.
-        UnwritableError: it cannot be written to.
+        RunError: the folder has no trials.
+        ConfigError: the runs do not have the metric.
+        UnwritableError: the folder cannot be written to.
     """
     table = collect_trials(folder, metric)
     averages = table.average_seeds()
@@ -62,7 +68,7 @@ def _report_sections(
         states[row.state] = states.get(row.state, 0) + 1
     yield f"# {table.folder.resolve().name}"
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    yield f"{len(table.rows)} trials: {counts}. Judged by {_describe_targets(table)}."
+    yield f"{len(table.rows)} trials: {counts}. Ranked by {_describe_targets(table)}."
     if options := incomparable_options(table.swept):
         yield f"Perplexities are omitted, since they cannot be compared over different {', '.join(options)}."
     if len(table.targets) > 1:
@@ -71,8 +77,7 @@ def _report_sections(
     if best is not None:
         shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in averages[0].params.items())
         yield f"## Best\n\n{shown}: {table.targets[0]} {_with_deviation(averages[0], table.targets[0])}"
-        place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
-        yield f"Train it: `skiplight train {place} experiment={best.stem}`"
+        yield f"Train with these options: `{train_command(table.folder, best)}`"
     if found := option_importances(table):
         shares = [[name, f"{share:.2f}"] for name, share in found.items()]
         yield "## Importance (PED-ANOVA)\n\n" + markdown_table(["option", "share"], shares)
@@ -82,16 +87,21 @@ def _report_sections(
         yield "## Means over seeds\n\n" + markdown_table(*_averages_table(table, averages))
     yield "## All trials\n\n" + markdown_table(*_all_trials_table(table))
     if errors := [[row.number, row.error] for row in table.rows if row.error]:
-        yield "## Failed\n\n" + markdown_table(["trial", "why"], errors)
+        yield "## Failed trials\n\n" + markdown_table(["trial", "error"], errors)
+
+
+def train_command(folder: Path, experiment: Path) -> str:
+    """Return the command that trains an experiment in the folder experiment/ of a study."""
+    return f"skiplight train 'hydra.searchpath=[\"file://{folder.resolve()}\"]' experiment={experiment.stem}"
 
 
 def _describe_targets(table: TrialTable) -> str:
-    words = {"maximize": "the most", "minimize": "the least"}
+    words = {"maximize": "highest", "minimize": "lowest"}
     return " and ".join(f"{words[d]} {m}" for m, d in zip(table.targets, table.directions, strict=True))
 
 
 def _shown_metrics(table: TrialTable) -> list[str]:
-    """The targets, then what else an evaluation found."""
+    """Return the metrics to show: the targets, then those of evaluations."""
     return [name for name in table.metrics if name in table.targets or name.startswith(("evaluation/", "heldout/"))]
 
 
@@ -144,7 +154,7 @@ def _print_table(table: TrialTable, averages: list[SeedAverage]) -> None:
 
 
 def _write_best(table: TrialTable, best: SeedAverage) -> Path:
-    """The best configuration as experiment/best.yaml: what was searched, and what differs from the defaults."""
+    """Write experiment/best.yaml: the swept options of the best trial, and its options that are not the default."""
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
     changed = _changed_options(config, _default_options(config), set(table.swept))
     # A registered name is chosen as a group, since that brings its own options.
@@ -161,7 +171,7 @@ def _write_best(table: TrialTable, best: SeedAverage) -> Path:
 
 
 def _default_options(config: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of a run's options, with those that its registered names add."""
+    """Return the default options of a run with the same registered names."""
     defaults = run_options(Config())
     for group in CHOSEN:
         key = REGISTRIES[group].key
@@ -173,7 +183,7 @@ def _default_options(config: dict[str, Any]) -> dict[str, Any]:
 def _changed_options(
     config: dict[str, Any], defaults: dict[str, Any], swept: set[str], group: str = ""
 ) -> dict[str, Any]:
-    """The options that differ from the defaults, and those of `swept`, which has their names with dots."""
+    """Return the options that are not the default, and those whose dotted names are in `swept`."""
     found = {}
     for name, value in config.items():
         if name in PER_RUN_OPTIONS:
