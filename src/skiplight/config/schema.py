@@ -171,13 +171,9 @@ class StudyConfig:
         "metric to optimise: evaluation/SET, heldout/perplexity, loss, seconds/train or another of the summary; a list "
         "of two searches for their Pareto front",
     )
-    direction: Any = option(
-        None, "maximize or minimize, or a list of both for two metrics; default: the better direction of each metric"
-    )
+    direction: Any = option(None, "maximize or minimize, or a list for two metrics; default: by metric")
     sampler: str = option("tpe", "sampler of the options of trials", choices=["grid", "random", "tpe"])
-    pruner: str = option(
-        "none", "pruner, which stops poor trials early, at their evaluations", choices=["none", "median", "halving"]
-    )
+    pruner: str = option("none", "rule that stops poor trials early", choices=["none", "median", "halving"])
 
 
 @dataclasses.dataclass
@@ -185,17 +181,14 @@ class CompareConfig:
     """The runs of `skiplight compare`, which have the options of `skiplight train`."""
 
     variants: Any = option(
-        None, "variants to compare, {label: [overrides]}; default: every objective with its default options"
+        None, "variants to compare, {label: [overrides]}; default: all objectives, with their defaults"
     )
     views: Any = option(
         None,
-        "ways to train all variants, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; each variant keeps "
-        "the candidate of its search with the lowest held-out perplexity; {label: search, others: search} sets "
-        "searches by variant",
+        "ways to train all variants, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; each variant "
+        "keeps its candidate of lowest held-out perplexity; {label: search, others: search} gives searches by variant",
     )
-    search: float = option(
-        1.0, "share of the tokens of a run on which each candidate of a search is trained", above=0, high=1
-    )
+    search: float = option(1.0, "share of a run's tokens that each candidate of a search trains on", above=0, high=1)
     seeds: int = option(3, "number of runs per variant, with seeds from `seed` upwards", low=1)
     points: int = option(10, "number of evaluations per run", low=1)
 

@@ -47,7 +47,7 @@ def write_comparison_page(folder: Path) -> Path:
         raise RunError(f"{error.filename} is missing: `skiplight compare` with the same options writes it") from None
     except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise RunError(
-            f"{folder} is a damaged comparison ({error}): `skiplight compare` with the same options repairs it"
+            f"{folder} is a damaged comparison ({error}): `skiplight compare` with the same options writes it again"
         ) from None
     path = folder / "report.html"
     write_page(path, render_page("comparison", name, data, render_findings_html(findings)))
