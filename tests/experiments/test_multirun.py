@@ -52,7 +52,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
         assert [page.parent for page in parent.rglob("report.html")] == [parent]  # no trial has waited for its own
 
 
-def test_workers_train_several_at_once_and_the_same_command_goes_on(folder: Path, texts: Path) -> None:
+def test_workers_train_several_at_once_and_the_same_command_continues(folder: Path, texts: Path) -> None:
     parent = folder / "workers"
     options = train_arguments(texts, folder, parent, "trainer.max_epochs=1", "-m", "seed=0,1", "--workers", "2")
     done = skiplight(options)

@@ -59,7 +59,7 @@ class _WorkerPool:
                 thread.start()
             for thread in threads:
                 while thread.is_alive():
-                    thread.join(0.1)  # with a timeout, since Python handles signals between two calls only
+                    thread.join(0.1)  # a join without a timeout would delay the handling of signals
         if self.errors:
             raise self.errors[0]
         if self.stop.signal is not None:

@@ -59,7 +59,7 @@ def train_folder(run: Path) -> ProcessResult:
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-        resume(run, _pruning_callback(run), LOCK_WAIT_SECONDS)
+        resume(run, _pruning_callback_factory(run), LOCK_WAIT_SECONDS)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
     except Stopped as error:
@@ -82,14 +82,14 @@ def train_folder(run: Path) -> ProcessResult:
     return ProcessResult("finished")
 
 
-def _pruning_callback(run: Path) -> Callable[[Evaluation], Callback] | None:
+def _pruning_callback_factory(run: Path) -> Callable[[Evaluation], Callback] | None:
     """Return a function that makes the pruning callback, if the run is a trial of a study with a pruner."""
     trial_info = RunFolder(run).trial_info
     if trial_info is None or trial_info.kind != "study":
         return None
-    from skiplight.experiments.sweeps.pruning import pruning_callback
+    from skiplight.experiments.sweeps.pruning import pruning_callback_factory
 
-    return pruning_callback(run)
+    return pruning_callback_factory(run)
 
 
 if __name__ == "__main__":

@@ -35,9 +35,7 @@ def claim_in_a_process_that_ends(run: Path) -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_dead_trial_is_gone_on_with_and_the_next_are_those_of_an_undisturbed_study(
-    tmp_path: Path, sampler: str
-) -> None:
+def test_a_dead_trial_is_resumed_and_the_next_are_those_of_an_undisturbed_study(tmp_path: Path, sampler: str) -> None:
     found = {}
     for name in ("undisturbed", "killed"):
         study = create_study(tmp_path / name, f"study.sampler={sampler}", limit=14)
@@ -59,7 +57,7 @@ def test_a_dead_trial_is_gone_on_with_and_the_next_are_those_of_an_undisturbed_s
     assert len({json.dumps(params) for params, _ in found["killed"]}) == 14
 
 
-def test_a_trial_without_its_folder_is_made_again(tmp_path: Path) -> None:
+def test_a_trial_without_its_folder_is_created_again(tmp_path: Path) -> None:
     study = create_study(tmp_path)
     trial = study.claim()
     assert trial is not None

@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
 from skiplight.experiments.folder import find_experiment
-from skiplight.experiments.sweeps.pruning import pruning_callback
+from skiplight.experiments.sweeps.pruning import pruning_callback_factory
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.run_folder import RunFolder
 from tests.support.runs import SMALL, Running, skiplight
@@ -118,7 +118,7 @@ def test_killed_once_a_study_equals_the_undisturbed_one(folder: Path, texts: Pat
     check_killed(folder, texts, undisturbed, "killed", 1)
 
 
-def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of_its_own(
+def test_a_study_that_is_moved_continues_and_a_trial_that_is_moved_out_is_a_run_of_its_own(
     folder: Path, texts: Path
 ) -> None:
     options = [option for option in STUDY if not option.startswith("trainer.max_epochs")]
@@ -141,8 +141,8 @@ def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of
     (new / "1").rename(other / "1")
     (other / "study.yaml").write_text((new / "study.yaml").read_text().replace("id: ", "id: another"))
     assert find_experiment(RunFolder(other / "1")) is None
-    assert pruning_callback(other / "1") is None
-    assert pruning_callback(new / "0") is not None
+    assert pruning_callback_factory(other / "1") is None
+    assert pruning_callback_factory(new / "0") is not None
 
 
 @pytest.mark.slow
@@ -179,7 +179,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
 
 
 @pytest.mark.slow
-def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts: Path, undisturbed: Path) -> None:
+def test_a_signal_stops_a_study_and_the_same_command_continues(folder: Path, texts: Path, undisturbed: Path) -> None:
     study = folder / "stopped"
     arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
     process = Running(arguments)

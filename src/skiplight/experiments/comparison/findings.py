@@ -102,27 +102,27 @@ def _compare_metrics(results: Sequence[TrialResult], unigram: float, comparable:
                 "Perplexities are not compared: vocabulary, subsampling or window differ between variants."
             )
             continue
-        found = compute_curves(results, metric)
+        curves = compute_curves(results, metric)
         sign = -1 if metric == PERPLEXITY else 1
-        order = sorted(found, key=lambda v: -sign * statistics.fmean(found[v].final))
+        order = sorted(curves, key=lambda v: -sign * statistics.fmean(curves[v].final))
         name, best = METRIC_TITLES.get(metric, metric), order[0]
-        line = f"{name}: {best} ends best at {_format_mean(found[best].final, metric)}"
+        line = f"{name}: {best} ends best at {_format_mean(curves[best].final, metric)}"
         if len(order) > 1:
-            line += f", {_describe_lead(found, best, order[1], metric)}"
+            line += f", {_describe_lead(curves, best, order[1], metric)}"
         sentences.append(line + ".")
         if metric == PERPLEXITY:
-            sentences += _compare_with_unigram(found, unigram)
-            sentences += _describe_time_to_level(found, sign)
+            sentences += _compare_with_unigram(curves, unigram)
+            sentences += _describe_time_to_level(curves, sign)
     return sentences
 
 
-def _describe_lead(found: dict[str, Curve], best: str, second: str, metric: str) -> str:
-    a, b = found[best].final, found[second].final
+def _describe_lead(curves: dict[str, Curve], best: str, second: str, metric: str) -> str:
+    a, b = curves[best].final, curves[second].final
     gap = abs(statistics.fmean(a) - statistics.fmean(b))
     digits = 1 if metric == PERPLEXITY else 3
     line = f"ahead of {second} by {gap:,.{digits}f}"
     if min(len(a), len(b)) < 2:
-        return line + " (with one seed, the part of chance is unknown)"
+        return line + " (one seed only, so this may be chance)"
     if statistics.pstdev(a) == statistics.pstdev(b) == 0:
         return line
     from scipy import stats
@@ -135,20 +135,20 @@ def _describe_lead(found: dict[str, Curve], best: str, second: str, metric: str)
     return line + f" (Welch's 95 % interval {low:,.{digits}f} to {high:,.{digits}f})"
 
 
-def _compare_with_unigram(found: dict[str, Curve], unigram: float) -> list[str]:
-    above = [variant for variant, curve in found.items() if statistics.fmean(curve.final) >= unigram]
+def _compare_with_unigram(curves: dict[str, Curve], unigram: float) -> list[str]:
+    above = [variant for variant, curve in curves.items() if statistics.fmean(curve.final) >= unigram]
     if above:
         return [f"At the end, {', '.join(above)} predict(s) no better than the unigram model ({unigram:,.1f})."]
     return [f"All predict better than the unigram model ({unigram:,.1f})."]
 
 
-def _describe_time_to_level(found: dict[str, Curve], sign: int) -> list[str]:
+def _describe_time_to_level(curves: dict[str, Curve], sign: int) -> list[str]:
     """Return a sentence on the pairs and seconds that each variant needs to reach the final level of the first."""
-    first, *others = found
-    level = found[first].mean[-1]
+    first, *others = curves
+    level = curves[first].mean[-1]
     reached = []
     for variant in others:
-        curve = found[variant]
+        curve = curves[variant]
         at = next((i for i, value in enumerate(curve.mean) if sign * value >= sign * level), None)
         if at is None:
             reached.append(f"{variant} does not reach it")
@@ -156,7 +156,7 @@ def _describe_time_to_level(found: dict[str, Curve], sign: int) -> list[str]:
             reached.append(f"{variant} by {curve.pairs[at] / 1e6:,.1f} M pairs and {curve.seconds[at]:,.1f} s")
     if not reached:
         return []
-    end = found[first]
+    end = curves[first]
     return [
         f"{first} ends at {level:,.1f} after {end.pairs[-1] / 1e6:,.1f} M pairs and {end.seconds[-1]:,.1f} s;"
         f" {', '.join(reached)} (at their first evaluation at that level)."

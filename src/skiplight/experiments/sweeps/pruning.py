@@ -27,7 +27,7 @@ REDUCTION_FACTOR = 3
 """Successive halving promotes about one trial in this many at each rung; rungs are at 1, 3, 9, ... evaluations."""
 
 
-def pruning_callback(run: Path) -> Callable[[Evaluation], lightning.Callback] | None:
+def pruning_callback_factory(run: Path) -> Callable[[Evaluation], lightning.Callback] | None:
     """Return a function that makes the pruning callback of a run, or None if the run is not a trial to be pruned."""
     found = find_experiment(RunFolder(run))
     if found is None or found[0].kind != "study":

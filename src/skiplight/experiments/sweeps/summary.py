@@ -83,7 +83,7 @@ def _report_sections(
         yield "## Importance (PED-ANOVA)\n\n" + markdown_table(["option", "share"], shares)
     for title, path in plots.items():
         yield f"## {title}\n\n![{title}]({path.relative_to(table.folder)})"
-    if any(len(mean.rows) > 1 for mean in averages):
+    if any(len(average.rows) > 1 for average in averages):
         yield "## Means over seeds\n\n" + markdown_table(*_averages_table(table, averages))
     yield "## All trials\n\n" + markdown_table(*_all_trials_table(table))
     if errors := [[row.number, row.error] for row in table.rows if row.error]:
@@ -124,10 +124,11 @@ def _all_trials_table(table: TrialTable) -> tuple[list[str], list[list[Any]]]:
     return ["trial", "state", "seed", *swept, *names, "seconds"], rows
 
 
-def _with_deviation(mean: SeedAverage, name: str) -> str:
-    if name not in mean.mean:
+def _with_deviation(average: SeedAverage, name: str) -> str:
+    if name not in average.mean:
         return ""
-    return _format_cell(mean.mean[name]) + (f" ± {mean.deviation[name]:.2g}" if name in mean.deviation else "")
+    deviation = f" ± {average.deviation[name]:.2g}" if name in average.deviation else ""
+    return _format_cell(average.mean[name]) + deviation
 
 
 def _format_cell(value: Any) -> str:
