@@ -143,11 +143,11 @@ def sweep(*overrides: str, run_dir: str | Path | None = None, **options: Any) ->
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
-    from skiplight.experiments.sweeps.space import split
+    from skiplight.experiments.sweeps.space import split_overrides
     from skiplight.experiments.sweeps.sweep import sweep as search
     from skiplight.report.study import report_study
 
-    fixed, space = split(overrides)
+    fixed, space = split_overrides(overrides)
     config, folder = _composed(fixed, run_dir)
     config.study.space = {**(config.study.space or {}), **space}
     search(config, folder, **options)

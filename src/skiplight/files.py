@@ -138,7 +138,7 @@ def writing(path: str | os.PathLike[str]) -> Iterator[None]:
             raise UnwritableError(f"{path} cannot be written: its folder was removed") from error
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{error}".partition("\n")[0]
         raise UnwritableError(
-            f"{path} cannot be written: {reason}; make room or make it writable, then `skiplight resume` the run"
+            f"{path} cannot be written: {reason}; free space or make it writable, then `skiplight resume` the run"
         ) from error
 
 

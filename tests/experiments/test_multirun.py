@@ -1,4 +1,4 @@
-"""Hydra's multirun: every trial in a folder and a W&B run of its own, under the launchers that there are."""
+"""Hydra's multirun: every trial has a folder and a W&B run of its own, under all launchers."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
         assert [page.parent for page in parent.rglob("report.html")] == [parent]  # no trial has waited for its own
 
 
-def test_workers_train_several_at_once_and_the_same_command_goes_on(folder: Path, texts: Path) -> None:
+def test_workers_train_several_at_once_and_the_same_command_continues(folder: Path, texts: Path) -> None:
     parent = folder / "workers"
     options = train_arguments(texts, folder, parent, "trainer.max_epochs=1", "-m", "seed=0,1", "--workers", "2")
     done = skiplight(options)
@@ -65,7 +65,7 @@ def test_workers_train_several_at_once_and_the_same_command_goes_on(folder: Path
     assert "trial 1  seed=1: " in done.stderr
     done = skiplight([option.replace("seed=0,1", "seed=0,2") for option in options])
     assert done.returncode == 2
-    assert "is a run of other options: choose another `run_dir`" in done.stderr
+    assert "is a run with other options: choose another `run_dir`" in done.stderr
     done = skiplight([*options, "hydra/launcher=basic"])
     assert done.returncode == 2
     assert "are for the executor" in done.stderr

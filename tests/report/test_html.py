@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import skiplight.report
-from skiplight.report.comparison import prose
+from skiplight.report.comparison import render_findings_html
 from skiplight.report.html import SCRIPTS, Page, as_json, render_page, write_page
 
 HOSTILE = "</script><script>alert(1)</script><!-- {{data}} {{scripts}} & \" ' ]]> \u2028"
@@ -94,7 +94,7 @@ def test_hostile_names_stay_text(kind: Page) -> None:
 
 
 def test_markup_in_findings_stays_text() -> None:
-    said = prose(
+    said = render_findings_html(
         "# title\n\n<script>alert(1)</script> [a](javascript:alert(1)) ![b](http://example.org/b.png)\n\n"
         "| a |\n|---|\n| `<b>` |\n"
     )

@@ -17,7 +17,7 @@ from skiplight.cli import main
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.report.run import show_finished_run
-from skiplight.training.run_folder import PartOf, RunFolder
+from skiplight.training.run_folder import RunFolder, TrialInfo
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.runs import metrics, train_arguments
 from tests.support.texts import write_texts
@@ -95,9 +95,9 @@ def test_a_page_that_cannot_be_written_is_told_and_no_error(tmp_path: Path, capl
 
 def test_runs_of_which_there_are_many_make_no_page_of_their_own(tmp_path: Path) -> None:
     run, vectors = finished(tmp_path / "runs")
-    part = PartOf("study", "0" * 16, "..", 0)
+    part = TrialInfo("study", "0" * 16, "..", 0)
     run.trial.write_text(json.dumps(dataclasses.asdict(part)))
-    assert run.part_of == part
+    assert run.trial_info == part
     show_finished_run(run, Config(), SUMMARY, vectors, None)
     assert not run.report.exists()
 

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skiplight.experiments.processes import IMPORTED
+from skiplight.experiments.processes import PRELOADED_MODULES
 from skiplight.vectors.word_vectors import WordVectors
 
 SMALL = [
@@ -67,7 +67,7 @@ class Running:
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(IMPORTED)
+        context.set_forkserver_preload(PRELOADED_MODULES)
         self._process = context.Process(target=_run, args=(arguments, self._said, own_environment(), session))
         self._process.start()
         assert self._process.pid is not None

@@ -11,7 +11,7 @@ def compare(arguments: list[str]) -> int:
     """Train several objectives side by side: `skiplight compare experiment=softmax_vs_ns run_dir=comparison`."""
     parser = argparse.ArgumentParser(
         "skiplight compare",
-        description=compare.__doc__ + " The same command again goes on.",  # type: ignore[operator]
+        description=compare.__doc__ + " The same command again continues it.",  # type: ignore[operator]
     )
     add_workers(parser)
     given = parser.parse_intermixed_args(arguments)

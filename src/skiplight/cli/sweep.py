@@ -11,11 +11,11 @@ def sweep(arguments: list[str]) -> int:
     """Search options by a study: `skiplight sweep noise.exponent=interval(-1,1) --trials 30 run_dir=runs/study`."""
     parser = argparse.ArgumentParser(
         "skiplight sweep",
-        description=sweep.__doc__ + " The same command again goes on with the study.",  # type: ignore[operator]
+        description=sweep.__doc__ + " The same command again continues the study.",  # type: ignore[operator]
     )
     add_workers(parser)
-    parser.add_argument("--trials", type=int, help="how many trials the study is to have (all points of a grid)")
-    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after so long")
+    parser.add_argument("--trials", type=int, help="total number of trials of the study; default: all points of a grid")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="start no trial after so many seconds")
     given = parser.parse_intermixed_args(arguments)
     from skiplight import sweep as search
 

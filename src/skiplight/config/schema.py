@@ -163,16 +163,16 @@ class DistributedConfig:
 
 @dataclasses.dataclass
 class StudyConfig:
-    """The search of `skiplight sweep`. Each trial is a run with the options of `skiplight train`."""
+    """The study of `skiplight sweep`, each trial of which is a run with the options of `skiplight train`."""
 
-    space: Any = option(None, "options to search, each with a list of values, or with {low, high, step, log}")
+    space: Any = option(None, "options to search, each with a list of values or a range {low, high, step, log}")
     metric: Any = option(
         "evaluation/wordsim353",
-        "metric of the summary to optimise: evaluation/SET, heldout/perplexity, loss or seconds/train; a list of two "
-        "gives the Pareto front",
+        "metric to optimise: evaluation/SET, heldout/perplexity, loss, seconds/train or another of the summary; a list "
+        "of two searches for their Pareto front",
     )
-    direction: Any = option(None, "maximize or minimize, a list for two metrics; default: by metric")
-    sampler: str = option("tpe", "sampler of trials", choices=["grid", "random", "tpe"])
+    direction: Any = option(None, "maximize or minimize, or a list for two metrics; default: by metric")
+    sampler: str = option("tpe", "sampler of the options of trials", choices=["grid", "random", "tpe"])
     pruner: str = option("none", "rule that stops poor trials early", choices=["none", "median", "halving"])
 
 
@@ -180,15 +180,17 @@ class StudyConfig:
 class CompareConfig:
     """The runs of `skiplight compare`, which have the options of `skiplight train`."""
 
-    variants: Any = option(None, "compared settings, {label: [overrides]}; default: every objective with its defaults")
+    variants: Any = option(
+        None, "variants to compare, {label: [overrides]}; default: all objectives, with their defaults"
+    )
     views: Any = option(
         None,
-        "ways to train all variants, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; a search may be "
-        "{label: search, others: search}, and each variant keeps its candidate of lowest held-out perplexity",
+        "ways to train all variants, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; each variant "
+        "keeps its candidate of lowest held-out perplexity; {label: search, others: search} gives searches by variant",
     )
-    search: float = option(1.0, "share of a run for which each candidate of a search is trained", above=0, high=1)
-    seeds: int = option(3, "runs per variant, with seeds from `seed` upwards", low=1)
-    points: int = option(10, "evaluations per run", low=1)
+    search: float = option(1.0, "share of a run's tokens that each candidate of a search trains on", above=0, high=1)
+    seeds: int = option(3, "number of runs per variant, with seeds from `seed` upwards", low=1)
+    points: int = option(10, "number of evaluations per run", low=1)
 
 
 CHOSEN: dict[str, type] = {"data": DataConfig, "noise": NoiseConfig, "objective": ObjectiveConfig}

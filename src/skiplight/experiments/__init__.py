@@ -1,4 +1,4 @@
-"""Many runs: sweeps, comparisons and Hydra's multirun, with the processes, cores and devices that they take.
+"""Experiments of many runs: sweeps, comparisons and Hydra's multirun, and the processes that train the runs.
 
-In come the options of a study or a comparison; out go run folders, a table of trials and plots.
+Input: the options of a study or a comparison. Output: run folders, a table of trials, and plots.
 """

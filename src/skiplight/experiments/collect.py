@@ -1,4 +1,4 @@
-"""Reads the trials of a study or a multirun from its folder into a table."""
+"""Read the trials of a study or a multirun from its folder into a table."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError
 from skiplight.experiments import heartbeat
-from skiplight.experiments.folder import ExperimentFolder, experiment_of, flat_options
-from skiplight.experiments.metrics import Direction, available, incomparable, maximised, read_metrics
+from skiplight.experiments.folder import ExperimentFolder, find_experiment, flat_options
+from skiplight.experiments.metrics import Direction, available_metrics, incomparable_options, is_maximised, read_metrics
 from skiplight.experiments.queue import read_result
 from skiplight.experiments.sweeps.study import Study
 from skiplight.experiments.trials import TrialRow, TrialTable
@@ -23,69 +23,70 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
     """Return the trials of a study or a multirun.
 
     Args:
-        folder: where they lie.
-        metric: to judge by, instead of the study's or the first evaluation.
+        folder: the folder of the study or the multirun.
+        metric: metric to rank by; default: that of the study, or the first evaluation.
 
     Raises:
-        RunError: there are none.
-        ConfigError: they have no such metric.
+        RunError: the folder has no trials.
+        ConfigError: the runs do not have the metric.
     """
     experiment = ExperimentFolder.find(folder)
-    runs = dict(sorted(_runs(folder))) if experiment else {}
+    runs = dict(sorted(_find_runs(folder))) if experiment else {}
     if experiment is not None and experiment.kind == "study":
         study = Study.load(folder)
-        config, rows, swept = study.config, _of_study(study, runs), list(study.space)
+        config, rows, swept = study.config, _study_rows(study, runs), list(study.space)
         targets, directions = study.targets, study.directions
     elif experiment is not None and runs:
         configs = {number: run.config() for number, run in runs.items()}
-        config, swept = next(iter(configs.values())), _differing(list(configs.values()))
-        rows = [_of_run(number, runs[number], config, swept) for number, config in configs.items()]
-        targets = available(config)[:1]
+        config, swept = next(iter(configs.values())), _find_swept(list(configs.values()))
+        rows = [_run_row(number, runs[number], config, swept) for number, config in configs.items()]
+        targets = available_metrics(config)[:1]
         directions = [_direction(targets[0])]
     else:
-        raise RunError(f"{folder} is neither a study nor a multirun with a trial: give the folder of one")
+        raise RunError(f"{folder} is neither a study nor a multirun with trials: give the folder of one")
     if metric is not None:
-        if metric not in available(config):
-            raise ConfigError(f"--metric {metric} is no metric of these runs: they have {', '.join(available(config))}")
+        if metric not in (names := available_metrics(config)):
+            raise ConfigError(f"--metric {metric} is not a metric of these runs: they have {', '.join(names)}")
         targets, directions = [metric], [_direction(metric)]
-    if incomparable(swept):
+    if incomparable_options(swept):
         rows = [dataclasses.replace(row, metrics=_without_heldout(row.metrics)) for row in rows]
     return TrialTable(folder, rows, swept, targets, directions)
 
 
-def _runs(folder: Path) -> list[tuple[int, RunFolder]]:
-    """The runs that belong to the experiment in a folder, each with its number."""
+def _find_runs(folder: Path) -> list[tuple[int, RunFolder]]:
+    """Return the runs that belong to the experiment in a folder, each with its number."""
     found = []
     for run in (RunFolder(path) for path in folder.iterdir() if path.is_dir()):
-        if (part := experiment_of(run)) is not None and part[0].path.resolve() == folder.resolve():
-            found.append((part[1], run))
+        experiment, number = find_experiment(run) or (None, 0)
+        if experiment is not None and experiment.path.resolve() == folder.resolve():
+            found.append((number, run))
     return found
 
 
 def _direction(metric: str) -> Direction:
-    return "maximize" if maximised(metric) else "minimize"
+    return "maximize" if is_maximised(metric) else "minimize"
 
 
 def _without_heldout(found: dict[str, float]) -> dict[str, float]:
     return {name: value for name, value in found.items() if not name.startswith("heldout/")}
 
 
-def _of_study(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
+def _study_rows(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
     rows = []
     for trial in study.trials:
         run, state = runs.get(trial.number, RunFolder(study.run(trial.number))), trial.state.name.lower()
         if state == "running":
-            state = "running" if heartbeat.holder(run.path) else "unfinished"
+            state = "running" if heartbeat.find_holder(run.path) else "unfinished"
         state = {"fail": "failed"}.get(state, state)
         seed = run.config().seed if run.config_file.exists() else study.config.seed
         error = trial.user_attrs.get("error", "")
-        rows.append(TrialRow(trial.number, state, seed, trial.params, *_measured(run), run.path.name, error))
+        rows.append(TrialRow(trial.number, state, seed, trial.params, *_latest_metrics(run), run.path.name, error))
     return rows
 
 
-def _of_run(number: int, run: RunFolder, config: Config, swept: Sequence[str]) -> TrialRow:
+def _run_row(number: int, run: RunFolder, config: Config, swept: Sequence[str]) -> TrialRow:
     state, error = "complete" if run.summary.exists() else "unfinished", ""
-    if state == "unfinished" and heartbeat.holder(run.path):
+    if state == "unfinished" and heartbeat.find_holder(run.path):
         state = "running"
     elif state == "unfinished":
         result = read_result(run.path)
@@ -93,12 +94,12 @@ def _of_run(number: int, run: RunFolder, config: Config, swept: Sequence[str]) -
             state, error = "failed", result.message
     flat = flat_options(run_options(config))
     return TrialRow(
-        number, state, config.seed, {name: flat[name] for name in swept}, *_measured(run), run.path.name, error
+        number, state, config.seed, {name: flat[name] for name in swept}, *_latest_metrics(run), run.path.name, error
     )
 
 
-def _measured(run: RunFolder) -> tuple[dict[str, float], float | None]:
-    """What a run has measured until now, and its seconds of training."""
+def _latest_metrics(run: RunFolder) -> tuple[dict[str, float], float | None]:
+    """Return the latest value of each metric of a run, and the seconds that it has trained."""
     if run.summary.exists():
         summary = run.read_summary()
         return read_metrics(summary), summary["seconds"]["train"]
@@ -109,6 +110,6 @@ def _measured(run: RunFolder) -> tuple[dict[str, float], float | None]:
     return {name: found[name] for name in names}, found.get("seconds")
 
 
-def _differing(configs: list[Config]) -> list[str]:
+def _find_swept(configs: list[Config]) -> list[str]:
     first, *others = (flat_options(run_options(config)) for config in configs)
     return [name for name in first if name != "run_dir" and any(other[name] != first[name] for other in others)]

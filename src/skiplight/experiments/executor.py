@@ -1,7 +1,7 @@
-"""Trains the trials of a study, a comparison or a multirun, several at once, each in a process of its own.
+"""Train the trials of a study, a comparison or a multirun, several at once, each in a process of its own.
 
-A queue gives out trials and records how they ended; what it decides by lies in the experiment's folder, so that several
-commands, on one machine or many, may work through the same queue.
+A queue hands out trials and records their results. Its state is in the experiment's folder, so several commands, on one
+machine or many, can work through the same queue.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ from collections.abc import Callable, Sequence
 
 from skiplight.errors import Stopped, UnwritableError
 from skiplight.experiments import heartbeat
-from skiplight.experiments.processes import ProcessResult, run_apart
-from skiplight.experiments.queue import Trial, TrialQueue, write_result
+from skiplight.experiments.processes import ProcessResult, run_in_process
+from skiplight.experiments.queue import ClaimedTrial, TrialQueue, write_result
 from skiplight.experiments.resources import Resources
 from skiplight.experiments.worker import train_folder
 from skiplight.training.run_folder import RunFolder
@@ -23,83 +23,83 @@ from skiplight.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 ATTEMPTS = 2
-"""A trial whose process is killed goes on from its last checkpoint; killed as often as this, it has failed."""
+"""Number of times that a trial is started. A killed one resumes from its last checkpoint; killed so often, it fails."""
 
 WAIT_SECONDS = 1
-"""How often a worker that waits for the trials of others looks whether they have ended."""
+"""Seconds between two checks of an idle worker whether trials of other workers have ended."""
 
 
-def execute(queue: TrialQueue, owned: Sequence[Resources], *, timeout: float | None = None) -> None:
-    """Train the trials of a queue until it has no more.
+def execute_trials(queue: TrialQueue, resources: Sequence[Resources], *, timeout: float | None = None) -> None:
+    """Train the trials of a queue until it is empty.
 
     Args:
         queue: the trials.
-        owned: what each worker may use; there are as many workers.
-        timeout: seconds after which no other trial is begun.
+        resources: the resources of each worker, [workers].
+        timeout: seconds after which no further trial is started.
 
     Raises:
-        UnwritableError: the disk is full or read-only; trials that are not complete stay open.
-        Stopped: a signal asked to stop; the trials have saved their states.
+        UnwritableError: the disk is full or read-only; unfinished trials can be resumed.
+        Stopped: a signal requested a stop; the trials have saved their state.
     """
-    _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(owned)
+    _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(resources)
 
 
 class _WorkerPool:
-    """The workers of one command, each a thread that waits for the processes of its trials."""
+    """The workers of one command: threads, each of which trains one trial after the other in a process."""
 
     def __init__(self, queue: TrialQueue, deadline: float | None) -> None:
         self.queue, self.deadline = queue, deadline
-        self.stop, self.problem = StopRequest(), threading.Event()
+        self.stop, self.failed = StopRequest(), threading.Event()
         self.errors: list[BaseException] = []
 
-    def run(self, owned: Sequence[Resources]) -> None:
+    def run(self, resources: Sequence[Resources]) -> None:
         with self.stop.installed():
-            threads = [threading.Thread(target=self._work, args=(share,)) for share in owned]
+            threads = [threading.Thread(target=self._work, args=(share,)) for share in resources]
             for thread in threads:
                 thread.start()
             for thread in threads:
-                while thread.is_alive():  # a signal is handled between two of these
-                    thread.join(0.1)
+                while thread.is_alive():
+                    thread.join(0.1)  # a join without a timeout would delay the handling of signals
         if self.errors:
             raise self.errors[0]
         if self.stop.signal is not None:
-            raise Stopped(f"stopped; give the same command again to go on with {self.queue.folder}", self.stop.signal)
+            raise Stopped(f"stopped; give the same command again to continue {self.queue.folder}", self.stop.signal)
 
     def _stopping(self) -> bool:
-        return self.stop.signal is not None or self.problem.is_set()
+        return self.stop.signal is not None or self.failed.is_set()
 
-    def _work(self, share: Resources) -> None:
+    def _work(self, resources: Resources) -> None:
         try:
             while not self._stopping() and (self.deadline is None or time.monotonic() < self.deadline):
                 trial = self.queue.claim()
                 if trial is not None:
-                    self._train(trial, share)
+                    self._train(trial, resources)
                 elif self.queue.is_waiting():
-                    self.problem.wait(WAIT_SECONDS)
+                    self.failed.wait(WAIT_SECONDS)
                 else:
                     return
         except BaseException as error:
             self.errors.append(error)
-            self.problem.set()
+            self.failed.set()
 
-    def _train(self, trial: Trial, share: Resources) -> None:
+    def _train(self, trial: ClaimedTrial, resources: Resources) -> None:
         begin = time.perf_counter()
-        result = train_claimed(trial, share, self._stopping)
+        result = train_claimed_trial(trial, resources, self._stopping)
         message = self.queue.finish(trial, result)
         log.info("%s  %s: %s  (%.1f s)", trial.name, trial.detail, message, time.perf_counter() - begin)
         if result.state == "unwritable":
-            raise UnwritableError(f"{result.message}; the trial stays open, and the same command goes on with it")
+            raise UnwritableError(f"{result.message}; the same command resumes the trial")
 
 
-def train_claimed(trial: Trial, share: Resources, stopping: Callable[[], bool]) -> ProcessResult:
-    """Train a claimed trial in a process of its own, keep its heartbeat, and write result.json.
+def train_claimed_trial(trial: ClaimedTrial, resources: Resources, stopping: Callable[[], bool]) -> ProcessResult:
+    """Train a claimed trial in a process of its own, refresh its heartbeat meanwhile, and write result.json.
 
     Args:
         trial: the trial.
-        share: what its process may use.
-        stopping: asked now and then; as soon as it is true the training is told to save and stop.
+        resources: the cores and devices that its process may use.
+        stopping: called several times a second; once it returns True, the training saves its state and stops.
     """
-    if RunFolder(trial.run).summary.exists():  # trained by a process that was killed before it could record it
+    if RunFolder(trial.run).summary.exists():  # its command was killed after the training and before `finish`
         return ProcessResult("finished")
     refreshed = time.monotonic()
 
@@ -108,15 +108,17 @@ def train_claimed(trial: Trial, share: Resources, stopping: Callable[[], bool]) 
         if time.monotonic() - refreshed > heartbeat.REFRESH_SECONDS:
             refreshed = time.monotonic()
             try:
-                heartbeat.refresh(trial.run)
+                heartbeat.refresh_heartbeat(trial.run)
             except OSError as error:
-                log.warning("%s cannot be refreshed: %s", trial.run / heartbeat.NAME, error.strerror)
+                log.warning("%s cannot be refreshed: %s", trial.run / heartbeat.HEARTBEAT_FILE, error.strerror)
         return stopping()
 
     for attempt in range(1, ATTEMPTS + 1):
-        result = run_apart(trial.run, train_folder, cores=share.cores, environment=share.environment, stopping=poll)
+        result = run_in_process(
+            trial.run, train_folder, cores=resources.cores, environment=resources.environment, stopping=poll
+        )
         if result.state != "killed" or attempt == ATTEMPTS:
             break
-        log.warning("%s: %s; it goes on from its last checkpoint", trial.name, result.message)
+        log.warning("%s: %s; it resumes from its last checkpoint", trial.name, result.message)
     write_result(trial.run, result)
     return result

@@ -1,7 +1,8 @@
-"""Leases: which process, on which machine, is at work on a trial; a journal cannot tell, for it has no heartbeat.
+"""Heartbeats: which process, on which machine, is training a trial. (Optuna's journal storage has no heartbeats.)
 
-A lease is a file in the trial's folder. On the machine of its holder the process is looked for; elsewhere it counts as
-dead when it has not been refreshed for a minute, by the clock of the file system, which all machines share.
+A heartbeat is a file in the trial's folder, written by the process that claims the trial. On the same machine, the
+trial is claimed while this process exists; on others, while the file was refreshed within the last minute, by the clock
+of the file system, which all machines share.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from pathlib import Path
 
 from skiplight.files import replacing
 
-NAME = "heartbeat.json"
+HEARTBEAT_FILE = "heartbeat.json"
 
 REFRESH_SECONDS = 10
 
 DEAD_SECONDS = 60
-"""A holder on another machine that has not refreshed its lease for so long is dead."""
+"""Seconds without a refresh after which a process on another machine counts as dead."""
 
 
-def machine() -> str:
-    """What tells one system of processes from another: host, boot, and namespace of process ids."""
+def machine_id() -> str:
+    """Return an identifier of this host, boot and namespace of process ids, within which a process id is unique."""
     parts = [platform.node()]
     for path, read in (
         ("/proc/sys/kernel/random/boot_id", lambda p: Path(p).read_text(encoding="ascii").strip()),
@@ -36,15 +37,18 @@ def machine() -> str:
     return "/".join(parts)
 
 
-def process_start(pid: int) -> str | None:
-    """When a process of this machine began, in a form that only equals itself; None if it does not live."""
+def process_start_time(pid: int) -> str | None:
+    """Return when a process of this machine started, in clock ticks since boot, or None if it is not alive.
+
+    Where there is no /proc, any process with this id counts, and the result is "?".
+    """
     try:
         fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         return None if fields[0] in "ZX" else fields[19]
     except FileNotFoundError:
         if Path("/proc/self/stat").exists():
             return None
-    try:  # no /proc here: any process of that number will have to do
+    try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return None
@@ -54,42 +58,42 @@ def process_start(pid: int) -> str | None:
 
 
 def claim_run(run: Path) -> None:
-    """Writes down that this process is at work on the trial; to be called under the study's lock."""
+    """Write that this process is training the run; the caller holds the experiment's lock."""
     about = {
         "host": platform.node(),
-        "machine": machine(),
+        "machine": machine_id(),
         "pid": os.getpid(),
-        "start": process_start(os.getpid()),
+        "start": process_start_time(os.getpid()),
     }
-    with replacing(run / NAME) as temporary:
+    with replacing(run / HEARTBEAT_FILE) as temporary:
         temporary.write_text(json.dumps(about, indent=2), encoding="utf-8")
 
 
-def refresh(run: Path) -> None:
-    """Says that the holder still lives."""
-    os.utime(run / NAME)
+def refresh_heartbeat(run: Path) -> None:
+    """Update the time of the heartbeat, to show that its process is alive."""
+    os.utime(run / HEARTBEAT_FILE)
 
 
 def release_run(run: Path) -> None:
-    """Ends the heartbeat."""
-    (run / NAME).unlink(missing_ok=True)
+    """Delete the heartbeat of a run that this process no longer trains."""
+    (run / HEARTBEAT_FILE).unlink(missing_ok=True)
 
 
-def holder(run: Path) -> str | None:
-    """Who is at work on the trial, for people; None if nobody is, or one that is dead."""
+def find_holder(run: Path) -> str | None:
+    """Return the process that is training a run, as text for messages, or None if there is none that is alive."""
     try:
-        about = json.loads((run / NAME).read_text(encoding="utf-8"))
+        about = json.loads((run / HEARTBEAT_FILE).read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    if about["machine"] == machine():
-        alive = process_start(about["pid"]) == about["start"]
+    if about["machine"] == machine_id():
+        alive = process_start_time(about["pid"]) == about["start"]
     else:
-        alive = _now(run) - (run / NAME).stat().st_mtime < DEAD_SECONDS
+        alive = _file_system_time(run) - (run / HEARTBEAT_FILE).stat().st_mtime < DEAD_SECONDS
     return f"process {about['pid']} on {about['host']}" if alive else None
 
 
-def _now(folder: Path) -> float:
-    """The time by the clock that gives the folder's files theirs."""
+def _file_system_time(folder: Path) -> float:
+    """Return the current time by the clock of a folder's file system, in seconds."""
     probe = folder / f".tmp-{os.getpid()}-{time.monotonic_ns()}-clock"
     probe.touch()
     try:

@@ -1,4 +1,4 @@
-"""The metrics of a finished run by name, and which of them a study can judge its trials by."""
+"""The metrics of a finished run by name, and those that a study can optimise."""
 
 from __future__ import annotations
 
@@ -10,34 +10,34 @@ from skiplight.errors import ConfigError
 from skiplight.evaluation.sets import set_name
 from skiplight.training.callbacks.evaluation import evaluation_metrics
 
-PLAIN = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
-SECONDS = ("train", "evaluate", "total")
+RUN_METRICS = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
+TIMED_PHASES = ("train", "evaluate", "total")
 
 
 def read_metrics(summary: dict[str, Any]) -> dict[str, float]:
-    """Return the numbers of summary.json: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train, ..."""
+    """Return the metrics in summary.json: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train, ..."""
     found = evaluation_metrics(summary["evaluation"])
-    found |= {name: summary[name] for name in PLAIN}
-    return found | {f"seconds/{part}": summary["seconds"][part] for part in SECONDS}
+    found |= {name: summary[name] for name in RUN_METRICS}
+    return found | {f"seconds/{part}": summary["seconds"][part] for part in TIMED_PHASES}
 
 
-def available(config: Config) -> list[str]:
+def available_metrics(config: Config) -> list[str]:
     """Return the names of the metrics that a run with these options has, evaluations first."""
     evaluation = config.evaluation
     sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hit_rate]
     names = [f"evaluation/{set_name(source)}" for source in sets]
     if evaluation.heldout_pairs and config.data.heldout > 0:
         names += ["heldout/perplexity", "heldout/loss"]
-    return [*names, *PLAIN, *(f"seconds/{part}" for part in SECONDS)]
+    return [*names, *RUN_METRICS, *(f"seconds/{part}" for part in TIMED_PHASES)]
 
 
-def incomparable(swept: Iterable[str]) -> list[str]:
-    """Return the swept options which change the text to predict, so that held-out perplexities cannot be compared."""
+def incomparable_options(swept: Iterable[str]) -> list[str]:
+    """Return the swept options that change the held-out pairs, so that perplexities cannot be compared."""
     return [name for name in swept if name.startswith(("vocabulary.", "data.", "sampling."))]
 
 
-def maximised(metric: str) -> bool:
-    """Return whether more of a metric is better."""
+def is_maximised(metric: str) -> bool:
+    """Return whether a higher value of a metric is better."""
     return metric.startswith("evaluation/") or metric.endswith("_per_second")
 
 
@@ -45,22 +45,22 @@ Direction = Literal["maximize", "minimize"]
 
 
 def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
-    """Return the names of the one or two metrics that a study is judged by, and the direction of each.
+    """Return the one or two metrics that a study optimises, and the direction of each.
 
     Raises:
-        ConfigError: a run with these options has no such metric, or trials cannot be pruned by it.
+        ConfigError: a run with these options does not have a metric, or trials cannot be compared or pruned by it.
     """
     study = config.study
     metrics = study.metric if isinstance(study.metric, list) else [study.metric]
     if not 1 <= len(metrics) <= 2 or len(set(metrics)) < len(metrics):
-        raise ConfigError(f"`study.metric={study.metric}` must be the name of a metric, or a list of two")
-    names = available(config)
+        raise ConfigError(f"`study.metric={study.metric}` must be the name of a metric, or a list of two names")
+    names = available_metrics(config)
     for metric in metrics:
         if metric not in names:
-            raise ConfigError(f"`study.metric={metric}` is no metric of these runs: they have {', '.join(names)}")
-        if metric.startswith("heldout/") and (over := incomparable(study.space or {})):
+            raise ConfigError(f"`study.metric={metric}` is not a metric of these runs: they have {', '.join(names)}")
+        if metric.startswith("heldout/") and (over := incomparable_options(study.space or {})):
             raise ConfigError(
-                f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: judge by a set of words"
+                f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: give an evaluation/SET"
             )
     _check_pruner(config, metrics)
     return metrics, _directions(study, metrics)
@@ -68,7 +68,7 @@ def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
 
 def _directions(study: StudyConfig, metrics: list[str]) -> list[Direction]:
     if study.direction is None:
-        return ["maximize" if maximised(metric) else "minimize" for metric in metrics]
+        return ["maximize" if is_maximised(metric) else "minimize" for metric in metrics]
     given = study.direction if isinstance(study.direction, list) else [study.direction]
     if len(given) != len(metrics) or not set(given) <= {"maximize", "minimize"}:
         raise ConfigError(f"`study.direction={study.direction}` must be maximize or minimize for each metric")
@@ -81,12 +81,12 @@ def _check_pruner(config: Config, metrics: list[str]) -> None:
         return
     if len(metrics) > 1:
         raise ConfigError(
-            f"`study.pruner={pruner}`: with two metrics no trial is pruned, since one that is worse by the first may "
-            "be better by the second; give study.pruner=none, or one metric"
+            f"`study.pruner={pruner}`: with two metrics no trial is pruned, since one that is worse by the first may"
+            " be better by the second; give `study.pruner=none`, or one metric"
         )
     if not metrics[0].startswith(("evaluation/", "heldout/")):
-        raise ConfigError(f"`study.pruner={pruner}` needs a metric of the evaluation, and {metrics[0]} is none")
+        raise ConfigError(f"`study.pruner={pruner}` needs a metric of the evaluation, which {metrics[0]} is not")
     if config.evaluation.every is None:
         raise ConfigError(
-            f"`study.pruner={pruner}` judges trials at evaluations while they train: give `evaluation.every=TOKENS`"
+            f"`study.pruner={pruner}` compares trials at evaluations during training: give `evaluation.every=TOKENS`"
         )

@@ -1,8 +1,8 @@
 """Hydra's multirun, `skiplight train -m model.dim=100,200`: every combination is a run in RUN_DIR/<number>.
 
-By default the executor trains them, `--workers N` at once. With `hydra/launcher=...` any of Hydra's launchers calls
-`train_trial` for each, here, in other processes or in jobs of Slurm, and that hands its one trial to the executor. The
-same command with the same run_dir goes on with the trials that are not finished.
+By default the executor trains the runs, `--workers N` at once. With `hydra/launcher=...`, one of Hydra's launchers
+calls `train_trial` for each run, in this process, in others or in Slurm jobs, and `train_trial` passes its run to the
+executor. The same command with the same run_dir resumes the trials that are not finished.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from omegaconf import DictConfig
 from skiplight.config import conf_dir
 from skiplight.config.compose import check_overrides, compose, named_plugins, quote_value, register_schema
 from skiplight.config.schema import Config
-from skiplight.config.validate import from_mapping, run_options
+from skiplight.config.validate import from_mapping
 from skiplight.errors import ConfigError, RunError, command
 from skiplight.experiments import heartbeat
-from skiplight.experiments.executor import execute
-from skiplight.experiments.folder import ExperimentFolder, flat_options, is_free
+from skiplight.experiments.executor import execute_trials
+from skiplight.experiments.folder import ExperimentFolder, fixed_options
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import Trial
+from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.resources import Resources, claim_resources
 from skiplight.registry import load_plugins
 from skiplight.training.loggers import check_logger
@@ -40,81 +40,76 @@ log = logging.getLogger(__name__)
 
 
 class Multirun:
-    """The runs of a multirun, a queue of trials.
+    """A queue of the runs of a multirun, each of which is a trial.
 
     Args:
-        folder: where they lie.
+        folder: folder of the multirun.
         configs: the options of each run, by number.
-        details: what each tries, for messages.
+        details: the options that each run tries, for messages, by number.
 
     Raises:
-        ConfigError: the folder has a run of one of these numbers with other options.
+        ConfigError: a run with one of these numbers exists with other options.
     """
 
     def __init__(self, folder: Path, configs: Mapping[int, Config], details: Mapping[int, str]) -> None:
         self.folder, self.configs, self.details = folder, configs, details
         self.experiment = ExperimentFolder(folder, "multirun")
-        self.ended: dict[int, ProcessResult] = {}
+        self.results: dict[int, ProcessResult] = {}
         for number, config in configs.items():
-            run = self.run(number)
-            if run.path.exists() and _lasting(run.config()) != _lasting(config):
-                raise ConfigError(f"{run.path} is a run of other options: choose another `run_dir`")
-            if run.summary.exists():
-                log.info("trial %d is finished already: %s", number, run.path)
-                self.ended[number] = ProcessResult("finished")
+            run_folder = self.run_folder(number)
+            if run_folder.path.exists() and fixed_options(run_folder.config()) != fixed_options(config):
+                raise ConfigError(f"{run_folder.path} is a run with other options: choose another `run_dir`")
+            if run_folder.summary.exists():
+                log.info("trial %d is finished already: %s", number, run_folder.path)
+                self.results[number] = ProcessResult("finished")
 
-    def run(self, number: int) -> RunFolder:
+    def run_folder(self, number: int) -> RunFolder:
         """Return the folder of a run."""
         return RunFolder(self.folder / str(number))
 
-    def claim(self) -> Trial | None:
+    def claim(self) -> ClaimedTrial | None:
         """Claim the next run that is neither finished nor trained by another process.
 
         Raises:
             UnwritableError: the folder cannot be written to.
         """
         with self.experiment.locked():
-            for number in [number for number in self.configs if number not in self.ended]:
-                run = self.run(number)
-                if not run.path.exists():
-                    self.experiment.create_run(run.path, self.configs[number], number)
-                elif (holder := heartbeat.holder(run.path)) is not None:
+            for number in [number for number in self.configs if number not in self.results]:
+                run_folder = self.run_folder(number)
+                if not run_folder.path.exists():
+                    self.experiment.create_run(run_folder.path, self.configs[number], number)
+                elif (holder := heartbeat.find_holder(run_folder.path)) is not None:
                     log.info("trial %d is being trained by %s", number, holder)
-                    self.ended[number] = ProcessResult("stopped", f"it is being trained by {holder}")
+                    self.results[number] = ProcessResult("stopped", f"it is being trained by {holder}")
                     continue
-                heartbeat.claim_run(run.path)
-                self.ended[number] = ProcessResult("stopped", "it is being trained")
-                return Trial(number, run.path, f"trial {number}", self.details[number])
+                heartbeat.claim_run(run_folder.path)
+                self.results[number] = ProcessResult("stopped", "it is being trained")
+                return ClaimedTrial(number, run_folder.path, f"trial {number}", self.details[number])
         return None
 
     def is_waiting(self) -> bool:
-        """Return False: the runs are known from the beginning, and each is tried once."""
+        """Return False, since all runs are known from the start, and each is claimed once."""
         return False
 
-    def finish(self, trial: Trial, result: ProcessResult) -> str:
-        """Keep how a run ended, until the same command is given again."""
+    def finish(self, trial: ClaimedTrial, result: ProcessResult) -> str:
+        """Record how a run ended, for the rest of this command."""
         with self.experiment.locked():
             heartbeat.release_run(trial.run)
-        self.ended[trial.number] = result
+        self.results[trial.number] = result
         return f"{result.state}: {result.message}" if result.message else str(trial.run)
-
-
-def _lasting(config: Config) -> dict[str, Any]:
-    """The options that must be the same where a run goes on."""
-    return {name: value for name, value in flat_options(run_options(config)).items() if not is_free(name)}
 
 
 def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_per_trial: int | None = None) -> None:
     """Train every combination of the swept overrides.
 
     Args:
-        arguments: overrides, of which those with several values are swept; `hydra/launcher=` chooses one of Hydra's.
-        workers: how many runs are trained at once, here (1).
-        devices_per_trial: GPUs for each; default: `trainer.devices`.
+        arguments: overrides, of which those with several values are swept; `hydra/launcher=` chooses a Hydra launcher.
+        workers: number of runs that are trained at once by this command; default: 1.
+        devices_per_trial: GPUs per run; default: `trainer.devices`.
 
     Raises:
-        RunError: a trial is not finished; all others are.
-        ConfigError: an override is wrong, for any of the trials; none is then begun.
+        RunError: some trials failed or were stopped, after all others finished.
+        ConfigError: an override is wrong for one of the trials; then none is started.
     """
     load_plugins(named_plugins(arguments))
     check_overrides(arguments)
@@ -124,47 +119,49 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
     plain = [o.input_line or "" for o in overrides if not o.is_sweep_override() and o.key_or_group != "run_dir"]
     config = compose([text for text in arguments if text in plain or text.startswith("run_dir=")])
     check_logger(config)
-    combinations = list(itertools.product(*(_values(override, plain) for override in swept)))
+    combinations = list(itertools.product(*(_expand_override(override, plain) for override in swept)))
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
     experiment = ExperimentFolder(folder, "multirun")
     if any(text.startswith(("hydra/", "hydra.")) for text in plain):
         if workers is not None or devices_per_trial is not None:
-            raise ConfigError("--workers and --devices-per-trial are for the executor: leave them or `hydra/...=` out")
-        experiment.begin()
-        _launch([*plain, *(o.input_line or "" for o in swept)], folder)
+            raise ConfigError("--workers and --devices-per-trial are for the executor: omit them, or omit `hydra/...=`")
+        experiment.create_or_check()
+        _launch_with_hydra([*plain, *(o.input_line or "" for o in swept)], folder)
     else:
-        owned = claim_resources(config.trainer, workers or 1, devices_per_trial)
+        resources = claim_resources(config.trainer, workers or 1, devices_per_trial)
         shared = [f"trainer.devices={config.trainer.devices}", *plain]
         configs = {number: compose([*shared, *values]) for number, values in enumerate(combinations)}
-        experiment.begin()
+        experiment.create_or_check()
         details = {number: "  ".join(values) for number, values in enumerate(combinations)}
-        execute(Multirun(folder, configs, details), owned)
+        execute_trials(Multirun(folder, configs, details), resources)
     count = len(combinations)
     left = [n for n in range(count) if not RunFolder(folder / str(n)).summary.exists()]
-    print(f"{count - len(left)} of {count} trials are finished; sum up with: {command('report', folder)}")
+    print(f"{count - len(left)} of {count} trials are finished; summarise them with: {command('report', folder)}")
     if left:
         numbers = ", ".join(map(str, left))
-        raise RunError(f"not finished: {numbers}; the same command with run_dir={folder} goes on")
+        raise RunError(f"not finished: {numbers}; the same command with `run_dir={folder}` resumes them")
 
 
-def _values(override: Override, plain: Sequence[str]) -> list[str]:
-    """The overrides that a swept one stands for, each tried."""
+def _expand_override(override: Override, plain: Sequence[str]) -> list[str]:
+    """Return an override for each value of a swept one, after checking that each composes."""
     if isinstance(override.value(), IntervalSweep):
-        raise ConfigError(f"`{override.input_line}`: an interval is searched by `skiplight sweep`; give values here")
+        raise ConfigError(
+            f"`{override.input_line}`: an interval is searched by `skiplight sweep`; a multirun needs values"
+        )
     values = [f"{override.get_key_element()}={value}" for value in override.sweep_string_iterator()]
     if not values:
-        raise ConfigError(f"`{override.input_line}` is an empty range")
+        raise ConfigError(f"`{override.input_line}` is an empty range: it has no values")
     for value in values:
         compose([*plain, value])
     return values
 
 
-def _launch(overrides: list[str], folder: Path) -> None:
-    """Have Hydra's launcher call `train_trial` for each combination."""
+def _launch_with_hydra(overrides: list[str], folder: Path) -> None:
+    """Let Hydra's launcher call `train_trial` for each combination."""
     register_schema()
     before = sys.argv
-    places = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
-    sys.argv = ["skiplight", "--multirun", *overrides, *places]
+    folders = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
+    sys.argv = ["skiplight", "--multirun", *overrides, *folders]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
     finally:
@@ -172,19 +169,19 @@ def _launch(overrides: list[str], folder: Path) -> None:
 
 
 def train_trial(composed: DictConfig) -> dict[str, Any]:
-    """Train one trial; called by Hydra's launcher. Return how it ended, which is kept in its folder too.
+    """Train one trial, for Hydra's launcher, and return its number, state and message.
 
     Raises:
-        ConfigError: the folder has a run of other options.
-        Stopped: a signal asked to stop; the trial has saved its state.
+        ConfigError: the trial's folder is a run with other options.
+        Stopped: a signal requested a stop; the trial has saved its state.
     """
     config = from_mapping(composed)
     assert config.run_dir is not None
     job = HydraConfig.get().job
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        # A process of joblib's has its own way to start others, which a process that is started so does not know.
+        # joblib sets a start method of its own, which processes started by the executor would not know.
         multiprocessing.set_start_method("forkserver", force=True)
     trials = Multirun(Path(config.run_dir), {job.num: config}, {job.num: f"of {config.run_dir}"})
-    execute(trials, [Resources()])
-    result = trials.ended[job.num]
+    execute_trials(trials, [Resources()])
+    result = trials.results[job.num]
     return {"number": job.num, "state": result.state, "message": result.message}

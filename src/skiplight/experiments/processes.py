@@ -1,7 +1,7 @@
-"""Starts a training in a process of its own, and says how it ended.
+"""Train a run in a process of its own, and return how it ended.
 
-A server process imports everything once and forks for each, so that a run costs no imports, and one that dies takes
-nothing with it. What a run says goes to RUN/output.log.
+A fork server imports everything once and forks for each run, so that a run costs no imports, and one that crashes
+affects no other. The output of a run goes to RUN/output.log.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from typing import Literal
 from skiplight.errors import command
 from skiplight.registry import VARIABLE
 
-IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.evaluation.suite", "optuna", "wandb"]
-"""What the server imports before it forks. None of it may have begun to compute, or to use a GPU."""
+PRELOADED_MODULES = [
+    "skiplight.training.fit",
+    "skiplight.engines.fused_cpu",
+    "skiplight.evaluation.suite",
+    "optuna",
+    "wandb",
+]
+"""Modules that the fork server imports. None may start threads or use a GPU on import, which break after a fork."""
 
 POLL_SECONDS = 0.2
 
 State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed"]
-CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
+EXIT_CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,14 +40,14 @@ class ProcessResult:
 
     Attributes:
         state: `unwritable` if the disk was full or read-only, `killed` if a signal ended the process.
-        message: what went wrong, in a line; empty where nothing did.
+        message: the error or the reason, in one line; empty if the training finished.
     """
 
     state: State
     message: str = ""
 
 
-def run_apart(
+def run_in_process(
     run: Path,
     train_folder: Callable[[Path], ProcessResult],
     *,
@@ -49,47 +55,47 @@ def run_apart(
     environment: Mapping[str, str] | None = None,
     stopping: Callable[[], bool] = lambda: False,
 ) -> ProcessResult:
-    """Trains the run in a folder in a process of its own, and waits for its end; may be called from several threads.
+    """Train the run in a folder in a process of its own, and wait for its end; may be called from several threads.
 
     Args:
         run: the folder, made by `RunFolder.create`.
-        train_folder: trains the run in a folder, and raises nothing: that of `skiplight.experiments.worker`.
-        cores: the process may use these only; empty for all of this process.
-        environment: variables that are set in the process.
-        stopping: asked now and then; as soon as it is true the training is told to save and stop.
+        train_folder: function that trains the run in a folder and never raises, from `skiplight.experiments.worker`.
+        cores: the CPU cores that the process may use; empty for all of this process.
+        environment: environment variables that are set in the process.
+        stopping: called several times a second; once it returns True, the training saves its state and stops.
     """
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(IMPORTED)
-    # The server has the environment of when it began; plug-ins may have been named later.
+    context.set_forkserver_preload(PRELOADED_MODULES)
+    # The server keeps the environment of its start; plug-ins may have been named since.
     variables = {VARIABLE: os.environ.get(VARIABLE, "[]")} | dict(environment or {})
     receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=_apart, args=(run, train_folder, tuple(cores), variables, sender))
+    process = context.Process(target=_train_in_child, args=(run, train_folder, tuple(cores), variables, sender))
     process.start()
     sender.close()
-    told = False
+    terminated = False
     while not wait([receiver, process.sentinel], POLL_SECONDS):
-        if not told and stopping():
+        if not terminated and stopping():
             process.terminate()
-            told = True
+            terminated = True
     try:
-        outcome = receiver.recv()
+        result = receiver.recv()
     except EOFError:
-        outcome = None
+        result = None
     process.join()
     receiver.close()
-    if outcome is not None:
-        return outcome
-    if told or stopping():
-        return ProcessResult("stopped", f"stopped before its first step; go on with: {command('resume', run)}")
+    if result is not None:
+        return result
+    if terminated or stopping():
+        return ProcessResult("stopped", f"stopped before its first step; resume with: {command('resume', run)}")
     code = process.exitcode or 0
     if code >= 0:
         return ProcessResult("failed", f"the process ended with code {code}; see {run / 'output.log'}")
     name = signal.Signals(-code).name
-    perhaps = ", most likely for want of memory" if -code == signal.SIGKILL else ""
-    return ProcessResult("killed", f"the process was killed by {name}{perhaps}")
+    cause = ", most likely because memory ran out" if -code == signal.SIGKILL else ""
+    return ProcessResult("killed", f"the process was killed by {name}{cause}")
 
 
-def _apart(
+def _train_in_child(
     run: Path,
     train_folder: Callable[[Path], ProcessResult],
     cores: tuple[int, ...],
@@ -98,7 +104,7 @@ def _apart(
 ) -> None:
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ.update(environment)
-    # Its loaders are started as in any process, not by another server, which would import everything again.
+    # Data loaders start as in any process, not by a fork server of their own, which would import everything again.
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     try:
         with (run / "output.log").open("ab") as file:
@@ -110,12 +116,12 @@ def _apart(
             if hasattr(os, "sched_setaffinity"):
                 os.sched_setaffinity(0, cores)
             torch.set_num_threads(len(cores))
-        outcome = train_folder(run)
+        result = train_folder(run)
     except OSError as error:
-        outcome = ProcessResult(
-            "unwritable", f"{run} cannot be written: {error.strerror}; make room or make it writable"
+        result = ProcessResult(
+            "unwritable", f"{run} cannot be written: {error.strerror}; free space or make it writable"
         )
-    sender.send(outcome)
+    sender.send(result)
     sender.close()
 
 

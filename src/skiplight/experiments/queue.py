@@ -1,4 +1,4 @@
-"""What an experiment gives to the executor, trial by trial, and result.json: how the last process of a trial ended."""
+"""The queue of trials that an experiment offers to the executor, and result.json: how a trial's last process ended."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from skiplight.files import replacing, writing
 
 log = logging.getLogger(__name__)
 
-RESULT = "result.json"
+RESULT_FILE = "result.json"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
-    """A run that this process has claimed.
+class ClaimedTrial:
+    """A trial that this process has claimed, and may train.
 
     Attributes:
-        number: in its experiment.
-        run: its folder.
-        name: what messages call it.
-        detail: what it tries.
+        number: number of the trial in its experiment.
+        run: folder of its run.
+        name: name of the trial in messages.
+        detail: the options that it tries, for messages.
     """
 
     number: int
@@ -35,37 +35,37 @@ class Trial:
 
 
 class TrialQueue(Protocol):
-    """What gives out trials; called from several threads."""
+    """A source of trials; its methods are called from several threads."""
 
     folder: Path
 
     def claim(self) -> Any:
-        """Claim the next trial, with its folder made and its heartbeat begun; None where there is none to claim now."""
+        """Claim the next trial, create its folder, and write its heartbeat; return None if no trial is free now."""
 
     def is_waiting(self) -> bool:
-        """Return whether more trials may come, once those that are trained elsewhere have ended."""
+        """Return whether there may be more trials once those that are training elsewhere have ended."""
 
     def finish(self, trial: Any, result: ProcessResult) -> str:
-        """Record how a trial ended, and return what is to be logged of it.
+        """Record how a trial ended, and return a message to log.
 
         Raises:
-            RunError: the experiment cannot go on without it.
+            RunError: the experiment cannot continue without this trial.
         """
 
 
 def write_result(run: Path, result: ProcessResult) -> None:
-    """Write result.json into the folder of a trial; what keeps it from being written is only logged."""
+    """Write result.json into the folder of a trial; if this fails, only log why."""
     try:
-        with writing(run / RESULT), replacing(run / RESULT, parents=False) as temporary:
+        with writing(run / RESULT_FILE), replacing(run / RESULT_FILE, parents=False) as temporary:
             temporary.write_text(json.dumps(dataclasses.asdict(result)) + "\n", encoding="utf-8")
     except UnwritableError as error:
         log.warning("%s", error)
 
 
 def read_result(run: Path) -> ProcessResult | None:
-    """Return how the last process of a trial ended; None where none has, or the file cannot be read."""
+    """Return how the last process of a trial ended, or None if none has ended or result.json cannot be read."""
     try:
-        about = json.loads((run / RESULT).read_text(encoding="utf-8"))
+        about = json.loads((run / RESULT_FILE).read_text(encoding="utf-8"))
         return ProcessResult(about["state"], about["message"])
     except (OSError, ValueError, LookupError, TypeError):
         return None

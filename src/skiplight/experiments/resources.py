@@ -1,4 +1,4 @@
-"""What each worker of an executor owns of a machine: its devices, and its share of the cores."""
+"""The resources of each worker: its devices, and its share of the CPU cores."""
 
 from __future__ import annotations
 
@@ -15,48 +15,53 @@ from skiplight.process import usable_cores
 
 @dataclasses.dataclass(frozen=True)
 class Resources:
-    """A worker's part of the machine; where it is the only worker, all of it, and `cores` is empty."""
+    """The devices and CPU cores of a worker.
+
+    Attributes:
+        cores: core numbers; empty for all cores, if there is a single worker.
+        devices: names of GPUs; empty if training is on the CPU.
+    """
 
     cores: tuple[int, ...] = ()
     devices: tuple[str, ...] = ()
 
     @property
     def environment(self) -> dict[str, str]:
-        """What its trials must find in their environment."""
+        """The environment variables that its trials need."""
         return {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
 
 
 def claim_resources(trainer: TrainerConfig, workers: int, devices_per_trial: int | None) -> list[Resources]:
-    """Return what each worker of this process may use, and set `trainer.devices` to what a trial has.
+    """Return the resources of each worker of this process, and set `trainer.devices` to the devices of a trial.
 
     Args:
-        trainer: the options of the trials.
-        workers: how many trials are trained at once.
-        devices_per_trial: GPUs for each; default: `trainer.devices`.
+        trainer: the options of the trials, which are changed.
+        workers: number of trials that are trained at once.
+        devices_per_trial: GPUs per trial; default: `trainer.devices`.
 
     Raises:
         ConfigError: a number is below 1 or contradicts `trainer.devices`, or there are fewer devices than are needed.
     """
-    asked = trainer.devices
-    devices_per_trial = asked if devices_per_trial is None else devices_per_trial
+    devices_per_trial = trainer.devices if devices_per_trial is None else devices_per_trial
     if workers < 1 or devices_per_trial < 1:
         raise ConfigError(f"--workers {workers} and --devices-per-trial {devices_per_trial} must be at least 1")
-    if asked not in (1, devices_per_trial):
+    if trainer.devices not in (1, devices_per_trial):
         raise ConfigError(
-            f"`trainer.devices={asked}` and --devices-per-trial {devices_per_trial} contradict each other: give either"
+            f"`trainer.devices={trainer.devices}` and --devices-per-trial {devices_per_trial} contradict each other:"
+            " give only one of them"
         )
     trainer.devices = devices_per_trial
     return share_resources(workers, devices_per_trial, visible_devices(trainer.accelerator), usable_cores())
 
 
 def share_resources(workers: int, per_trial: int, devices: Sequence[str], cores: Sequence[int]) -> list[Resources]:
-    """The share of each worker; where there are fewer cores than workers, some share one.
+    """Return the resources of each worker; if there are fewer cores than workers, some share a core.
 
     Args:
-        workers: how many.
-        per_trial: devices for each.
-        devices: the names of all; empty where training is on the CPU.
-        cores: the numbers of all.
+        workers: number of workers.
+        per_trial: devices per worker.
+        devices: names of all devices; empty if training is on the CPU.
+        cores: numbers of all cores.
 
     Raises:
         ConfigError: there are fewer devices than are needed.
@@ -67,7 +72,7 @@ def share_resources(workers: int, per_trial: int, devices: Sequence[str], cores:
     if devices and workers * per_trial > len(devices):
         raise ConfigError(
             f"--workers {workers} with --devices-per-trial {per_trial} needs {workers * per_trial} devices, and there "
-            f"are {len(devices)}: give fewer of either"
+            f"are {len(devices)}: lower one of them"
         )
     found = []
     for index in range(workers):
@@ -80,7 +85,7 @@ def share_resources(workers: int, per_trial: int, devices: Sequence[str], cores:
 
 
 def visible_devices(accelerator: str) -> list[str]:
-    """The GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none if training is on the CPU."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; empty for training on the CPU."""
     if accelerator == "cpu":
         return []
     if (named := os.environ.get("CUDA_VISIBLE_DEVICES")) is not None:

@@ -1,4 +1,4 @@
-"""The trials of a study, a multirun or a comparison as one table: trials.csv, a DataFrame, means over seeds."""
+"""The trials of a study, a multirun or a comparison as a table: trials.csv, a DataFrame, and means over seeds."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from skiplight.files import replacing, writing
 if TYPE_CHECKING:
     import pandas
 
-TRIALS = "trials.csv"
+TRIALS_FILE = "trials.csv"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,14 +22,14 @@ class TrialRow:
     """A trial.
 
     Attributes:
-        number: its number.
-        state: complete, pruned, failed, running, or unfinished (the same command goes on with it).
-        seed: of its run.
-        params: the swept options.
-        metrics: what was measured; at the last evaluation, where it is not complete.
-        seconds: of training.
-        run: its folder, from the table's.
-        error: why it failed.
+        number: number of the trial.
+        state: complete, pruned, failed, running, or unfinished (the same command resumes it).
+        seed: seed of its run.
+        params: values of the swept options.
+        metrics: its metrics; if it is not complete, those of the last evaluation.
+        seconds: seconds of training; None if it has not been evaluated yet.
+        run: folder of its run, relative to that of the table.
+        error: why it failed; empty otherwise.
     """
 
     number: int
@@ -43,8 +43,15 @@ class TrialRow:
 
 
 @dataclasses.dataclass(frozen=True)
-class Mean:
-    """The trials that differ in their seed only, one for each seed: the mean and deviation of each metric."""
+class SeedAverage:
+    """Trials that differ in their seed only, one per seed.
+
+    Attributes:
+        params: their values of the swept options, without the seed.
+        rows: the trials.
+        mean: mean of each metric that all have.
+        deviation: standard deviation of each metric; empty for a single seed.
+    """
 
     params: dict[str, Any]
     rows: list[TrialRow]
@@ -57,11 +64,11 @@ class TrialTable:
     """The trials of a folder.
 
     Attributes:
-        folder: where they lie, and trials.csv too.
-        rows: a trial each.
+        folder: folder of the experiment.
+        rows: the trials.
         swept: the options in which they differ.
-        targets: the metrics that they are judged by.
-        directions: of each target.
+        targets: the metrics that are optimised, the first of which ranks the trials.
+        directions: whether each target is maximised or minimised.
     """
 
     folder: Path
@@ -72,17 +79,17 @@ class TrialTable:
 
     @property
     def complete(self) -> list[TrialRow]:
-        """The trials that are complete and have every target."""
+        """The complete trials that have every target."""
         return [row for row in self.rows if row.state == "complete" and all(t in row.metrics for t in self.targets)]
 
     @property
-    def varied(self) -> list[str]:
+    def swept_except_seed(self) -> list[str]:
         """The swept options without the seed, which has a column of its own."""
         return [name for name in self.swept if name != "seed"]
 
     @property
     def metrics(self) -> list[str]:
-        """The metrics that some trial has, the targets first."""
+        """The metrics of all trials, the targets first."""
         return list(dict.fromkeys([*self.targets, *(name for row in self.rows for name in row.metrics)]))
 
     @property
@@ -92,10 +99,10 @@ class TrialTable:
 
         rows = []
         for row in self.rows:
-            values = [*map(row.params.get, self.varied), *map(row.metrics.get, self.metrics)]
+            values = [*map(row.params.get, self.swept_except_seed), *map(row.metrics.get, self.metrics)]
             rows.append([row.number, row.state, row.seed, *values, row.seconds, row.run])
-        columns = ["number", "state", "seed", *self.varied, *self.metrics, "seconds", "run"]
-        # Of objects, so that whole numbers stay so in a column where some are missing; then each of its own type.
+        columns = ["number", "state", "seed", *self.swept_except_seed, *self.metrics, "seconds", "run"]
+        # As objects first, so that integers stay integers in a column where some values are missing.
         return pandas.DataFrame(rows, columns=columns, dtype=object).infer_objects()
 
     def _repr_html_(self) -> str:
@@ -108,29 +115,29 @@ class TrialTable:
         Raises:
             UnwritableError: the folder cannot be written to.
         """
-        path = self.folder / TRIALS
+        path = self.folder / TRIALS_FILE
         with writing(path), replacing(path) as temporary:
             self.frame.to_csv(temporary, index=False)
         return path
 
-    def means(self) -> list[Mean]:
-        """Return the complete trials, those that differ in their seed only together, the best first."""
+    def average_seeds(self) -> list[SeedAverage]:
+        """Return the complete trials, grouped by their options without the seed, the best by the first target first."""
         groups: dict[str, dict[int, TrialRow]] = {}
         for row in self.complete:
-            groups.setdefault(repr(_but_seed(row.params)), {}).setdefault(row.seed, row)
-        means = []
+            groups.setdefault(repr(_without_seed(row.params)), {}).setdefault(row.seed, row)
+        averages = []
         for group in groups.values():
             rows = list(group.values())
             shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
             values = {name: [row.metrics[name] for row in rows] for name in shared}
             deviation = {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1}
             mean = {name: statistics.fmean(found) for name, found in values.items()}
-            means.append(Mean(_but_seed(rows[0].params), rows, mean, deviation))
+            averages.append(SeedAverage(_without_seed(rows[0].params), rows, mean, deviation))
         sign = -1 if self.directions[0] == "maximize" else 1
-        return sorted(means, key=lambda mean: sign * mean.mean[self.targets[0]])
+        return sorted(averages, key=lambda average: sign * average.mean[self.targets[0]])
 
 
-def _but_seed(params: dict[str, Any]) -> dict[str, Any]:
+def _without_seed(params: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in params.items() if name != "seed"}
 
 

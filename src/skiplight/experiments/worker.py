@@ -1,8 +1,8 @@
-"""Trains a run from its resolved folder: `python -m skiplight.experiments.worker RUN [--rank N]`.
+"""Train a run from its folder: `python -m skiplight.experiments.worker RUN [--rank N]`.
 
-The parent makes RUN with its config.yaml; the worker goes on from the newest checkpoint in it, or begins. Rank N joins
-the training that the first rank, its parent, begins or goes on with, and ends with it. A parent with several runs
-starts them by `run_apart` of `skiplight.experiments.processes`.
+The parent process creates RUN with its config.yaml; the worker starts the run, or resumes it from its newest
+checkpoint. Rank N joins the training of the first rank, its parent, and ends with it. A parent with several runs starts
+them by `run_in_process` of `skiplight.experiments.processes`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skiplight.errors import DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
-from skiplight.experiments.processes import CODES, ProcessResult
+from skiplight.experiments.processes import EXIT_CODES, ProcessResult
 from skiplight.process import run_program
 from skiplight.training.run_folder import RunFolder
 
@@ -26,31 +26,31 @@ if TYPE_CHECKING:
 
     from skiplight.training.callbacks.evaluation import Evaluation
 
-PATIENCE = 30
-"""Seconds that a worker waits for one whose parent was killed to end."""
+LOCK_WAIT_SECONDS = 30
+"""Seconds to wait for the lock of a run, which a worker whose parent was killed holds until it exits."""
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Trains the run in the folder that is given; 0 if it is finished, else as `CODES` has it."""
+    """Train the run in the given folder, and return the exit code of its state, from `EXIT_CODES`."""
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m skiplight.experiments.worker", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
-    parser.add_argument("--rank", type=int, help="which rank this is; standard input ends with the first rank")
+    parser.add_argument("--rank", type=int, help="rank of this process, which ends when its standard input is closed")
     given = parser.parse_args(arguments)
     if given.rank is not None:
         from skiplight.distributed.launcher import end_with_first_rank
 
         end_with_first_rank()
-    outcome = train_folder(given.run)
-    if outcome.message:
+    result = train_folder(given.run)
+    if result.message:
         where = "" if given.rank is None else f" rank {given.rank}:"
-        print(f"skiplight:{where} {outcome.message}", file=sys.stderr)
-    return CODES[outcome.state]
+        print(f"skiplight:{where} {result.message}", file=sys.stderr)
+    return EXIT_CODES[result.state]
 
 
 def train_folder(run: Path) -> ProcessResult:
-    """Trains the run in a folder, in this process; raises nothing."""
-    os.environ.pop("WANDB_SERVICE", None)  # a parent's: this training's W&B run is its own
+    """Train the run in a folder, in this process, and return how it ended; never raises."""
+    os.environ.pop("WANDB_SERVICE", None)  # the parent's W&B process, which would end with the parent
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("skiplight").setLevel(logging.INFO)
     try:
@@ -58,7 +58,7 @@ def train_folder(run: Path) -> ProcessResult:
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-        resume(run, _watching(run), PATIENCE)
+        resume(run, _pruning_callback_factory(run), LOCK_WAIT_SECONDS)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
     except Stopped as error:
@@ -66,14 +66,14 @@ def train_folder(run: Path) -> ProcessResult:
     except UnwritableError as error:
         return ProcessResult("unwritable", str(error))
     except KeyboardInterrupt:
-        return ProcessResult("stopped", f"stopped; go on with: {command('resume', run)}")
+        return ProcessResult("stopped", f"stopped; resume with: {command('resume', run)}")
     except DivergedError as error:
         return ProcessResult("diverged", str(error))
     except SkiplightError as error:
         return ProcessResult("failed", str(error))
     except BaseException as error:
         reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
-        # torch raises RuntimeError where the CPU's memory is at its end, numpy a MemoryError, CUDA an OutOfMemoryError.
+        # Out of memory is a RuntimeError in torch on the CPU, a MemoryError in NumPy, and an OutOfMemoryError on CUDA.
         if "memory" in reason.lower():
             reason = f"out of memory ({reason}): lower model.dim, vocabulary.max_size or data.block_tokens"
         traceback.print_exc()
@@ -81,14 +81,14 @@ def train_folder(run: Path) -> ProcessResult:
     return ProcessResult("finished")
 
 
-def _watching(run: Path) -> Callable[[Evaluation], Callback] | None:
-    """What makes the callback that prunes, where the run is a trial of a study."""
-    part = RunFolder(run).part_of
-    if part is None or part.kind != "study":
+def _pruning_callback_factory(run: Path) -> Callable[[Evaluation], Callback] | None:
+    """Return a function that makes the pruning callback, if the run is a trial of a study with a pruner."""
+    trial_info = RunFolder(run).trial_info
+    if trial_info is None or trial_info.kind != "study":
         return None
-    from skiplight.experiments.sweeps.pruning import watching
+    from skiplight.experiments.sweeps.pruning import pruning_callback_factory
 
-    return watching(run)
+    return pruning_callback_factory(run)
 
 
 if __name__ == "__main__":

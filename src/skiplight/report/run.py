@@ -50,7 +50,7 @@ def show_finished_run(
     It omits t-SNE, which may take longer than a short training, and does nothing for the possibly hundreds of runs of a
     study, a multirun or a comparison. `skiplight report RUN` writes the full page of any run.
     """
-    if run.part_of is not None:
+    if run.trial_info is not None:
         return
     try:
         data = run_data(run, config, summary, vectors, tsne=False)

@@ -1,37 +1,42 @@
-"""The page of a study or a multirun: which options matter and which are best, trial by trial."""
+"""The page of a study or a multirun: the importance of options, the best ones, and all trials."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from skiplight.experiments.metrics import PLAIN, incomparable, maximised
-from skiplight.experiments.sweeps.plots import front_numbers, importances, varying
-from skiplight.experiments.sweeps.summary import summarise
-from skiplight.experiments.trials import Mean, TrialTable
+from skiplight.experiments.metrics import RUN_METRICS, incomparable_options, is_maximised
+from skiplight.experiments.sweeps.plots import option_importances, pareto_front, varying_options
+from skiplight.experiments.sweeps.summary import train_command, write_study_report
+from skiplight.experiments.trials import SeedAverage, TrialTable
 from skiplight.report.html import render_page, write_page
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
 
 
 def report_study(folder: Path, metric: str | None = None) -> TrialTable:
-    """Write what a study or a multirun found and its page, print the table, and return it.
+    """Write the report and the page of a study or a multirun, print the table of trials, and return it.
+
+    Args:
+        folder: folder of the study or the multirun.
+        metric: metric to rank by; default: that of the study, or the first evaluation.
 
     Raises:
-        RunError: there are no trials in the folder.
-        UnwritableError: it cannot be written to.
+        RunError: the folder has no trials.
+        ConfigError: the runs do not have the metric.
+        UnwritableError: the folder cannot be written to.
     """
-    table, best = summarise(folder, metric)
+    table, best = write_study_report(folder, metric)
     print(f"page: {write_study_page(table, best)}")
     return table
 
 
 def write_study_page(table: TrialTable, best: Path | None) -> Path:
-    """Makes report.html in the folder of the trials.
+    """Write report.html into the folder of the trials, and return its path.
 
     Args:
         table: the trials.
-        best: experiment/best.yaml, where there is one.
+        best: path of experiment/best.yaml, or None if no trial is complete.
 
     Raises:
         UnwritableError: the folder cannot be written to.
@@ -42,8 +47,8 @@ def write_study_page(table: TrialTable, best: Path | None) -> Path:
 
 
 def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
-    """What the page of a study shows."""
-    means = table.means()
+    """Return the data of the page of a study; arguments are those of `write_study_page`."""
+    averages = table.average_seeds()
     several = len(table.targets) > 1 and table.complete
     return {
         "kind": "study",
@@ -53,50 +58,49 @@ def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
                 "number": row.number,
                 "state": row.state,
                 "seed": row.seed,
-                "params": {name: _plain(value) for name, value in row.params.items()},
+                "params": {name: _json_value(value) for name, value in row.params.items()},
                 "metrics": row.metrics,
                 "seconds": row.seconds,
                 "error": row.error,
-                "link": _link(table.folder, row.run),
+                "link": _trial_link(table.folder, row.run),
             }
             for row in table.rows
         ],
-        "swept": table.varied,
-        "varying": varying(table) if table.complete else [],
+        "swept": table.swept_except_seed,
+        "varying": varying_options(table) if table.complete else [],
         "targets": table.targets,
         "directions": table.directions,
-        "metrics": {name: maximised(name) for name in _menu(table)},
-        "incomparable": incomparable(table.swept),
-        "importance": importances(table),
-        "front": front_numbers(table) if several else [],
-        "best": _best(table, means[0], best) if means else None,
+        "metrics": {name: is_maximised(name) for name in _order_metrics(table)},
+        "incomparable": incomparable_options(table.swept),
+        "importance": option_importances(table),
+        "front": pareto_front(table) if several else [],
+        "best": _best_data(table, averages[0], best) if averages else None,
     }
 
 
-def _menu(table: TrialTable) -> list[str]:
-    """The metrics to choose from, the targets first, seconds and speeds last."""
-    later = {name for name in table.metrics if name in PLAIN or name.startswith("seconds/")} - set(table.targets)
+def _order_metrics(table: TrialTable) -> list[str]:
+    """Return the metrics for the page's menu: the targets first, seconds and speeds last."""
+    later = {name for name in table.metrics if name in RUN_METRICS or name.startswith("seconds/")} - set(table.targets)
     return sorted(table.metrics, key=lambda name: name in later)
 
 
-def _best(table: TrialTable, mean: Mean, file: Path | None) -> dict[str, Any]:
-    place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
+def _best_data(table: TrialTable, mean: SeedAverage, file: Path | None) -> dict[str, Any]:
     return {
         "params": {name: format_value(value) for name, value in mean.params.items()},
         "mean": mean.mean,
         "deviation": mean.deviation,
         "trials": [row.number for row in mean.rows],
         "yaml": file.read_text(encoding="utf-8") if file else "",
-        "command": f"skiplight train {place} experiment={file.stem}" if file else "",
+        "command": train_command(table.folder, file) if file else "",
     }
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else format_value(value)
 
 
-def _link(folder: Path, name: str) -> str:
-    """The trial's page, if it was made, else its folder: relative, so that a moved study keeps its links."""
+def _trial_link(folder: Path, name: str) -> str:
+    """Return a link to a trial's page or else to its folder, relative, so that it works after the study is moved."""
     run = RunFolder(folder / name)
     if run.report.exists():
         return f"{name}/{run.report.name}"

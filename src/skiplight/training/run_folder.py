@@ -33,14 +33,14 @@ ORPHANS = 15
 
 
 @dataclasses.dataclass(frozen=True)
-class PartOf:
-    """The experiment that a run belongs to.
+class TrialInfo:
+    """The experiment that a run belongs to, as in trial.json.
 
     Attributes:
         kind: study, comparison or multirun.
-        experiment: its id.
-        folder: its folder, relative to the run's.
-        number: of the run in it.
+        experiment: id of the experiment.
+        folder: folder of the experiment, relative to that of the run.
+        number: number of the run in the experiment.
     """
 
     kind: str
@@ -71,12 +71,12 @@ class RunFolder:
                 f"`run_dir={self.path}` exists already: choose another, or go on with `{command('resume', self.path)}`"
             )
 
-    def create(self, config: Config, part_of: PartOf | None = None) -> None:
+    def create(self, config: Config, trial_info: TrialInfo | None = None) -> None:
         """Create the folder with the resolved config.
 
         Args:
             config: all options.
-            part_of: the experiment that the run belongs to; by default it is a run of its own.
+            trial_info: the experiment that the run belongs to, if any.
 
         Raises:
             RunError: the folder exists, or cannot be written to.
@@ -88,8 +88,8 @@ class RunFolder:
                 validate.save_config(config, folder / self.config_file.name)
                 about = {"id": f"{_plain(self.path.name)}-{secrets.token_hex(4)}"}
                 (folder / self.environment.name).write_text(json.dumps(about, indent=2), encoding="utf-8")
-                if part_of is not None:
-                    text = json.dumps(dataclasses.asdict(part_of), indent=2)
+                if trial_info is not None:
+                    text = json.dumps(dataclasses.asdict(trial_info), indent=2)
                     (folder / self.trial.name).write_text(text + "\n", encoding="utf-8")
         except OSError as error:
             raise UnwritableError(
@@ -123,18 +123,20 @@ class RunFolder:
         return validate.load_config(self.config_file)
 
     @property
-    def part_of(self) -> PartOf | None:
-        """The experiment that the run belongs to, by its trial.json; None for a run of its own.
+    def trial_info(self) -> TrialInfo | None:
+        """The experiment that the run belongs to, from its trial.json, or None if it belongs to none.
 
         Raises:
             RunError: trial.json is damaged.
         """
         try:
-            return PartOf(**json.loads(self.trial.read_text(encoding="utf-8")))
+            return TrialInfo(**json.loads(self.trial.read_text(encoding="utf-8")))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
-            raise RunError(f"{self.trial} is damaged ({error}): delete it, and the run is one of its own") from None
+            raise RunError(
+                f"{self.trial} is damaged ({error}): delete it to separate the run from its experiment"
+            ) from None
 
     @property
     def id(self) -> str:

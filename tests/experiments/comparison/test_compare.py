@@ -1,4 +1,4 @@
-"""A comparison trains what it says, goes on from what is there, and says what its numbers say."""
+"""A comparison trains its planned runs, continues from those that exist, and its findings follow from the results."""
 
 from __future__ import annotations
 
@@ -87,8 +87,8 @@ def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: 
         assert lines[-1]["heldout/perplexity"] == pytest.approx(float(row["heldout/perplexity"]))
         assert not (compared / row["run"] / "checkpoints").exists()
         tokens[row["seed"]].add(tuple((line["tokens"], line["pairs"]) for line in lines))
-    # Evaluated at the same places, after the same windows, whatever the objective.
-    assert [len(places) for places in tokens.values()] == [1, 1]
+    # Evaluated at the same positions, after the same windows, whatever the objective.
+    assert [len(positions) for positions in tokens.values()] == [1, 1]
 
 
 def test_the_findings_are_those_of_the_runs(compared: Path) -> None:
@@ -112,11 +112,11 @@ def test_a_finished_comparison_is_not_repeated_and_another_is_refused(texts: Pat
     assert {path: path.stat().st_mtime_ns for path in compared.glob("runs/*/summary.json")} == before
     with pytest.raises(ConfigError, match=r"the comparison in .* began with `model.dim=\d+`, not with 8"):
         compare(*same, "model.dim=8", run_dir=compared)
-    with pytest.raises(RunError, match="no comparison"):
+    with pytest.raises(RunError, match="is not a comparison"):
         compare(*same, run_dir=compared.parent)
 
 
-def test_a_killed_comparison_goes_on_and_ends_as_the_undisturbed_one(
+def test_a_killed_comparison_continues_and_ends_as_the_undisturbed_one(
     texts: Path, compared: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "comparison"
@@ -145,7 +145,7 @@ def test_two_commands_with_two_workers_each_share_a_comparison(texts: Path, comp
     assert table == [(r["variant"], r["kind"], r["seed"], r["state"], r["chosen"]) for r in trials(compared)]
 
 
-def test_a_run_that_ended_for_another_reason_is_gone_on_with(texts: Path, tmp_path: Path) -> None:
+def test_a_run_that_ended_for_another_reason_is_resumed(texts: Path, tmp_path: Path) -> None:
     folder = tmp_path / "comparison"
     options = [option for option in arguments(texts, tmp_path) if not option.startswith("compare.seeds")]
     compare(*options, "compare.seeds=1", run_dir=folder)
@@ -158,7 +158,7 @@ def test_a_run_that_ended_for_another_reason_is_gone_on_with(texts: Path, tmp_pa
     assert {row["state"] for row in trials(folder)} == {"complete"}
 
 
-def test_one_that_diverges_is_recorded_and_the_others_go_on(texts: Path, tmp_path: Path) -> None:
+def test_one_that_diverges_is_recorded_and_the_others_continue(texts: Path, tmp_path: Path) -> None:
     views = "compare.views={one: {search: {ns: [['optim.lr=1e30'], ['optim.lr=0.05']]}}}"
     variants = "compare.variants={ns: [], wild: ['optim.lr=1e30']}"
     options = [o for o in arguments(texts, tmp_path) if not o.startswith(("compare.", "trainer.max_epochs"))]
@@ -201,12 +201,12 @@ def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(tex
         ("compare.variants={a: ['modle.dim=3']}", "unknown option `modle.dim`"),
         ("compare.variants={a: 'optim.lr=3'}", "give a list of overrides"),
         ("compare.variants={a b: [], a-b: []}", "rename one"),
-        ("compare.views={v: {search: {b: [[]]}}}", "no variant 'b'"),
+        ("compare.views={v: {search: {b: [[]]}}}", "is for 'b', but there is no such variant"),
         ("compare.views={v: {serach: []}}", "has serach: it may have"),
         ("compare.seeds=0", "compare.seeds=0"),
     ],
 )
-def test_what_cannot_be_compared_is_said_before_anything_is_trained(option: str, message: str) -> None:
+def test_what_cannot_be_compared_is_refused_before_any_training(option: str, message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         Plan(["data=vital", option], tokens=1000)
 

@@ -1,17 +1,17 @@
-"""What findings say of a lead: the gap, and an interval around it, whichever way the measure points."""
+"""The lead of the best variant in findings: the difference and its interval, whether the metric is to rise or fall."""
 
 from __future__ import annotations
 
 import pytest
 
-from skiplight.experiments.comparison.curves import Curve, _curve
-from skiplight.experiments.comparison.findings import PERPLEXITY, _ahead
+from skiplight.experiments.comparison.curves import Curve, _average_curve
+from skiplight.experiments.comparison.findings import PERPLEXITY, _describe_lead
 
 
 def test_evaluations_that_one_seed_lacks_are_left_out_of_all() -> None:
     point = {"tokens": 1, "pairs": 2, "seconds": 3.0}
     seeds = [[point | {PERPLEXITY: value} for value in values] for values in ((9.0, 5.0, 4.0), (7.0, 6.0))]
-    found = _curve(seeds, PERPLEXITY)
+    found = _average_curve(seeds, PERPLEXITY)
     assert (found.mean, found.final) == ([6.0, 5.0], [4.0, 6.0])
 
 
@@ -28,4 +28,4 @@ def curve(*final: float) -> Curve:
     ],
 )
 def test_the_interval_is_around_the_lead(metric: str, best: tuple, second: tuple, said: str) -> None:
-    assert said in _ahead({"a": curve(*best), "b": curve(*second)}, "a", "b", metric)
+    assert said in _describe_lead({"a": curve(*best), "b": curve(*second)}, "a", "b", metric)

@@ -11,7 +11,9 @@ from skiplight.registry import OBJECTIVES
 @pytest.mark.parametrize("experiment", ["softmax_vs_ns", "softmax_vs_ns_text8", "noise_words", "sharing"])
 def test_a_preset_is_a_plan(experiment: str) -> None:
     plan = Plan([f"experiment={experiment}"], tokens=1_000_000)
-    runs = [plan.run(view, variant, view.candidates[variant][0], 0) for view in plan.views for variant in plan.variants]
+    runs = [
+        plan.full_run(view, variant, view.candidates[variant][0], 0) for view in plan.views for variant in plan.variants
+    ]
     for view in plan.views:
         names = [run.name for run in runs if run.view == view.name]
         assert len(set(names)) == len(names)

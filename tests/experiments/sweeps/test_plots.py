@@ -1,4 +1,4 @@
-"""Which figures a table of trials has."""
+"""Which plots are drawn of a table of trials."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from skiplight.experiments.sweeps.plots import draw, importances
+from skiplight.experiments.sweeps.plots import option_importances, plot_trials
 from skiplight.experiments.trials import TrialRow, TrialTable
 
 EXPONENTS, NEGATIVES = {"noise.exponent": [0.0, 0.5, 1.0]}, {"noise.negatives": [5, 15]}
@@ -31,7 +31,7 @@ def test_what_is_drawn_of_the_options(tmp_path: Path, options: dict[str, list], 
         metrics = {"evaluation/wordsim353": 0.5 - (params["noise.exponent"] - 0.7) ** 2, "heldout/perplexity": 1000.0}
         rows.append(TrialRow(number, "complete", params["seed"], params, metrics, 1.0, str(number)))
     table = TrialTable(tmp_path, rows, [*options, "seed"], ["evaluation/wordsim353"], ["maximize"])
-    made = draw(table, tmp_path / "plots")
+    made = plot_trials(table, tmp_path / "plots")
     assert set(made) == expected
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in made.values())
-    assert bool(importances(table)) == ("Importance" in expected)
+    assert bool(option_importances(table)) == ("Importance" in expected)

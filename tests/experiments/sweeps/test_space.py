@@ -1,4 +1,4 @@
-"""Search spaces: what they say, and that what is wrong in them is refused before anything is trained."""
+"""Search spaces: how they are read, and that errors in them are found before any training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
 from skiplight.experiments.metrics import study_targets
 from skiplight.experiments.resources import share_resources
-from skiplight.experiments.sweeps.space import apply_parameters, distributions, grid, split
+from skiplight.experiments.sweeps.space import apply_parameters, build_distributions, grid_points, split_overrides
 
 
 def test_a_space_of_every_kind() -> None:
@@ -24,7 +24,7 @@ def test_a_space_of_every_kind() -> None:
         "seed": {"low": 0, "high": 3},
         "optim.name": ["sgd", "adagrad"],
     }
-    assert distributions(space, Config()) == {
+    assert build_distributions(space, Config()) == {
         "noise.negatives": CategoricalDistribution([5, 15]),
         "noise.exponent": FloatDistribution(-1, 1),
         "model.dim": IntDistribution(50, 300, step=50),
@@ -34,8 +34,8 @@ def test_a_space_of_every_kind() -> None:
     }
 
 
-def test_a_command_line_says_a_space_as_for_a_multirun() -> None:
-    plain, space = split(
+def test_a_space_is_read_from_the_overrides_of_a_multirun() -> None:
+    plain, space = split_overrides(
         ["data=vital", "noise.negatives=5,15", "model.dim=range(50,151,50)", "optim.lr=tag(log, interval(0.01, 0.1))"]
     )
     assert plain == ["data=vital"]
@@ -54,35 +54,35 @@ def test_a_command_line_says_a_space_as_for_a_multirun() -> None:
         ({"noise.exponent": {"low": 1, "high": -1}}, "the range is empty"),
         ({"noise.exponent": {"low": 1}}, "high is missing"),
         ({"noise.exponent": {"low": 0, "high": 1, "stp": 1}}, "not stp"),
-        ({"noise.exponent": {"low": 0, "high": "x"}}, "'x' is no number"),
+        ({"noise.exponent": {"low": 0, "high": "x"}}, "'x' is not a number"),
         ({"noise.exponent": {"low": 0, "high": 11}}, "`noise.exponent=11.0` is out of range"),
-        ({"noise.negatives": {"low": 0.5, "high": 3}}, "no integer"),
+        ({"noise.negatives": {"low": 0.5, "high": 3}}, "is not an integer"),
         ({"noise.negatives": [5, 0]}, "`noise.negatives=0` is out of range"),
         ({"noise.negatives": [5, 5]}, "twice"),
         ({"noise.negatives": 5}, "must be a list"),
         ({"optim.lr": {"low": 0, "high": 1, "log": True}}, "low must be above 0"),
-        ({"optim.name": {"low": 0, "high": 1}}, "the option is no number"),
+        ({"optim.name": {"low": 0, "high": 1}}, "the option is not a number"),
         ({"objective": ["negative_sampling"]}, "give `objective.name`"),
-        ({"run_dir": ["a"]}, "no single option of a run"),
-        ({"study.sampler": ["grid"]}, "no single option of a run"),
+        ({"run_dir": ["a"]}, "not a single option of a run"),
+        ({"study.sampler": ["grid"]}, "not a single option of a run"),
     ],
 )
-def test_a_wrong_space_is_an_error_that_says_what_is_right(space: Any, message: str) -> None:
+def test_a_wrong_space_is_an_error_with_a_remedy(space: Any, message: str) -> None:
     with pytest.raises(ConfigError) as error:
-        distributions(space, Config())
+        build_distributions(space, Config())
     assert message in str(error.value)
 
 
 def test_a_grid_has_every_point_in_order() -> None:
-    found = distributions({"noise.exponent": {"low": 0, "high": 1, "step": 0.5}, "model.dim": [8, 16]}, Config())
-    assert [tuple(point.values()) for point in grid(found)] == [
+    found = build_distributions({"noise.exponent": {"low": 0, "high": 1, "step": 0.5}, "model.dim": [8, 16]}, Config())
+    assert [tuple(point.values()) for point in grid_points(found)] == [
         (0, 8), (0, 16), (0.5, 8), (0.5, 16), (1, 8), (1, 16),
     ]  # fmt: skip
-    with pytest.raises(ConfigError, match="has no points"):
-        grid(distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()))
+    with pytest.raises(ConfigError, match="is not a grid"):
+        grid_points(build_distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()))
 
 
-def test_params_go_to_their_places() -> None:
+def test_parameters_replace_options() -> None:
     config = apply_parameters(Config(), {"noise.exponent": -0.5, "seed": 3})
     assert (config.noise.exponent, config.seed, config.model.dim) == (-0.5, 3, 100)
 
@@ -94,7 +94,7 @@ def test_params_go_to_their_places() -> None:
         (["study.metric=[loss,loss]"], "a list of two"),
         (["study.direction=up"], "must be maximize or minimize"),
         (["study.pruner=median"], "give `evaluation.every=TOKENS`"),
-        (["study.pruner=median", "evaluation.every=1000", "study.metric=loss"], "loss is none"),
+        (["study.pruner=median", "evaluation.every=1000", "study.metric=loss"], "which loss is not"),
         (
             ["study.pruner=halving", "evaluation.every=1000", "study.metric=[evaluation/wordsim353,seconds/train]"],
             "with two metrics no trial is pruned",
@@ -102,7 +102,7 @@ def test_params_go_to_their_places() -> None:
         (["study.metric=heldout/loss", "study.space={sampling.window: [2, 5]}"], "cannot be compared over"),
     ],
 )
-def test_what_a_study_cannot_be_judged_by(options: list[str], message: str) -> None:
+def test_metrics_that_a_study_cannot_optimise(options: list[str], message: str) -> None:
     with pytest.raises(ConfigError) as error:
         study_targets(compose(options))
     assert message in str(error.value)

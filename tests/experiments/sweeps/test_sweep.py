@@ -1,4 +1,4 @@
-"""Studies of real trainings in real processes: killed and gone on with, several workers, trials that fail."""
+"""Studies of real trainings in real processes: killed and continued, with several workers, with trials that fail."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from optuna.trial import FrozenTrial
 
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
-from skiplight.experiments.folder import experiment_of
-from skiplight.experiments.sweeps.pruning import watching
+from skiplight.experiments.folder import find_experiment
+from skiplight.experiments.sweeps.pruning import pruning_callback_factory
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.run_folder import RunFolder
 from tests.support.runs import SMALL, Running, skiplight
@@ -58,7 +58,7 @@ def undisturbed(folder: Path, texts: Path) -> Path:
     return study
 
 
-def told(trial: FrozenTrial) -> tuple[Any, ...]:
+def trial_record(trial: FrozenTrial) -> tuple[Any, ...]:
     return trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values
 
 
@@ -87,14 +87,14 @@ def test_a_study_leaves_its_trials_a_table_and_the_best_as_an_experiment(undistu
 
 
 def kill_in(trial: Path, arguments: list[str], within: float, chance: random.Random) -> None:
-    """Lets the study come to a trial, and kills it and all of its processes some time after."""
+    """Start the study, and kill it or all of its processes some time after a trial has started."""
     process = Running(arguments, session=True)
     while not trial.exists():
         assert process.poll() is None, process.wait().stderr
         time.sleep(0.01)
     time.sleep(chance.uniform(0, within))
     if chance.random() < 0.5:
-        os.kill(process.pid, signal.SIGKILL)  # its children are to notice themselves
+        os.kill(process.pid, signal.SIGKILL)  # its children must notice on their own
     else:
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
@@ -110,7 +110,7 @@ def check_killed(folder: Path, texts: Path, undisturbed: Path, name: str, kills:
     done = skiplight(arguments)
     assert done.returncode == 0, done.stderr
     assert folders(study) == list(range(TRIALS))
-    ours, expected = ([told(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
+    ours, expected = ([trial_record(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
     assert ours == expected
 
 
@@ -118,7 +118,7 @@ def test_killed_once_a_study_equals_the_undisturbed_one(folder: Path, texts: Pat
     check_killed(folder, texts, undisturbed, "killed", 1)
 
 
-def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of_its_own(
+def test_a_study_that_is_moved_continues_and_a_trial_that_is_moved_out_is_a_run_of_its_own(
     folder: Path, texts: Path
 ) -> None:
     options = [option for option in STUDY if not option.startswith("trainer.max_epochs")]
@@ -132,7 +132,7 @@ def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of
     assert folders(new) == [0, 1]
     assert not old.exists()
     for run in (new / "0", new / "1"):
-        found = experiment_of(RunFolder(run))
+        found = find_experiment(RunFolder(run))
         assert found is not None
         assert (found[0].path.resolve(), found[1]) == (new, int(run.name))
     # Another study's folder is not that of a trial which was put there.
@@ -140,9 +140,9 @@ def test_a_study_that_is_moved_goes_on_and_a_trial_that_is_moved_out_is_a_run_of
     other.mkdir()
     (new / "1").rename(other / "1")
     (other / "study.yaml").write_text((new / "study.yaml").read_text().replace("id: ", "id: another"))
-    assert experiment_of(RunFolder(other / "1")) is None
-    assert watching(other / "1") is None
-    assert watching(new / "0") is not None
+    assert find_experiment(RunFolder(other / "1")) is None
+    assert pruning_callback_factory(other / "1") is None
+    assert pruning_callback_factory(new / "0") is not None
 
 
 @pytest.mark.slow
@@ -167,7 +167,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
     done = process.wait()
     said = done.stderr
     assert done.returncode == 0, said
-    assert "trial 2: the process was killed by SIGKILL, most likely for want of memory; it goes on" in said
+    assert "trial 2: the process was killed by SIGKILL, most likely because memory ran out; it resumes" in said
     assert "`optim.lr=1e+38` is too high" in said
     states = [row["state"] for row in csv.DictReader((study / "trials.csv").open())]
     assert states == ["complete", "failed", "complete"]
@@ -179,7 +179,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
 
 
 @pytest.mark.slow
-def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts: Path, undisturbed: Path) -> None:
+def test_a_signal_stops_a_study_and_the_same_command_continues(folder: Path, texts: Path, undisturbed: Path) -> None:
     study = folder / "stopped"
     arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
     process = Running(arguments)
@@ -192,7 +192,7 @@ def test_a_signal_stops_a_study_and_the_same_command_goes_on(folder: Path, texts
     assert "give the same command again" in done.stderr
     done = skiplight(arguments)
     assert done.returncode == 0, done.stderr
-    ours, expected = ([told(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
+    ours, expected = ([trial_record(trial) for trial in Study.load(path).trials] for path in (study, undisturbed))
     assert ours == expected
 
 

@@ -11,7 +11,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command_args
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
 from skiplight.config.validate import check_names
-from skiplight.experiments.metrics import available
+from skiplight.experiments.metrics import available_metrics
 from tests.support.runs import skiplight, train_arguments
 from tests.support.texts import write_texts
 
@@ -33,7 +33,7 @@ def test_its_parameters_are_options_and_its_metric_is_logged() -> None:
     config = compose(arguments[1:])
     assert (config.noise.exponent, config.noise.negatives, config.model.dim) == (-0.37, 15, 200)
     assert not config.logger.offline
-    assert sweep["metric"]["name"] in available(config)
+    assert sweep["metric"]["name"] in available_metrics(config)
     assert sweep["early_terminate"]["min_iter"] * config.evaluation.every < 10 * 700_000
 
 

@@ -1,4 +1,4 @@
 """Comparisons: the same model on the same text under several objectives, and how each converges.
 
-In come the options of a comparison; out go its runs, trials.csv, findings and a plot per view.
+Input: the options of a comparison. Output: its runs, trials.csv, findings.md, and a plot per view.
 """

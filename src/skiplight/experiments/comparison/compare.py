@@ -1,11 +1,11 @@
-"""`skiplight compare`: trains the runs of a comparison, and writes down what came out.
+"""`skiplight compare`: train the runs of a comparison, and write the results.
 
-RUN/comparison.yaml   what is compared; a comparison goes on only as what it began as
-    runs/             a folder for each run, named by its options, so that a run that is there is not repeated
-    trials.csv        a row for each run
-    levels.json       values that the plots draw a line at, with their names
-    findings.md       a table and what the numbers say, with their uncertainty
-    <view>.png        every measure against pairs seen and against seconds
+RUN/comparison.yaml   the options, which must be the same when the comparison is continued
+    runs/             a folder per run, named by its options, so that no run is trained twice
+    trials.csv        a row per run
+    levels.json       reference levels of the plots, with their names
+    findings.md       a table, and sentences on the differences, with their uncertainty
+    <view>.png        every metric against pairs seen and against seconds
     report.html       all of it as one page
 """
 
@@ -21,11 +21,11 @@ from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
 from skiplight.data.from_config import prepare_text, total_tokens
 from skiplight.errors import ConfigError
-from skiplight.experiments.comparison.findings import findings
+from skiplight.experiments.comparison.findings import render_findings
 from skiplight.experiments.comparison.plan import Plan
-from skiplight.experiments.comparison.plots import draw
-from skiplight.experiments.comparison.queue import Comparison, trial_table
-from skiplight.experiments.executor import execute
+from skiplight.experiments.comparison.plots import plot_curves
+from skiplight.experiments.comparison.queue import Comparison, comparison_table
+from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.trials import TrialTable
 from skiplight.files import replacing, writing
@@ -40,35 +40,37 @@ FINDINGS, LEVELS = "findings.md", "levels.json"
 def compare(
     overrides: Sequence[str], folder: Path, *, workers: int = 1, devices_per_trial: int | None = None
 ) -> TrialTable:
-    """Train what `compare.*` says, or what is left of it, and write down what came out.
+    """Train the runs of `compare.*`, or those that are left, write the results, and return the table of runs.
 
     Args:
-        overrides: of Hydra, for all runs.
-        folder: of the comparison; one that is there already is gone on with.
-        workers: how many runs are trained at once, here.
-        devices_per_trial: GPUs for each; default: `trainer.devices`.
+        overrides: Hydra overrides for all runs.
+        folder: folder of the comparison; an existing comparison is continued.
+        workers: number of runs that are trained at once by this command.
+        devices_per_trial: GPUs per run; default: `trainer.devices`.
 
     Raises:
-        ConfigError: an option is wrong, or the comparison began with others.
-        RunError: the folder is something else, or a run failed for another reason than that it diverged.
-        Stopped: a signal asked to stop; the same command goes on.
+        ConfigError: an option is wrong, or the comparison began with other options.
+        RunError: the folder is not a comparison, or a run failed without having diverged.
+        Stopped: a signal requested a stop; the same command continues the comparison.
     """
     config = compose(overrides)
     if config.data.heldout == 0 or config.evaluation.heldout_pairs == 0:
         raise ConfigError(
-            "a comparison judges by held-out text: give `data.heldout` and `evaluation.heldout_pairs` above 0"
+            "a comparison ranks by held-out perplexity: give `data.heldout` and `evaluation.heldout_pairs` above 0"
         )
     check_logger(config)
-    owned = claim_resources(config.trainer, workers, devices_per_trial)
+    resources = claim_resources(config.trainer, workers, devices_per_trial)
     text = prepare_text(config)
     plan = Plan([f"trainer.devices={config.trainer.devices}", *overrides], total_tokens(config, text))
     comparison = Comparison(folder, plan)
-    comparison.experiment.begin(run=run_options(config) | {"run_dir": None}, compare=vars(config.compare))
+    comparison.experiment.create_or_check(run=run_options(config) | {"run_dir": None}, compare=vars(config.compare))
     if workers > 1:
-        log.info("%d runs at once: their seconds are those of runs that share the machine", workers)
-    execute(comparison, owned)
+        log.info(
+            "%d runs are trained at once and share the machine, so each takes more seconds than it would alone", workers
+        )
+    execute_trials(comparison, resources)
     results = comparison.results()
-    table = trial_table(folder, results)
+    table = comparison_table(folder, results)
     unigram = heldout_unigram(plan.config, text).perplexity
     with comparison.experiment.locked(), writing(folder):
         table.write_csv()
@@ -76,9 +78,9 @@ def compare(
         with replacing(folder / LEVELS) as temporary:
             temporary.write_text(json.dumps(levels, indent=2) + "\n", encoding="utf-8")
         for view in plan.views:
-            of_view = [result for result in results if result.run.view == view.name]
-            if any(result.summary is not None and not result.search for result in of_view):
-                draw(of_view, view.title, folder / f"{view.name}.png", levels)
+            view_results = [result for result in results if result.run.view == view.name]
+            if any(result.summary is not None and not result.search for result in view_results):
+                plot_curves(view_results, view.title, folder / f"{view.name}.png", levels)
         with replacing(folder / FINDINGS) as temporary:
-            temporary.write_text(findings(plan, results, unigram), encoding="utf-8")
+            temporary.write_text(render_findings(plan, results, unigram), encoding="utf-8")
     return table

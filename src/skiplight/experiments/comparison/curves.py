@@ -1,4 +1,4 @@
-"""How the variants of a view converge: their metrics at each evaluation, mean and spread over the seeds."""
+"""How the variants of a view converge: their metrics at each evaluation, mean and standard deviation over seeds."""
 
 from __future__ import annotations
 
@@ -9,24 +9,26 @@ from collections.abc import Sequence
 from skiplight.experiments.comparison.queue import TrialResult
 from skiplight.training.run_folder import RunFolder
 
-MEASURES = {
+METRIC_TITLES = {
     "heldout/perplexity": "held-out perplexity",
     "evaluation/wordsim353": "WordSim-353 (Spearman)",
     "evaluation/simlex999": "SimLex-999 (Spearman)",
     "evaluation/google": "Google analogies (accuracy)",
 }
-"""Metrics that all objectives share, and what they are called; further sets follow by their own names."""
+"""Titles of metrics, in the order in which they are shown; metrics of other evaluation sets follow by their names."""
 
 
 @dataclasses.dataclass
 class Curve:
-    """A metric of a variant, over the run; a number for each evaluation.
+    """A metric of a variant during training.
 
     Attributes:
-        tokens, pairs: consumed at each evaluation, the mean over seeds.
-        seconds: of training, the mean over seeds.
-        mean, deviation: of the metric, over the seeds; the deviation is 0 for a single seed.
-        final: the last values, one for each seed.
+        tokens: tokens consumed until each evaluation, mean over seeds, [evaluations].
+        pairs: pairs seen until each evaluation, mean over seeds, [evaluations].
+        seconds: seconds of training until each evaluation, mean over seeds, [evaluations].
+        mean: mean of the metric over seeds, [evaluations].
+        deviation: standard deviation of the metric over seeds, 0 for a single seed, [evaluations].
+        final: the metric at the last evaluation, [seeds].
     """
 
     tokens: list[float]
@@ -37,36 +39,36 @@ class Curve:
     final: list[float]
 
 
-def curves(outcomes: Sequence[TrialResult], metric: str) -> dict[str, Curve]:
-    """A metric's curve for each variant among finished runs of one view; variants without it are left out."""
+def compute_curves(results: Sequence[TrialResult], metric: str) -> dict[str, Curve]:
+    """Return the curve of a metric for each variant, from the results of one view; omit variants without the metric."""
     runs: dict[str, list[list[dict]]] = {}
-    for outcome in outcomes:
-        if outcome.summary is not None and not outcome.search:
-            points = [line for line in RunFolder(outcome.folder).read_metrics() if metric in line]
+    for result in results:
+        if result.summary is not None and not result.search:
+            points = [line for line in RunFolder(result.folder).read_metrics() if metric in line]
             if points:
-                runs.setdefault(outcome.run.variant, []).append(points)
-    return {variant: _curve(of_seeds, metric) for variant, of_seeds in runs.items()}
+                runs.setdefault(result.run.variant, []).append(points)
+    return {variant: _average_curve(seeds, metric) for variant, seeds in runs.items()}
 
 
-def metrics(outcomes: Sequence[TrialResult]) -> list[str]:
-    """The metrics that the runs have, in the order in which they are shown."""
+def list_metrics(results: Sequence[TrialResult]) -> list[str]:
+    """Return the metrics of finished runs, in the order in which they are shown."""
     found = {
         name
-        for outcome in outcomes
-        if outcome.summary is not None and not outcome.search
-        for line in RunFolder(outcome.folder).read_metrics()
+        for result in results
+        if result.summary is not None and not result.search
+        for line in RunFolder(result.folder).read_metrics()
         for name in line
         if name == "heldout/perplexity" or name.startswith("evaluation/")
     }
-    return [*(name for name in MEASURES if name in found), *sorted(found - set(MEASURES))]
+    return [*(name for name in METRIC_TITLES if name in found), *sorted(found - set(METRIC_TITLES))]
 
 
-def _curve(of_seeds: list[list[dict]], metric: str) -> Curve:
-    # Of a seed whose vectors could not be judged at first, those evaluations are missing: they are left out of all.
-    shortest = min(map(len, of_seeds))
-    of_seeds = [points[-shortest:] for points in of_seeds]
-    # Evaluations come at the first block past a number of tokens, which differs a little between seeds.
-    columns = list(zip(*of_seeds, strict=True))
+def _average_curve(seeds: list[list[dict]], metric: str) -> Curve:
+    # The first evaluations of a seed may have failed and be missing; those of the other seeds are then omitted too.
+    shortest = min(map(len, seeds))
+    seeds = [points[-shortest:] for points in seeds]
+    # An evaluation follows the first block past a number of tokens, so its tokens differ a little between seeds.
+    columns = list(zip(*seeds, strict=True))
 
     def mean(name: str) -> list[float]:
         return [statistics.fmean(point[name] for point in column) for column in columns]
@@ -77,5 +79,5 @@ def _curve(of_seeds: list[list[dict]], metric: str) -> Curve:
         seconds=mean("seconds"),
         mean=mean(metric),
         deviation=[statistics.stdev(p[metric] for p in c) if len(c) > 1 else 0.0 for c in columns],
-        final=[points[-1][metric] for points in of_seeds],
+        final=[points[-1][metric] for points in seeds],
     )

@@ -1,8 +1,8 @@
-"""The runs of a comparison: which are over, which are to be trained next, and what came of them.
+"""The runs of a comparison: which have ended, with what results, and which are trained next.
 
-What is to be trained is a function of the plan and of the runs that are over, so that several workers, machines and
-commands, one after the other, train the same runs: first the search of each variant, then every seed of its best
-candidate. Where one diverges, a longer run or another seed than in the search, the next best candidate takes its place.
+The next runs are a function of the plan and of the results so far, so any number of workers, machines and successive
+commands train the same runs: first the search of each variant, then every seed of its best candidate. If the best
+candidate diverges in a full run, which is longer or has another seed than in the search, the next best replaces it.
 """
 
 from __future__ import annotations
@@ -22,9 +22,8 @@ from skiplight.experiments.comparison.plan import Plan, PlannedRun, View
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import read_metrics
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import Trial as ClaimedTrial
-from skiplight.experiments.queue import read_result
-from skiplight.experiments.trials import TRIALS, TrialRow, TrialTable
+from skiplight.experiments.queue import ClaimedTrial, read_result
+from skiplight.experiments.trials import TRIALS_FILE, TrialRow, TrialTable
 from skiplight.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -32,14 +31,14 @@ log = logging.getLogger(__name__)
 
 @dataclasses.dataclass
 class TrialResult:
-    """A run that is over.
+    """The result of a run that finished or diverged.
 
     Attributes:
-        run: what was planned.
-        search: whether it only tried a candidate.
-        folder: where it is.
-        summary: what its summary.json holds; None where it diverged.
-        error: how it diverged.
+        run: the run as planned.
+        search: whether it belongs to the search, not to the runs that are compared.
+        folder: its folder.
+        summary: content of its summary.json; None if it diverged.
+        error: how it diverged; empty otherwise.
     """
 
     run: PlannedRun
@@ -50,145 +49,153 @@ class TrialResult:
 
     @property
     def perplexity(self) -> float:
-        """Held-out perplexity; infinite where the run diverged."""
+        """The held-out perplexity; infinite if the run diverged."""
         heldout = (self.summary or {}).get("evaluation", {}).get("heldout", {})
         return float(heldout.get("perplexity", math.inf))
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial(ClaimedTrial):
-    """A run that this process is to train, as it was planned."""
+class ComparisonTrial(ClaimedTrial):
+    """A claimed run with its plan."""
 
     planned: PlannedRun
 
 
 class Comparison:
-    """A comparison in its folder, a queue of trials.
+    """A queue of the runs of a comparison, each of which is a trial.
 
     Args:
-        folder: of the comparison.
-        plan: its runs.
+        folder: folder of the comparison.
+        plan: plan of the comparison.
     """
 
     def __init__(self, folder: Path, plan: Plan) -> None:
         self.folder, self.plan = folder, plan
         self.experiment = ExperimentFolder(folder, "comparison")
-        self._over: dict[Path, tuple[dict[str, Any] | None, str]] = {}
+        self._ended: dict[Path, tuple[dict[str, Any] | None, str]] = {}
 
     def results(self) -> list[TrialResult]:
-        """Return the runs that are over: those of the searches first, then those of each view and variant by seed."""
+        """Return the results so far: those of all searches, then those of each view and variant by seed."""
         found = list(self._progress())
         return [r for progress in found for r in progress.tried] + [r for progress in found for r in progress.trained]
 
-    def claim(self) -> Trial | None:
-        """Claim the next run that nobody trains; None where all that can be trained now are trained or over.
+    def claim(self) -> ComparisonTrial | None:
+        """Claim the next run; return None if all that can be trained now have ended or are claimed.
 
         Raises:
             RunError: every candidate of a variant diverged.
             UnwritableError: the disk is full or read-only.
         """
         with self.experiment.locked():
-            for number, (planned, search) in enumerate(self._wanted()):
+            for number, (planned, search) in enumerate(self._pending_runs()):
                 run = RunFolder(self._path(planned))
-                if run.path.exists() and heartbeat.holder(run.path) is not None:
+                if run.path.exists() and heartbeat.find_holder(run.path) is not None:
                     continue
                 if not run.path.exists():
                     self.experiment.create_run(run.path, copy.deepcopy(planned.config), number)
                 heartbeat.claim_run(run.path)
                 detail = f"trying {' '.join(planned.chosen)}" if search else f"seed {planned.seed}"
                 log.info("%s: view %s, %s, %s", self.folder.name, planned.view, planned.variant, detail)
-                return Trial(number, run.path, f"view {planned.view}, {planned.variant}", detail, planned)
+                return ComparisonTrial(number, run.path, f"view {planned.view}, {planned.variant}", detail, planned)
         return None
 
     def is_waiting(self) -> bool:
-        """Return whether a run is trained by others: more may be wanted when it is over."""
-        return bool(self._wanted())
+        """Return whether other processes are training runs, after which there may be more."""
+        return bool(self._pending_runs())
 
-    def finish(self, trial: Trial, result: ProcessResult) -> str:
-        """Look at a run whose process has ended; one that diverged stays in its folder as failed.
+    def finish(self, trial: ComparisonTrial, result: ProcessResult) -> str:
+        """Record how a run ended, and return a message to log; a run that diverged is a result too.
 
         Raises:
-            RunError: it ended for another reason.
+            RunError: the run failed without having diverged.
         """
         run = RunFolder(trial.run)
-        with self.experiment.locked():  # whoever looks for a run sees it either as claimed or as over
+        with self.experiment.locked():  # so that others see the run either as claimed or as ended
             if result.state == "diverged":  # also where result.json could not be written
-                self._over[run.path] = None, result.message
+                self._ended[run.path] = None, result.message
             heartbeat.release_run(run.path)
         if result.state == "finished":
             run.drop_checkpoints()
-            over = TrialResult(trial.planned, False, run.path, run.read_summary())
-            return f"perplexity {over.perplexity:,.1f}"
+            ended = TrialResult(trial.planned, False, run.path, run.read_summary())
+            return f"perplexity {ended.perplexity:,.1f}"
         if result.state in ("failed", "killed"):
-            raise RunError(f"{run.path} {result.state}: {result.message}; the same command goes on with it")
+            raise RunError(f"{run.path} {result.state}: {result.message}; the same command resumes it")
         return f"{result.state}: {result.message}"
 
-    def _wanted(self) -> list[tuple[PlannedRun, bool]]:
-        """The runs to be trained now, and whether each only tries a candidate, in this order."""
-        wanted = {self._path(run): (run, search) for found in self._progress() for run, search in found.wanted}
-        # Seed by seed, so that a comparison that is stopped has something of every variant.
-        return sorted(wanted.values(), key=lambda one: (not one[1], one[0].seed))
+    def _pending_runs(self) -> list[tuple[PlannedRun, bool]]:
+        """Return the runs to train next, in order, each with whether it belongs to a search."""
+        pending = {self._path(run): (run, search) for found in self._progress() for run, search in found.pending}
+        # Seed by seed, so that a stopped comparison has results of every variant.
+        return sorted(pending.values(), key=lambda one: (not one[1], one[0].seed))
 
     def _progress(self) -> Iterator[_Progress]:
         for view in self.plan.views:
             for variant in self.plan.variants:
-                yield self._progress_of(view, variant)
+                yield self._variant_progress(view, variant)
 
-    def _progress_of(self, view: View, variant: str) -> _Progress:
+    def _variant_progress(self, view: View, variant: str) -> _Progress:
         found, ranked = _Progress(), view.candidates[variant]
         if len(ranked) > 1:
-            runs = [self.plan.trial(view, variant, candidate) for candidate in ranked]
+            runs = [self.plan.search_run(view, variant, candidate) for candidate in ranked]
             results = [self._result(run, True) for run in runs]
             found.tried = [result for result in results if result is not None]
-            found.wanted = [(run, True) for run, result in zip(runs, results, strict=True) if result is None]
-            if found.wanted:
+            found.pending = [(run, True) for run, result in zip(runs, results, strict=True) if result is None]
+            if found.pending:
                 return found
-            stood = [result for result in found.tried if math.isfinite(result.perplexity)]
-            if not stood:
+            ranked_results = [result for result in found.tried if math.isfinite(result.perplexity)]
+            if not ranked_results:
                 raise RunError(
                     f"no candidate of {variant!r} in view {view.name!r} could be trained: {found.tried[0].error}"
                 )
-            ranked = [list(result.run.chosen) for result in sorted(stood, key=lambda result: result.perplexity)]
+            ranked = [
+                list(result.run.chosen) for result in sorted(ranked_results, key=lambda result: result.perplexity)
+            ]
         for candidate in ranked:
-            runs = [self.plan.run(view, variant, candidate, number) for number in range(self.plan.compare.seeds)]
+            runs = [self.plan.full_run(view, variant, candidate, number) for number in range(self.plan.compare.seeds)]
             results = [self._result(run, False) for run in runs]
-            # All up to the first seed that diverges, whichever was trained first.
+            # Results count up to the first seed that diverged, in the order of seeds and not of time.
             diverged = next((i for i, r in enumerate(results) if r is not None and r.summary is None), len(runs))
-            over = [result for result in results[: diverged + 1] if result is not None]
-            found.wanted = [(run, False) for run, r in zip(runs[:diverged], results, strict=False) if r is None]
-            if found.wanted or diverged == len(runs) or candidate is ranked[-1]:
-                found.trained += over
+            ended = [result for result in results[: diverged + 1] if result is not None]
+            found.pending = [(run, False) for run, r in zip(runs[:diverged], results, strict=False) if r is None]
+            if found.pending or diverged == len(runs) or candidate is ranked[-1]:
+                found.trained += ended
                 break
-            found.trained += [dataclasses.replace(result, search=True) for result in over]
+            found.trained += [dataclasses.replace(result, search=True) for result in ended]
         return found
 
     def _path(self, planned: PlannedRun) -> Path:
         return self.folder / "runs" / planned.name
 
     def _result(self, planned: PlannedRun, search: bool) -> TrialResult | None:
-        """What came of a run; None if it is not over."""
+        """Return the result of a run, or None if it has neither finished nor diverged."""
         run = RunFolder(self._path(planned))
-        if run.path not in self._over:
+        if run.path not in self._ended:
             if run.summary.exists():
-                self._over[run.path] = run.read_summary(), ""
+                self._ended[run.path] = run.read_summary(), ""
             elif (ended := read_result(run.path)) is not None and ended.state == "diverged":
-                self._over[run.path] = None, ended.message
+                self._ended[run.path] = None, ended.message
             else:
                 return None
-        return TrialResult(planned, search, run.path, *self._over[run.path])
+        return TrialResult(planned, search, run.path, *self._ended[run.path])
 
 
 @dataclasses.dataclass
 class _Progress:
-    """How far a variant in a view has come: what is over of its search and its runs, and what is to be trained now."""
+    """The progress of a variant in a view.
+
+    Attributes:
+        tried: results of the search.
+        trained: results of full runs.
+        pending: the runs to train next, each with whether it belongs to the search.
+    """
 
     tried: list[TrialResult] = dataclasses.field(default_factory=list)
     trained: list[TrialResult] = dataclasses.field(default_factory=list)
-    wanted: list[tuple[PlannedRun, bool]] = dataclasses.field(default_factory=list)
+    pending: list[tuple[PlannedRun, bool]] = dataclasses.field(default_factory=list)
 
 
-def trial_table(folder: Path, results: Sequence[TrialResult]) -> TrialTable:
-    """Return the runs of a comparison as a table; they differ by view, variant and what was chosen."""
+def comparison_table(folder: Path, results: Sequence[TrialResult]) -> TrialTable:
+    """Return the results of a comparison as a table; the options are view, variant, kind, candidate and engine."""
     rows = []
     for number, result in enumerate(results):
         run, summary = result.run, result.summary
@@ -215,14 +222,14 @@ def trial_table(folder: Path, results: Sequence[TrialResult]) -> TrialTable:
 
 
 def read_results(folder: Path) -> list[TrialResult]:
-    """Return the runs of a finished comparison, as its trials.csv lists them.
+    """Return the results of a finished comparison, from its trials.csv.
 
     Raises:
         RunError: a run is missing or damaged.
-        OSError, LookupError, ValueError: the table is.
+        OSError, LookupError, ValueError: trials.csv is missing or damaged.
     """
     results = []
-    with (folder / TRIALS).open(newline="", encoding="utf-8") as file:
+    with (folder / TRIALS_FILE).open(newline="", encoding="utf-8") as file:
         for row in csv.DictReader(file):
             run = RunFolder(folder / "runs" / Path(row["run"]).name)
             chosen = tuple(row["chosen"].split())

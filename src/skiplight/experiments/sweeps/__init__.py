@@ -1,4 +1,4 @@
-"""Studies: spaces of options, samplers and pruners of optuna, workers, tables and plots.
+"""Studies: search spaces, Optuna's samplers and pruners, tables and plots.
 
-In come the options of a study; out go the runs of its trials, trials.csv and the best trial as an experiment.
+Input: the options of a study. Output: the runs of its trials, trials.csv, and the best trial as an experiment.
 """

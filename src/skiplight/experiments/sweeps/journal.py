@@ -1,7 +1,7 @@
-"""The study's journal: Optuna's storage in one file that only grows, safe against processes that are killed.
+"""The journal of a study: Optuna's storage in one file that is only appended to, safe if a process is killed.
 
-The lock is the system's, on a file beside the journal, and ends with the process that holds it: a killed one blocks
-nobody. Whoever gets it first cuts off a last line that another process was killed in the middle of.
+The lock is a lock of the operating system on a file beside the journal, so it ends with the process that holds it, even
+if that is killed. On acquiring it, a process cuts off the last line if another was killed while it wrote it.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 class JournalLock(JournalFileOpenLock):
-    """The right to append; comes with a journal that ends with a whole line.
+    """The lock that a process needs to append to the journal; acquiring it repairs the last line.
 
     Args:
-        journal: the journal's file; the lock is on another one, `.lock` behind its name.
+        journal: the journal file; the locked file has its name with `.lock` appended.
     """
 
     def __init__(self, journal: Path) -> None:
@@ -46,7 +46,7 @@ class JournalLock(JournalFileOpenLock):
 
 
 def cut_torn_line(journal: Path) -> int:
-    """Cuts off a last line without an end, and reports it; to be called under the lock. How many bytes it had."""
+    """Cut off and log a last line without line end, and return its size in bytes; the caller holds the lock."""
     if not journal.exists():
         return 0
     with journal.open("rb+") as file:
@@ -58,16 +58,16 @@ def cut_torn_line(journal: Path) -> int:
             tail = file.read(end - start)
         torn = len(tail) - (tail.rfind(b"\n") + 1)
         if torn:
-            log.warning("%s: cut off a last line of %d bytes, left by a process that was killed", journal, torn)
+            log.warning("%s: cut off a last line of %d bytes, left by a killed process", journal, torn)
             file.truncate(end - torn)
     return torn
 
 
 def open_storage(journal: Path) -> JournalStorage:
-    """Optuna's storage in a journal file, made if need be.
+    """Return Optuna's storage in a journal file, which is created if it does not exist.
 
     Raises:
-        OSError: the file cannot be read or made.
+        OSError: the file cannot be read or created.
     """
     from optuna.storages import JournalStorage
     from optuna.storages.journal import JournalFileBackend

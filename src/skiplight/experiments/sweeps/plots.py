@@ -1,4 +1,4 @@
-"""Figures of a table of trials, as PNG: each option, heatmaps, parallel coordinates, importance, the Pareto front."""
+"""Plots of a table of trials, as PNG: each option, heatmaps, parallel coordinates, importance, the Pareto front."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-FEWEST = 4
-"""Of fewer complete trials nothing is said about importance."""
+MIN_TRIALS = 4
+"""Number of complete trials from which importances are estimated."""
 
-POINTS = 20
-"""An option with more distinct values than this has no line of means, and no heatmap."""
+MAX_VALUES = 20
+"""Number of distinct values of an option up to which means are drawn, and heatmaps."""
 
 
-def draw(table: TrialTable, folder: Path) -> dict[str, Path]:
-    """Draws what there is to draw of the complete trials; title and file of each figure."""
+def plot_trials(table: TrialTable, folder: Path) -> dict[str, Path]:
+    """Plot the complete trials into a folder, and return the file of each plot by its title."""
     folder.mkdir(exist_ok=True)
     drawings: list[tuple[str, str, Callable[[TrialTable], Figure | None]]] = [
         ("Exponent and negatives", "heatmap.png", _heatmap),
@@ -43,17 +43,17 @@ def draw(table: TrialTable, folder: Path) -> dict[str, Path]:
     return made
 
 
-def as_study(table: TrialTable) -> optuna.Study:
-    """The complete trials as a study of Optuna's, in memory, with the options that vary among them."""
+def to_optuna_study(table: TrialTable) -> optuna.Study:
+    """Return the complete trials as an Optuna study in memory, with the options that vary among them."""
     import optuna
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(directions=table.directions)
     spaces: dict[str, Any] = {}
-    for name in varying(table):
+    for name in varying_options(table):
         values = [row.params[name] for row in table.complete]
-        if not _numeric(values):
+        if not _is_numeric(values):
             spaces[name] = CategoricalDistribution(sorted(set(values), key=str))
         elif all(isinstance(value, int) for value in values):
             spaces[name] = IntDistribution(min(values), max(values))
@@ -71,28 +71,31 @@ def as_study(table: TrialTable) -> optuna.Study:
     return study
 
 
-def varying(table: TrialTable) -> list[str]:
-    """The swept options that have several values among the complete trials, the seed last."""
+def varying_options(table: TrialTable) -> list[str]:
+    """Return the swept options that have several values among the complete trials, the seed last."""
     names = sorted(table.swept, key=lambda name: name == "seed")
     return [name for name in names if len({repr(row.params[name]) for row in table.complete}) > 1]
 
 
-def importances(table: TrialTable) -> dict[str, float]:
-    """The share of each option in how far trials are above the others (PED-ANOVA), of 1; empty where trials are few."""
+def option_importances(table: TrialTable) -> dict[str, float]:
+    """Return the importance of each option for the first target, by Optuna's PED-ANOVA; the importances sum to 1.
+
+    The result is empty if there are fewer than `MIN_TRIALS` complete trials or fewer than two varying options.
+    """
     from optuna.importance import get_param_importances
 
-    if len(table.complete) < FEWEST or len(set(varying(table)) - {"seed"}) < 2:
+    if len(table.complete) < MIN_TRIALS or len(set(varying_options(table)) - {"seed"}) < 2:
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return get_param_importances(as_study(table), target=lambda trial: trial.values[0])
+        return get_param_importances(to_optuna_study(table), target=lambda trial: trial.values[0])
 
 
-def _numeric(values: list[Any]) -> bool:
+def _is_numeric(values: list[Any]) -> bool:
     return all(isinstance(value, int | float) and not isinstance(value, bool) for value in values)
 
 
-def _new(columns: int, rows: int = 1, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
+def _new_figure(columns: int, rows: int = 1, width: float = 4.2, height: float = 3.4) -> tuple[Figure, list[Axes]]:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
@@ -100,20 +103,20 @@ def _new(columns: int, rows: int = 1, width: float = 4.2, height: float = 3.4) -
 
 
 def _heatmap(table: TrialTable) -> Figure | None:
-    """The first metric by noise.exponent and noise.negatives, a panel for each dimension."""
+    """Plot the first target by noise.exponent and noise.negatives, with a panel for each dimension."""
     import numpy as np
 
     down, across, panel = "noise.exponent", "noise.negatives", "model.dim"
-    if not {down, across} <= set(varying(table)):
+    if not {down, across} <= set(varying_options(table)):
         return None
     metric = table.targets[0]
     exponents, negatives = (sorted({row.params[name] for row in table.complete}) for name in (down, across))
-    if max(len(exponents), len(negatives)) > POINTS:
+    if max(len(exponents), len(negatives)) > MAX_VALUES:
         return None
     dims: list[Any] = list({row.params.get(panel) for row in table.complete})
-    dims.sort(key=None if _numeric(dims) else str)  # one is None where the dimension is not swept
+    dims.sort(key=None if _is_numeric(dims) else str)  # one is None where the dimension is not swept
     size = max(3.0, 0.8 * len(negatives) + 1.5), max(2.6, 0.42 * len(exponents) + 1)
-    figure, axes = _new(len(dims), 1, *size)
+    figure, axes = _new_figure(len(dims), 1, *size)
     cells = np.full((len(dims), len(exponents), len(negatives)), np.nan)
     for index in np.ndindex(*cells.shape):
         wanted = (dims[index[0]], exponents[index[1]], negatives[index[2]])
@@ -141,23 +144,23 @@ def _heatmap(table: TrialTable) -> Figure | None:
 
 
 def _options(table: TrialTable) -> Figure | None:
-    """What was measured by each option: a dot a trial, and where values repeat, means with deviations."""
-    names = [name for name in varying(table) if name != "seed"]
+    """Plot metrics against each option: a dot per trial and, where values repeat, means with standard deviations."""
+    names = [name for name in varying_options(table) if name != "seed"]
     if not names:
         return None
-    panels = [(metric, name) for metric in _shown(table, len(names)) for name in names]
+    panels = [(metric, name) for metric in _plotted_metrics(table, len(names)) for name in names]
     columns = min(2 if len(names) == 1 else 3, len(panels))
-    figure, axes = _new(columns, math.ceil(len(panels) / columns))
+    figure, axes = _new_figure(columns, math.ceil(len(panels) / columns))
     for ax in axes[len(panels) :]:
         ax.remove()
     for (metric, name), ax in zip(panels, axes, strict=False):
         values = [row.params[name] for row in table.complete]
-        numeric = _numeric(values)
+        numeric = _is_numeric(values)
         x = values if numeric else [str(value) for value in values]
         y = [row.metrics[metric] for row in table.complete]
         ax.plot(x, y, "o", alpha=0.45, markersize=4)
         distinct = sorted(set(x)) if numeric else list(dict.fromkeys(x))
-        if len(distinct) <= POINTS and len(distinct) < len(x):
+        if len(distinct) <= MAX_VALUES and len(distinct) < len(x):
             found = [[figure for figure, at in zip(y, x, strict=True) if at == value] for value in distinct]
             deviations = [statistics.stdev(group) if len(group) > 1 else 0 for group in found]
             ax.errorbar(distinct, [statistics.fmean(group) for group in found], deviations, fmt="-", capsize=3)
@@ -166,8 +169,8 @@ def _options(table: TrialTable) -> Figure | None:
     return figure
 
 
-def _shown(table: TrialTable, options: int) -> list[str]:
-    """The metrics that the options are drawn against: few options against all that every trial has."""
+def _plotted_metrics(table: TrialTable, options: int) -> list[str]:
+    """Return the metrics to plot against the options: the first target, or all shared metrics for few options."""
     if options > 2:
         return table.targets[:1]
     shared = set.intersection(*(set(row.metrics) for row in table.complete))
@@ -176,20 +179,20 @@ def _shown(table: TrialTable, options: int) -> list[str]:
 
 
 def _parallel(table: TrialTable) -> Figure | None:
-    """A line a trial through its options to the first metric, coloured by it."""
+    """Plot a line per trial through its options to the first target, coloured by the target."""
     import numpy as np
     from matplotlib import colormaps
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
-    names, metric = [name for name in varying(table) if name != "seed"], table.targets[0]
+    names, metric = [name for name in varying_options(table) if name != "seed"], table.targets[0]
     if len(names) < 2 or len(table.complete) < 2:
         return None
-    figure, (ax,) = _new(1, 1, 1.8 * (len(names) + 1) + 1, 3.8)
+    figure, (ax,) = _new_figure(1, 1, 1.8 * (len(names) + 1) + 1, 3.8)
     columns = []
     for at, name in enumerate([*names, metric]):
         values = [row.metrics[metric] if name == metric else row.params[name] for row in table.complete]
-        if _numeric(values):
+        if _is_numeric(values):
             low, high = min(values), max(values)
             columns.append([(value - low) / ((high - low) or 1) for value in values])
             ticks = sorted(set(values)) if len(set(values)) <= 6 else list(np.linspace(low, high, 5))
@@ -216,12 +219,12 @@ def _parallel(table: TrialTable) -> Figure | None:
 
 
 def _importance(table: TrialTable) -> Figure | None:
-    if not importances(table):
+    if not option_importances(table):
         return None
     from optuna.visualization import matplotlib as optuna_plots
 
     first: dict[str, Any] = {"target": lambda trial: trial.values[0], "target_name": table.targets[0]}
-    return _drawn(lambda: optuna_plots.plot_param_importances(as_study(table), **first))
+    return _render_optuna_plot(lambda: optuna_plots.plot_param_importances(to_optuna_study(table), **first))
 
 
 def _pareto(table: TrialTable) -> Figure | None:
@@ -229,11 +232,13 @@ def _pareto(table: TrialTable) -> Figure | None:
         return None
     from optuna.visualization import matplotlib as optuna_plots
 
-    return _drawn(lambda: optuna_plots.plot_pareto_front(as_study(table), target_names=table.targets))
+    return _render_optuna_plot(
+        lambda: optuna_plots.plot_pareto_front(to_optuna_study(table), target_names=table.targets)
+    )
 
 
-def _drawn(plot: Callable[[], Axes]) -> Figure:
-    """A plot of Optuna's, which are marked as experimental and change matplotlib's style for all that follows."""
+def _render_optuna_plot(plot: Callable[[], Axes]) -> Figure:
+    """Return the figure of an Optuna plot, without its warning (it is experimental) and its changes of the style."""
     import matplotlib
     from matplotlib import pyplot
 
@@ -246,6 +251,6 @@ def _drawn(plot: Callable[[], Axes]) -> Figure:
     return figure
 
 
-def front_numbers(table: TrialTable) -> list[int]:
-    """The trials that no other beats in one metric without being worse in the other."""
-    return [trial.user_attrs["number"] for trial in as_study(table).best_trials]
+def pareto_front(table: TrialTable) -> list[int]:
+    """Return the numbers of the trials on the Pareto front: none is better in one target and as good in the other."""
+    return [trial.user_attrs["number"] for trial in to_optuna_study(table).best_trials]

@@ -1,8 +1,8 @@
-"""A study: study.yaml says what is searched, journal.log holds the trials and their values, `<number>/` is each run.
+"""A study: study.yaml has its options, journal.log the trials and their results, and `<number>/` is the run of a trial.
 
-Whoever holds the study's lock may give out a trial: first one whose process is dead, else a new one. All that decides
-a new trial is what the journal holds, the study's seed and the trial's number, so that a study that was killed goes
-on as if it had not been. A trial enters the journal with all its values, in one line.
+The process that holds the study's lock may claim a trial: one whose process has died, or else a new one. A new trial is
+a function of the journal, the study's seed and the trial's number, so a study that was killed continues as if it had
+not been. A trial is appended to the journal with all its values in one line.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import read_metrics, study_targets
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import Trial as ClaimedTrial
+from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import open_storage
 from skiplight.training.run_folder import RunFolder
@@ -27,23 +27,23 @@ from skiplight.training.run_folder import RunFolder
 if TYPE_CHECKING:
     import optuna
 
-JOURNAL, NAME = "journal.log", "study"
+JOURNAL_FILE, STUDY_NAME = "journal.log", "study"
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial(ClaimedTrial):
-    """A trial that this process is to train, with the values of its options."""
+class StudyTrial(ClaimedTrial):
+    """A claimed trial with the values of the swept options."""
 
     params: space.Params
 
 
 class Study:
-    """An open study, a queue of trials.
+    """A study, which is a queue of trials.
 
     Args:
-        folder: where it lies.
-        config: the options of its runs, and of the study.
-        limit: how many trials it is to have; None for no end, or that of the grid.
+        folder: folder of the study.
+        config: the options of the runs and of the study.
+        limit: number of trials; default: unlimited, or all points of a grid.
     """
 
     def __init__(self, folder: Path, config: Config, limit: int | None = None) -> None:
@@ -53,62 +53,62 @@ class Study:
         self.folder, self.config = folder, config
         self.experiment = ExperimentFolder(folder, "study")
         self.targets, self.directions = study_targets(config)
-        self.space = space.distributions(config.study.space, config)
-        self.points = space.grid(self.space) if config.study.sampler == "grid" else None
+        self.space = space.build_distributions(config.study.space, config)
+        self.points = space.grid_points(self.space) if config.study.sampler == "grid" else None
         if self.points is not None:
             limit = min(len(self.points), len(self.points) if limit is None else limit)
         self.limit = limit
         try:
-            self.storage = open_storage(folder / JOURNAL)
+            self.storage = open_storage(folder / JOURNAL_FILE)
         except OSError as error:
-            raise UnwritableError(f"{folder / JOURNAL} cannot be written: {error.strerror}") from None
+            raise UnwritableError(f"{folder / JOURNAL_FILE} cannot be written: {error.strerror}") from None
         except ValueError as error:
-            raise RunError(f"{folder / JOURNAL} is damaged ({error}): take it back from a copy") from None
+            raise RunError(f"{folder / JOURNAL_FILE} is damaged ({error}): restore it from a backup") from None
         try:
-            self.study = optuna.load_study(storage=self.storage, study_name=NAME)
+            self.study = optuna.load_study(storage=self.storage, study_name=STUDY_NAME)
         except KeyError:
             self.study = optuna.create_study(
-                storage=self.storage, study_name=NAME, directions=self.directions, load_if_exists=True
+                storage=self.storage, study_name=STUDY_NAME, directions=self.directions, load_if_exists=True
             )
 
     @classmethod
-    def begin(cls, folder: Path, config: Config, limit: int | None = None) -> Study:
-        """Make the study, or open it where it is, if it is the same.
+    def create_or_load(cls, folder: Path, config: Config, limit: int | None = None) -> Study:
+        """Create a study, or load an existing one with the same options; arguments are those of the class.
 
         Raises:
-            ConfigError: the search space or metric is wrong, or not what the study began with.
-            RunError: the folder is something else.
+            ConfigError: the search space or metric is wrong, or the existing study has other options.
+            RunError: the folder is not a study.
             UnwritableError: the folder cannot be written to.
         """
-        found = space.distributions(config.study.space, config)
+        found = space.build_distributions(config.study.space, config)
         study_targets(config)
         if config.study.sampler == "grid":
-            space.grid(found)
+            space.grid_points(found)
         run = run_options(config) | {"run_dir": None}
-        ExperimentFolder(folder, "study").begin(run=run, study=dataclasses.asdict(config.study))
+        ExperimentFolder(folder, "study").create_or_check(run=run, study=dataclasses.asdict(config.study))
         return cls(folder, config, limit)
 
     @classmethod
     def load(cls, folder: Path) -> Study:
-        """Open a study that there is.
+        """Load an existing study.
 
         Raises:
-            RunError: there is none in the folder.
+            RunError: the folder is not a study.
         """
         about = ExperimentFolder(folder, "study").read()
         return cls(folder, from_mapping(about["run"] | {"study": about["study"]}))
 
     @property
     def trials(self) -> list[optuna.trial.FrozenTrial]:
-        """All trials, in order, as the journal has them now."""
+        """All trials by number, as they are in the journal now."""
         return self.study.get_trials(deepcopy=False)
 
     def run(self, number: int) -> Path:
-        """Return the folder of a trial."""
+        """Return the folder of a trial's run."""
         return self.folder / str(number)
 
-    def claim(self) -> Trial | None:
-        """Claim a trial whose process has died, or a new one; None where there are as many as there are to be.
+    def claim(self) -> StudyTrial | None:
+        """Claim a trial whose process has died, or a new one; return None if the study has all its trials.
 
         Raises:
             UnwritableError: the disk is full or read-only.
@@ -118,21 +118,21 @@ class Study:
         with self.experiment.locked():
             trials = self.trials
             for found in trials:
-                if found.state == TrialState.RUNNING and heartbeat.holder(self.run(found.number)) is None:
-                    return self._take(found.number, found.params)
+                if found.state == TrialState.RUNNING and heartbeat.find_holder(self.run(found.number)) is None:
+                    return self._claim(found.number, found.params)
             number = len(trials)
             if self.limit is not None and number >= self.limit:
                 return None
-            params = self._params(trials)
-            self.study.add_trial(_new_trial(params, self.space))
-            return self._take(number, params)
+            params = self._suggest(trials)
+            self.study.add_trial(_running_trial(params, self.space))
+            return self._claim(number, params)
 
     def is_waiting(self) -> bool:
-        """Return False: what others train needs nobody else, and if they die the same command goes on."""
+        """Return False: no trial depends on those of other processes, and the same command resumes one that dies."""
         return False
 
-    def _params(self, trials: list[optuna.trial.FrozenTrial]) -> space.Params:
-        """The values of the next trial; those of the grid come in order."""
+    def _suggest(self, trials: list[optuna.trial.FrozenTrial]) -> space.Params:
+        """Return the values of the next trial: of a grid the next point, else those that Optuna's sampler suggests."""
         import numpy as np
         import optuna
 
@@ -142,25 +142,25 @@ class Study:
         seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
         if self.config.study.sampler == "random":
             sampler: Any = optuna.samplers.RandomSampler(seed)
-        else:  # trials that run elsewhere count as poor ones, so that no two workers try the same
+        else:  # running trials count as poor ones, so that workers do not try the same values
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        # In memory, since a journal would have the values of a trial one by one, and a killed process leave half.
-        sketch = optuna.create_study(directions=self.directions, sampler=sampler)
-        sketch.add_trials(trials)
-        return sketch.ask(self.space).params
+        # In memory, since in a journal `ask` writes a line per value, and a killed process could leave only some.
+        in_memory = optuna.create_study(directions=self.directions, sampler=sampler)
+        in_memory.add_trials(trials)
+        return in_memory.ask(self.space).params
 
-    def _take(self, number: int, params: space.Params) -> Trial:
+    def _claim(self, number: int, params: space.Params) -> StudyTrial:
         run = self.run(number)
         if not RunFolder(run).config_file.exists():
             self.experiment.create_run(run, space.apply_parameters(self.config, params), number)
         heartbeat.claim_run(run)
         detail = "  ".join(f"{name}={format_short(value)}" for name, value in params.items())
-        return Trial(number, run, f"trial {number}", detail, params)
+        return StudyTrial(number, run, f"trial {number}", detail, params)
 
-    def finish(self, trial: Trial, result: ProcessResult) -> str:
-        """Write into the journal how a trial ended.
+    def finish(self, trial: StudyTrial, result: ProcessResult) -> str:
+        """Write the result of a trial into the journal, and return a message to log.
 
-        One that was stopped, or has no room on the disk, stays open: the same command goes on with it.
+        A trial that was stopped, or whose disk is full, stays running in the journal: the same command resumes it.
         """
         from optuna.trial import TrialState
 
@@ -170,9 +170,13 @@ class Study:
             found = read_metrics(summary)
             values = [found.get(metric, math.nan) for metric in self.targets]
             if missing := [m for m, value in zip(self.targets, values, strict=True) if not math.isfinite(value)]:
-                why = summary["evaluation"].get(missing[0].rpartition("/")[2], {}).get("error", "it is no number")
+                why = (
+                    summary["evaluation"]
+                    .get(missing[0].rpartition("/")[2], {})
+                    .get("error", "it is not a finite number")
+                )
                 values, error = None, f"the run has no {missing[0]}: {why}"
-        with self.experiment.locked():  # whoever looks for a trial sees it either as claimed or as over
+        with self.experiment.locked():  # so that others see the trial either as claimed or as ended
             if values is not None:
                 self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
             elif result.state == "pruned":
@@ -189,11 +193,11 @@ class Study:
 
 
 def format_short(value: object) -> str:
-    """Return a value as a log line shows it, a float with 4 digits."""
+    """Return a value for a log message, a float with 4 significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _new_trial(params: space.Params, distributions: dict[str, Any]) -> optuna.trial.FrozenTrial:
+def _running_trial(params: space.Params, distributions: dict[str, Any]) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
     return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)

@@ -1,4 +1,4 @@
-"""What a study or a multirun found: trials.csv, report.md with its plots, and the best options as an experiment."""
+"""The report of a study or a multirun: trials.csv, report.md with its plots, and the best options as an experiment."""
 
 from __future__ import annotations
 
@@ -14,138 +14,150 @@ from skiplight.config.schema import CHOSEN, Config, chosen
 from skiplight.config.validate import run_options
 from skiplight.errors import UnwritableError
 from skiplight.experiments.collect import collect_trials
-from skiplight.experiments.metrics import incomparable
-from skiplight.experiments.sweeps.plots import draw, front_numbers, importances
-from skiplight.experiments.trials import Mean, TrialTable, markdown_table
+from skiplight.experiments.metrics import incomparable_options
+from skiplight.experiments.sweeps.plots import option_importances, pareto_front, plot_trials
+from skiplight.experiments.trials import SeedAverage, TrialTable, markdown_table
 from skiplight.files import replacing
 from skiplight.registry import REGISTRIES
 from skiplight.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
-OWN = ("run_dir", "seed", "logger", "checkpoint")
-"""Options that are a run's own, and not of the configuration that an experiment repeats."""
+PER_RUN_OPTIONS = ("run_dir", "seed", "logger", "checkpoint")
+"""Options and groups that best.yaml omits, since they differ between runs of the same experiment."""
 
-SHOWN = 15
-"""So many configurations are shown on the screen; the files have all."""
+PRINTED_ROWS = 15
+"""Number of configurations in the printed table; the files have all."""
 
 
-def summarise(folder: Path, metric: str | None = None) -> tuple[TrialTable, Path | None]:
+def write_study_report(folder: Path, metric: str | None = None) -> tuple[TrialTable, Path | None]:
     """Write trials.csv, report.md, plots/ and experiment/best.yaml into the folder, and print the table.
 
-    Returns: the table and the file of the best options, None where no trial has finished.
+    Args:
+        folder: folder of the study or the multirun.
+        metric: metric to rank by; default: that of the study, or the first evaluation.
+
+    Returns:
+        The table, and the path of best.yaml, or None if no trial is complete.
 
     Raises:
-        RunError: there are no trials in it.
-        UnwritableError: it cannot be written to.
+        RunError: the folder has no trials.
+        ConfigError: the runs do not have the metric.
+        UnwritableError: the folder cannot be written to.
     """
     table = collect_trials(folder, metric)
-    means = table.means()
+    averages = table.average_seeds()
     try:
         table.write_csv()
-        plots = draw(table, folder / "plots")
-        best = _write_best(table, means[0]) if means else None
+        plots = plot_trials(table, folder / "plots")
+        best = _write_best(table, averages[0]) if averages else None
         with replacing(folder / "report.md") as temporary:
-            temporary.write_text("\n\n".join(_parts(table, means, plots, best)) + "\n", encoding="utf-8")
+            temporary.write_text("\n\n".join(_report_sections(table, averages, plots, best)) + "\n", encoding="utf-8")
     except OSError as error:
         raise UnwritableError(f"{folder} cannot be written: {error.strerror}; make it writable") from None
-    _show(table, means)
+    _print_table(table, averages)
     print(f"report: {folder / 'report.md'}")
     return table, best
 
 
-def _parts(table: TrialTable, means: list[Mean], plots: dict[str, Path], best: Path | None) -> Iterable[str]:
+def _report_sections(
+    table: TrialTable, averages: list[SeedAverage], plots: dict[str, Path], best: Path | None
+) -> Iterable[str]:
     states: dict[str, int] = {}
     for row in table.rows:
         states[row.state] = states.get(row.state, 0) + 1
     yield f"# {table.folder.resolve().name}"
-    told = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
-    yield f"{len(table.rows)} trials: {told}. Judged by {_goal(table)}."
-    if incomparable(table.swept):
-        yield (
-            f"Perplexities are left out: over different {', '.join(incomparable(table.swept))} they cannot be compared."
-        )
+    counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
+    yield f"{len(table.rows)} trials: {counts}. Ranked by {_describe_targets(table)}."
+    if options := incomparable_options(table.swept):
+        yield f"Perplexities are omitted, since they cannot be compared over different {', '.join(options)}."
     if len(table.targets) > 1:
-        front = front_numbers(table) if table.complete else []
+        front = pareto_front(table) if table.complete else []
         yield f"Pareto front: trials {', '.join(map(str, front))}. With two metrics no trial is pruned."
     if best is not None:
-        shown = ", ".join(f"`{name}={_text(value)}`" for name, value in means[0].params.items())
-        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_deviation(means[0], table.targets[0])}"
-        place = f"'hydra.searchpath=[\"file://{table.folder.resolve()}\"]'"
-        yield f"Train it: `skiplight train {place} experiment={best.stem}`"
-    if found := importances(table):
+        shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in averages[0].params.items())
+        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_deviation(averages[0], table.targets[0])}"
+        yield f"Train with these options: `{train_command(table.folder, best)}`"
+    if found := option_importances(table):
         shares = [[name, f"{share:.2f}"] for name, share in found.items()]
         yield "## Importance (PED-ANOVA)\n\n" + markdown_table(["option", "share"], shares)
     for title, path in plots.items():
         yield f"## {title}\n\n![{title}]({path.relative_to(table.folder)})"
-    if any(len(mean.rows) > 1 for mean in means):
-        yield "## Means over seeds\n\n" + markdown_table(*_mean_table(table, means))
-    yield "## All trials\n\n" + markdown_table(*_all(table))
+    if any(len(average.rows) > 1 for average in averages):
+        yield "## Means over seeds\n\n" + markdown_table(*_averages_table(table, averages))
+    yield "## All trials\n\n" + markdown_table(*_all_trials_table(table))
     if errors := [[row.number, row.error] for row in table.rows if row.error]:
-        yield "## Failed\n\n" + markdown_table(["trial", "why"], errors)
+        yield "## Failed trials\n\n" + markdown_table(["trial", "error"], errors)
 
 
-def _goal(table: TrialTable) -> str:
-    words = {"maximize": "the most", "minimize": "the least"}
+def train_command(folder: Path, experiment: Path) -> str:
+    """Return the command that trains an experiment in the folder experiment/ of a study."""
+    return f"skiplight train 'hydra.searchpath=[\"file://{folder.resolve()}\"]' experiment={experiment.stem}"
+
+
+def _describe_targets(table: TrialTable) -> str:
+    words = {"maximize": "highest", "minimize": "lowest"}
     return " and ".join(f"{words[d]} {m}" for m, d in zip(table.targets, table.directions, strict=True))
 
 
-def _names(table: TrialTable) -> list[str]:
-    """The targets, then what else an evaluation found."""
+def _shown_metrics(table: TrialTable) -> list[str]:
+    """Return the metrics to show: the targets, then those of evaluations."""
     return [name for name in table.metrics if name in table.targets or name.startswith(("evaluation/", "heldout/"))]
 
 
-def _mean_table(table: TrialTable, means: list[Mean]) -> tuple[list[str], list[list[Any]]]:
-    swept, names = table.varied, _names(table)
-    rows = [[*(_text(m.params[n]) for n in swept), *(_with_deviation(m, n) for n in names), len(m.rows)] for m in means]
+def _averages_table(table: TrialTable, averages: list[SeedAverage]) -> tuple[list[str], list[list[Any]]]:
+    swept, names = table.swept_except_seed, _shown_metrics(table)
+    rows = [
+        [*(_format_cell(m.params[n]) for n in swept), *(_with_deviation(m, n) for n in names), len(m.rows)]
+        for m in averages
+    ]
     return [*swept, *names, "seeds"], rows
 
 
-def _all(table: TrialTable) -> tuple[list[str], list[list[Any]]]:
-    swept, names = table.varied, _names(table)
-    rows = [
-        [
-            row.number, row.state, row.seed, *(_text(row.params.get(name)) for name in swept),
-            *(_text(row.metrics.get(name)) for name in names), "" if row.seconds is None else f"{row.seconds:.1f}",
-        ]
-        for row in table.rows
-    ]  # fmt: skip
+def _all_trials_table(table: TrialTable) -> tuple[list[str], list[list[Any]]]:
+    swept, names = table.swept_except_seed, _shown_metrics(table)
+    rows: list[list[Any]] = []
+    for row in table.rows:
+        options, metrics = map(row.params.get, swept), map(row.metrics.get, names)
+        seconds = "" if row.seconds is None else f"{row.seconds:.1f}"
+        rows.append([row.number, row.state, row.seed, *map(_format_cell, [*options, *metrics]), seconds])
     return ["trial", "state", "seed", *swept, *names, "seconds"], rows
 
 
-def _with_deviation(mean: Mean, name: str) -> str:
-    if name not in mean.mean:
+def _with_deviation(average: SeedAverage, name: str) -> str:
+    if name not in average.mean:
         return ""
-    return _text(mean.mean[name]) + (f" ± {mean.deviation[name]:.2g}" if name in mean.deviation else "")
+    deviation = f" ± {average.deviation[name]:.2g}" if name in average.deviation else ""
+    return _format_cell(average.mean[name]) + deviation
 
 
-def _text(value: Any) -> str:
+def _format_cell(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
     return "" if value is None else str(value)
 
 
-def _show(table: TrialTable, means: list[Mean]) -> None:
+def _print_table(table: TrialTable, averages: list[SeedAverage]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table as Screen
 
-    head, rows = _mean_table(table, means)
+    head, rows = _averages_table(table, averages)
     screen = Screen(*map(escape, head))
-    for row in rows[:SHOWN]:
+    for row in rows[:PRINTED_ROWS]:
         screen.add_row(*(escape(str(cell)) for cell in row))
     Console().print(screen)
-    if len(rows) > SHOWN:
-        print(f"and {len(rows) - SHOWN} more")
+    if len(rows) > PRINTED_ROWS:
+        print(f"and {len(rows) - PRINTED_ROWS} more")
     for trial in table.rows:
         if trial.state not in ("complete", "pruned"):
             print(f"trial {trial.number}: {trial.state}{': ' + trial.error if trial.error else ''}")
 
 
-def _write_best(table: TrialTable, best: Mean) -> Path:
-    """The best configuration as experiment/best.yaml: what was searched, and what differs from the defaults."""
+def _write_best(table: TrialTable, best: SeedAverage) -> Path:
+    """Write experiment/best.yaml: the swept options of the best trial, and its options that are not the default."""
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
-    changed = _changed(config, _defaults(config), set(table.swept))
+    changed = _changed_options(config, _default_options(config), set(table.swept))
     # A registered name is chosen as a group, since that brings its own options.
     keys = {group: REGISTRIES[group].key for group in CHOSEN}
     names = {group: changed[group].pop(key) for group, key in keys.items() if key in changed.get(group, {})}
@@ -159,8 +171,8 @@ def _write_best(table: TrialTable, best: Mean) -> Path:
     return path
 
 
-def _defaults(config: dict[str, Any]) -> dict[str, Any]:
-    """The defaults of a run's options, with those that its registered names add."""
+def _default_options(config: dict[str, Any]) -> dict[str, Any]:
+    """Return the default options of a run with the same registered names."""
     defaults = run_options(Config())
     for group in CHOSEN:
         key = REGISTRIES[group].key
@@ -169,14 +181,16 @@ def _defaults(config: dict[str, Any]) -> dict[str, Any]:
     return defaults
 
 
-def _changed(config: dict[str, Any], defaults: dict[str, Any], swept: set[str], group: str = "") -> dict[str, Any]:
-    """The options that differ from the defaults, and those of `swept`, which has their names with dots."""
+def _changed_options(
+    config: dict[str, Any], defaults: dict[str, Any], swept: set[str], group: str = ""
+) -> dict[str, Any]:
+    """Return the options that are not the default, and those whose dotted names are in `swept`."""
     found = {}
     for name, value in config.items():
-        if name in OWN:
+        if name in PER_RUN_OPTIONS:
             continue
         if isinstance(value, dict) and not group:
-            value = _changed(value, defaults[name], swept, f"{name}.")
+            value = _changed_options(value, defaults[name], swept, f"{name}.")
             if value:
                 found[name] = value
         elif value != defaults[name] or group + name in swept:

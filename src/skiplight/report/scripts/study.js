@@ -4,9 +4,9 @@ function show() {
   const { trials, swept, targets, metrics, best } = data;
   const done = trials.filter((trial) => trial.state === "complete" && targets.every((metric) => metric in trial.metrics));
   const states = d3.rollups(trials, (group) => group.length, (trial) => trial.state).map(([state, n]) => `${count(n)} ${state}`);
-  const goal = targets.map((metric, i) => `the ${data.directions[i] === "maximize" ? "most" : "least"} ${metric}`).join(" and ");
-  main.append(el("h1", {}, data.name), el("p", { class: "lead" }, `${count(trials.length)} trials: ${states.join(", ")}. Judged by ${goal}.`,
-    data.incomparable.length ? ` Perplexities are left out: over different ${data.incomparable.join(", ")} they cannot be compared.` : ""));
+  const goal = targets.map((metric, i) => `${data.directions[i] === "maximize" ? "highest" : "lowest"} ${metric}`).join(" and ");
+  main.append(el("h1", {}, data.name), el("p", { class: "lead" }, `${count(trials.length)} trials: ${states.join(", ")}. Ranked by ${goal}.`,
+    data.incomparable.length ? ` Perplexities are omitted, since they cannot be compared over different ${data.incomparable.join(", ")}.` : ""));
   if (best) showBest(best);
   if (!done.length) {
     section("trials", "Trials", trialTable(trials));
