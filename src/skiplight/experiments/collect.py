@@ -12,7 +12,7 @@ from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder, experiment_of, flat_options
-from skiplight.experiments.metrics import Direction, available, incomparable, maximised, read_metrics
+from skiplight.experiments.metrics import Direction, available, incomparable, is_available, maximised, read_metrics
 from skiplight.experiments.queue import read_result
 from skiplight.experiments.sweeps.study import Study
 from skiplight.experiments.trials import TrialRow, TrialTable
@@ -40,12 +40,13 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
         configs = {number: run.config() for number, run in runs.items()}
         config, swept = next(iter(configs.values())), _differing(list(configs.values()))
         rows = [_of_run(number, runs[number], config, swept) for number, config in configs.items()]
-        targets = available(config)[:1]
+        measured = (name for name in available(config) if any(name in row.metrics for row in rows))
+        targets = [next(measured, available(config)[0])]
         directions = [_direction(targets[0])]
     else:
         raise RunError(f"{folder} is neither a study nor a multirun with a trial: give the folder of one")
     if metric is not None:
-        if metric not in available(config):
+        if not is_available(metric, config):
             raise ConfigError(f"--metric {metric} is no metric of these runs: they have {', '.join(available(config))}")
         targets, directions = [metric], [_direction(metric)]
     if incomparable(swept):

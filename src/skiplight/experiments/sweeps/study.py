@@ -17,7 +17,7 @@ from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import RunError, UnwritableError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder
-from skiplight.experiments.metrics import read_metrics, study_targets
+from skiplight.experiments.metrics import evaluation_of, read_metrics, study_targets
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import Trial as ClaimedTrial
 from skiplight.experiments.sweeps import space
@@ -170,7 +170,7 @@ class Study:
             found = read_metrics(summary)
             values = [found.get(metric, math.nan) for metric in self.targets]
             if missing := [m for m, value in zip(self.targets, values, strict=True) if not math.isfinite(value)]:
-                why = summary["evaluation"].get(missing[0].rpartition("/")[2], {}).get("error", "it is no number")
+                why = summary["evaluation"].get(evaluation_of(missing[0]), {}).get("error", "it is no number")
                 values, error = None, f"the run has no {missing[0]}: {why}"
         with self.experiment.locked():  # whoever looks for a trial sees it either as claimed or as over
             if values is not None:
