@@ -51,7 +51,8 @@ def write_sets(folder: Path) -> None:
     def draw(n: int) -> list[str]:
         return [f"w{number}" for number in torch.randint(0, 64, (n,), generator=generator).tolist()]  # some unknown
 
-    (folder / "pairs.tsv").write_text("".join(f"{a}\t{b}\t{n % 7}\n" for n, (a, b) in enumerate(zip(*[iter(draw(120))] * 2, strict=True))))  # fmt: skip
+    lines = [f"{a}\t{b}\t{n % 7}\n" for n, (a, b) in enumerate(zip(draw(60), draw(60), strict=True))]
+    (folder / "pairs.tsv").write_text("".join(lines))
     questions = [" ".join(draw(4)) for _ in range(40)]
     (folder / "questions.txt").write_text("\n".join([": one", *questions[:15], ": two", *questions[15:]]))
     (folder / "sequences.txt").write_text("\n".join(" ".join(draw(5)) for _ in range(50)))
