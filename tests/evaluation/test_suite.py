@@ -103,3 +103,5 @@ def test_an_evaluation_by_a_name_that_is_taken_is_refused() -> None:
     suite = EvaluationSuite.of(["wordsim353"])
     with pytest.raises(ValueError, match="there is an evaluation wordsim353 already"):
         suite.add("wordsim353", Mean())
+    with pytest.raises(ValueError, match="there is an evaluation heldout already"):
+        suite.add("heldout", Mean())

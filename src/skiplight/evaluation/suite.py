@@ -33,6 +33,9 @@ log = logging.getLogger(__name__)
 Sources = Iterable[str | os.PathLike[str]]
 Results = dict[str, dict[str, Any]]
 
+HELDOUT = "heldout"
+"""The name of the result on held-out text."""
+
 
 @register_evaluation("similarity")
 def word_similarity(*, source: str = "wordsim353") -> Any:
@@ -93,7 +96,7 @@ def evaluation_metrics(results: Results) -> dict[str, float]:
             found[f"evaluation/{name}"] = result["score"]
         several = result.get("scores") or {key: result[key] for key in ("ndcg", "mrr") if key in result}
         found |= {f"evaluation/{name}/{key}": value for key, value in several.items()}
-    heldout = results.get("heldout", {})
+    heldout = results.get(HELDOUT, {})
     return found | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
 
 
@@ -123,19 +126,22 @@ class EvaluationSuite:
             options = {"restrict_vocabulary": restrict_vocabulary} if kind == "analogy" else {}
             for source in sources:
                 name = set_name(source)
-                name = str(source) if name in suite._evaluations else name
+                name = str(source) if suite._has(name) else name
                 suite._add(name, kind, options | {"source": source})
         for name, own in (metrics or {}).items():
-            if name in suite._evaluations:
-                raise ConfigError(f"`evaluation.metrics` has {name}, but that is a set of words too: rename one")
-            suite._add(name, name, own)
+            if suite._has(name):
+                raise ConfigError(f"`evaluation.metrics={name}`: a set of words or text is called so too, rename one")
+            suite._add(name, name, dict(own or {}))
         return suite
 
-    def _add(self, name: str, registered: str, options: Mapping[str, Any]) -> None:
+    def _add(self, name: str, registered: str, options: dict[str, Any]) -> None:
         entry = EVALUATIONS[registered]
         named = next((given for given, module in plugin_modules().items() if module == entry.source), entry.source)
         plugin = None if entry.is_built_in else f"the evaluation {name} of {named}"
-        self._evaluations[name] = _Evaluation(entry.target, dict(options), plugin)
+        self._evaluations[name] = _Evaluation(entry.target, dataclasses.asdict(entry.options()) | options, plugin)
+
+    def _has(self, name: str) -> bool:
+        return name in self._evaluations or name == HELDOUT
 
     def add(self, name: str, evaluation: Any) -> None:
         """Add an evaluation.
@@ -144,7 +150,7 @@ class EvaluationSuite:
             name: of its result: `evaluation/NAME`.
             evaluation: a torchmetrics `Metric` or `MetricCollection`, or a function of vectors.
         """
-        if name in self._evaluations:
+        if self._has(name):
             raise ValueError(f"there is an evaluation {name} already: give another name")
         is_function = inspect.isroutine(evaluation)
         made = evaluation if is_function else lambda: evaluation
@@ -166,7 +172,7 @@ class EvaluationSuite:
             ranks: the ranks that evaluate together.
             heldout: updates a metric with share number RANK of WORLD of the held-out text; its result is `heldout`.
         """
-        steps = self._evaluations if heldout is None else self._evaluations | {"heldout": _Heldout(heldout)}
+        steps = self._evaluations if heldout is None else self._evaluations | {HELDOUT: _Heldout(heldout)}
         found = {
             name: step.measure(vectors, ranks, owner=number % ranks.world)
             for number, (name, step) in enumerate(steps.items())
