@@ -167,7 +167,7 @@ def answered_correctly(
     Raises:
         EvaluationError: vectors are not finite.
     """
-    unit = vectors.unit()[:restrict_vocabulary].to(device or vectors.input.device)
+    unit = vectors.unit_rows(slice(restrict_vocabulary)).to(device or vectors.input.device)
     if not unit.isfinite().all():
         raise EvaluationError(f"{questions.name}: vectors are not finite, the training has diverged; lower optim.lr")
     if not len(asked):

@@ -126,10 +126,8 @@ def covered_pairs(vocabulary: Vocabulary, pairs: Pairs, restrict_vocabulary: int
 
 def pair_cosines(vectors: WordVectors, first: list[int], second: list[int]) -> torch.Tensor:
     """Return the cosines of the input vectors of n pairs of words, float64 [n], on the CPU."""
-    if not first:
-        return torch.zeros(0, dtype=torch.float64)
-    unit = vectors.unit()
-    return (unit[first].double() * unit[second].double()).sum(1).cpu()
+    # Of the rows alone, since each rank of a machine would need memory for a copy of the whole table.
+    return (vectors.unit_rows(first).double() * vectors.unit_rows(second).double()).sum(1).cpu()
 
 
 def similarity_result(pairs: Pairs, covered: torch.Tensor, cosines: torch.Tensor) -> SimilarityResult:
