@@ -18,7 +18,13 @@ if TYPE_CHECKING:
     from skiplight.data.datamodule import SkipGramDataModule
     from skiplight.experiments.trials import TrialTable
     from skiplight.objectives import ScoreObjective
-    from skiplight.registry import register_noise, register_normaliser, register_objective, register_source
+    from skiplight.registry import (
+        register_evaluation,
+        register_noise,
+        register_normaliser,
+        register_objective,
+        register_source,
+    )
     from skiplight.training.module import SkipGramModule
     from skiplight.training.run import Run
     from skiplight.vectors.word_vectors import WordVectors
@@ -35,6 +41,7 @@ __all__ = [
     "compare",
     "compose",
     "load_run",
+    "register_evaluation",
     "register_noise",
     "register_normaliser",
     "register_objective",
@@ -46,6 +53,7 @@ __all__ = [
 
 _ELSEWHERE = {
     "ScoreObjective": "skiplight.objectives",
+    "register_evaluation": "skiplight.registry",
     "register_noise": "skiplight.registry",
     "register_normaliser": "skiplight.registry",
     "register_objective": "skiplight.registry",

@@ -30,6 +30,7 @@ BUILT_IN = (
     "skiplight.corpus.text.normalise",
     "skiplight.sampling.noise",
     "skiplight.objectives",
+    "skiplight.evaluation.suite",
 )
 """Modules of the package that register something."""
 
@@ -187,6 +188,9 @@ NORMALISERS: Registry[Callable[..., Any]] = Registry("data.normalise", key=None)
 """Normalisers: functions from texts to texts whose tokens white space separates; see
 `skiplight.corpus.text.normalise`."""
 
+EVALUATIONS: Registry[Callable[..., Any]] = Registry("evaluation.metrics")
+"""Evaluations: functions of vectors, or what makes a torchmetrics metric; see `skiplight.evaluation.suite`."""
+
 REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (SOURCES, NOISE, OBJECTIVES)}
 """Those that choose the options of a group, by the group."""
 
@@ -197,6 +201,7 @@ register_source = SOURCES.register
 register_normaliser = NORMALISERS.register
 register_noise = NOISE.register
 register_objective = OBJECTIVES.register
+register_evaluation = EVALUATIONS.register
 
 
 def config_class(base: type, group: str, name: str) -> type:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -9,12 +10,33 @@ import numpy as np
 import pytest
 import yaml
 
-from tests.support.runs import skiplight, train_arguments
+from skiplight.vectors.word_vectors import WordVectors
+from tests.support.runs import metrics, skiplight, train_arguments
 from tests.support.texts import write_texts
 
 PLUGIN = """
 import numpy as np
-from skiplight import ScoreObjective, register_noise, register_objective
+import torchmetrics
+from skiplight import ScoreObjective, register_evaluation, register_noise, register_objective
+
+
+@register_evaluation("lengths")
+def lengths(vectors, *, top: int = 1000):
+    norms = vectors.input[:top].norm(dim=1)
+    return {"mean": norms.mean(), "largest": norms.max()}
+
+
+@register_evaluation("norm")
+class Norm(torchmetrics.MeanMetric):
+    higher_is_better = False
+
+    def update(self, vectors, *, rank=0, world=1):
+        super().update(vectors.input[rank::world].norm(dim=1))
+
+
+@register_evaluation("broken")
+def broken(vectors):
+    return float("nan")
 
 
 @register_noise("root_log")
@@ -82,11 +104,42 @@ def test_trials_and_ranks_have_the_plugins_of_the_command(folder: Path) -> None:
     done = skiplight(arguments(folder, "many", *options))
     assert done.returncode == 0, done.stderr
     assert "1 of 1 trials are finished" in done.stdout
-    swept = ["noise.name=root_log,power", "study.metric=heldout/perplexity", "study.sampler=grid"]
-    done = skiplight(["sweep", *arguments(folder, "study", *swept)[1:]])
+    swept = ["noise.name=root_log,power", "study.metric=evaluation/norm", "study.sampler=grid"]
+    done = skiplight(["sweep", *arguments(folder, "study", *swept, "evaluation.metrics=[norm,lengths]")[1:]])
     assert done.returncode == 0, done.stderr
+    rows = list(csv.DictReader((folder / "study" / "trials.csv").open()))
+    assert "evaluation/lengths/largest" in rows[0]
+    assert "Judged by the least evaluation/norm" in (folder / "study" / "report.md").read_text()
     best = yaml.safe_load((folder / "study" / "experiment" / "best.yaml").read_text())
-    assert best["defaults"][0]["override /noise"] in ("root_log", "power")
+    assert {"override /noise": "power"} in best["defaults"] or {"override /noise": "root_log"} in best["defaults"]
+
+
+def test_evaluations_of_plugins_follow_a_run_of_two_ranks(folder: Path) -> None:
+    options = ["evaluation.metrics=[lengths,norm,broken]", "evaluation.metrics.lengths.top=5", "evaluation.every=4000"]
+    done = skiplight(arguments(folder, "evaluated", *options, "trainer.devices=2", "trainer.accelerator=cpu"))
+    assert done.returncode == 0, done.stderr
+    run, plugin = folder / "evaluated", f"plugins=[{folder / 'mine.py'}]"
+    norms = WordVectors.load(run).input.norm(dim=1)
+    expected = {"mean": float(norms[:5].mean()), "largest": float(norms[:5].max())}
+    reason = "the evaluation broken of mine: its result is nan, which is not a finite number; correct it, or leave it"
+    found = json.loads((run / "summary.json").read_text())["evaluation"]
+    assert found["lengths"]["scores"] == pytest.approx(expected)
+    assert found["norm"]["score"] == pytest.approx(float(norms.mean()))
+    assert found["broken"]["error"].startswith(reason)
+    assert done.stderr.count(reason) == 1, "once for all ranks"
+    lines = [line for line in metrics(run) if "evaluation/norm" in line]
+    assert len(lines) > 1
+    assert lines[-1]["evaluation/lengths/mean"] == found["lengths"]["scores"]["mean"]
+    assert "norm:" in done.stdout
+    scored = skiplight(["evaluate", str(run), plugin, "--json", "--similarity", "--analogy"])
+    again = json.loads(scored.stdout)
+    assert list(again) == ["lengths", "norm", "broken"]
+    assert again["lengths"]["scores"] == pytest.approx(expected)
+    assert again["norm"] == pytest.approx(found["norm"])
+    scored = skiplight(["evaluate", str(run), plugin, "--metrics", "{lengths: {top: 1}}", "--similarity", "--analogy"])
+    assert f"{float(norms[0]):.3f}" in scored.stdout
+    without = skiplight(["evaluate", str(run), "--similarity", "--analogy"])
+    assert "the run's own evaluations are left out" in without.stderr
 
 
 CALLBACK = """
@@ -148,6 +201,19 @@ def test_callbacks_that_are_none_run_nothing(
     assert not (folder / "refused").exists()
 
 
+OWN = """
+from dataclasses import dataclass
+from skiplight.registry import option
+
+@dataclass
+class Options:
+    top: int = option(9, "words", low=1)
+
+@register_evaluation('g', options=Options)
+def g(vectors, top): return top
+"""
+
+
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
@@ -156,6 +222,14 @@ def test_callbacks_that_are_none_run_nothing(
         ("@register_noise('power')\ndef f(counts): return counts", [], "`noise=power` is registered by skiplight."),
         ("@register_noise('a b')\ndef f(counts): return counts", [], "give a name of letters, digits and _"),
         ("@register_noise('f')\ndef f(counts, *, a): return counts", [], "the option `a` needs a type and a default"),
+        (
+            "@register_evaluation('hit_rate')\ndef f(vectors): return 1",
+            [],
+            "`evaluation.metrics=hit_rate` is registered by",
+        ),
+        (OWN, ["evaluation.metrics={g: {tpo: 3}}"], "`evaluation.metrics.g.tpo`"),
+        (OWN, ["evaluation.metrics.g.top=a"], "`evaluation.metrics.g.top`: Value 'a'"),
+        (OWN, ["evaluation.metrics.g.top=0"], "`evaluation.metrics.g.top=0` is out of range: it must be at least 1"),
         ("@register_noise('f')\ndef f(counts): return -counts", ["noise=f"], "word 0 is negative"),
         ("@register_noise('f')\ndef f(counts): return counts * 0", ["noise=f"], "all weights are 0"),
         ("@register_noise('f')\ndef f(counts): return counts[1:]", ["noise=f"], "its weights are of shape"),
@@ -187,7 +261,7 @@ def test_callbacks_that_are_none_run_nothing(
 def test_what_is_wrong_with_a_plugin_is_said_before_training(
     folder: Path, tmp_path: Path, text: str, options: list[str], message: str
 ) -> None:
-    imports = "from skiplight import ScoreObjective, register_noise, register_objective\n"
+    imports = "from skiplight import ScoreObjective, register_evaluation, register_noise, register_objective\n"
     (tmp_path / "wrong.py").write_text(imports + text)
     done = skiplight(arguments(folder, f"wrong-{tmp_path.name}", *options, plugin=str(tmp_path / "wrong.py")))
     assert done.returncode == 2, done.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -12,7 +13,11 @@ from pathlib import Path
 
 import pytest
 
+from skiplight.config.validate import load_config
+from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.rank import RankInfo
+from skiplight.evaluation.heldout import heldout
+from skiplight.training.module import SkipGramModule
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
 from tests.support.runs import apart, command, metrics, newest_step, own_environment, train_arguments
@@ -34,6 +39,17 @@ def undisturbed(folder: Path) -> Path:
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder / "whole"
+
+
+def test_ranks_that_share_out_the_held_out_text_find_what_one_process_finds(undisturbed: Path) -> None:
+    found = json.loads((undisturbed / "summary.json").read_text())["evaluation"]["heldout"]
+    config, vectors = load_config(undisturbed / "config.yaml"), WordVectors.load(undisturbed)
+    data = SkipGramDataModule.from_config(config)
+    module = SkipGramModule.from_config(config, data, world=2)
+    assert vectors.output is not None
+    module.tables.input.weight.data, module.tables.output.weight.data = vectors.input, vectors.output
+    expected = heldout(module.objective, module.tables, data.heldout_pairs())
+    assert found == pytest.approx(dataclasses.asdict(expected), rel=1e-9)
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])

@@ -135,8 +135,7 @@ def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(
     with torch.no_grad():
         module.tables.input.weight.fill_(30.0)
         module.tables.output.weight[:50] = 30.0
-    options = {"every": None, "similarity": [], "analogy": [], "hit_rate": [], "words": [], "restrict_vocabulary": 9}
-    evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), **options)  # type: ignore[arg-type]
+    evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), every=None, words=[])
     trainer = lightning.Trainer(
         accelerator="cpu", devices=1, max_epochs=-1, callbacks=[evaluation], logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,

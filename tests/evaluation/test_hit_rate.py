@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR, RetrievalNormalizedDCG
 
 from skiplight.corpus.sources.synthetic_sessions import make_sessions, write_synthetic_sessions
 from skiplight.corpus.vocabulary import Vocabulary
@@ -30,6 +31,30 @@ def test_the_hidden_item_is_among_the_ten_nearest_or_not(tmp_path: Path) -> None
     path.write_text("unknown i20\n")
     with pytest.raises(EvaluationError, match="none of its 1 sequences"):
         hit_rate(vectors, path)
+
+
+def test_all_three_measures_are_those_of_torchmetrics(tmp_path: Path) -> None:
+    generator = torch.Generator().manual_seed(1)
+    vectors = WordVectors(
+        Vocabulary([f"i{n}" for n in range(30)], range(99, 69, -1)), torch.randn(30, 4, generator=generator)
+    )
+    sequences = [torch.randperm(30, generator=generator)[:4].tolist() for _ in range(60)]
+    path = tmp_path / "sequences.txt"
+    path.write_text("\n".join(" ".join(f"i{item}" for item in items) for items in sequences))
+    unit = vectors.unit()
+    scores = torch.stack([unit[items[:-1]].mean(0) @ unit.T for items in sequences]) + 2  # above 0, as MRR needs it
+    for row, items in enumerate(sequences):
+        scores[row, items[:-1]] = 0
+    hidden = torch.zeros(60, 30, dtype=torch.int64)
+    hidden[torch.arange(60), [items[-1] for items in sequences]] = 1
+    indexes = torch.arange(60)[:, None].expand(60, 30)
+    expected = [
+        float(metric(top_k=10)(scores, hidden, indexes=indexes))
+        for metric in (RetrievalHitRate, RetrievalNormalizedDCG, RetrievalMRR)
+    ]
+    result = hit_rate(vectors, path)
+    assert 0.05 < result.mrr < result.ndcg < result.score < 0.9
+    assert [result.score, result.ndcg, result.mrr] == pytest.approx(expected, rel=1e-6)
 
 
 def test_planted_sessions_stay_in_a_department_and_hide_their_last_item(tmp_path: Path) -> None:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
+from typing import Any
 
+import numpy as np
+import pytest
+import torch
+import torchmetrics
+
+from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.evaluation.analogy import analogy
 from skiplight.evaluation.similarity import similarity
-from skiplight.evaluation.suite import evaluate
+from skiplight.evaluation.suite import EvaluationSuite, evaluate
+from skiplight.vectors.word_vectors import WordVectors
 
 
 def test_every_set_is_reported_by_its_name(trained, tmp_path):
@@ -45,3 +54,54 @@ def test_built_in_sets_are_read_without_importing_gensim():
         assert not {"gensim", "torchmetrics", "scipy"} & set(sys.modules), "a slow import"
     """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def of_one(evaluation: Any, vectors: WordVectors) -> dict[str, Any]:
+    suite = EvaluationSuite()
+    suite.add("mine", evaluation)
+    return suite(vectors)["mine"]
+
+
+class Mean(torchmetrics.MeanMetric):
+    def update(self, vectors):
+        super().update(vectors.input)
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "result"),
+    [
+        (lambda vectors: 3, {"score": 3.0}),
+        (lambda vectors: torch.tensor([0.5]), {"score": 0.5}),
+        (lambda vectors: {"a": np.float32(2), 5: 1}, {"scores": {"a": 2.0, "5": 1.0}}),
+        (Mean(), {"score": 1.0}),
+        (torchmetrics.MetricCollection({"one": Mean(), "other": Mean()}), {"scores": {"one": 1.0, "other": 1.0}}),
+    ],
+)
+def test_a_number_or_several_are_results(evaluation: Any, result: dict[str, Any]) -> None:
+    assert of_one(evaluation, WordVectors(Vocabulary(["a", "b"], [2, 1]), torch.ones(2, 3))) == result
+
+
+@pytest.mark.parametrize(
+    ("evaluation", "message"),
+    [
+        (lambda vectors: math.nan, "its result is nan, which is not a finite number"),
+        (lambda vectors: {"a": 1, "b": torch.tensor(math.inf)}, "its b is inf, which is not a finite number"),
+        (lambda vectors: "good", "its result is 'good', which is not a number"),
+        (lambda vectors: True, "its result is True, which is not a number"),
+        (lambda vectors: torch.ones(2), "which is not a number"),
+        (lambda vectors: vectors.nothing, "AttributeError: 'WordVectors' object has no attribute 'nothing'"),
+        (torch.nn.Linear(1, 1), "it is a Linear: register a function of vectors, or what makes a Metric"),
+    ],
+)
+def test_what_is_wrong_with_an_evaluation_is_its_result(evaluation: Any, message: str) -> None:
+    error = of_one(evaluation, WordVectors(Vocabulary(["a", "b"], [2, 1]), torch.ones(2, 3)))["error"]
+    assert error.startswith("the evaluation mine: ")
+    assert message in error
+
+
+def test_an_evaluation_by_a_name_that_is_taken_is_refused() -> None:
+    suite = EvaluationSuite.of(["wordsim353"])
+    with pytest.raises(ValueError, match="there is an evaluation wordsim353 already"):
+        suite.add("wordsim353", Mean())
+    with pytest.raises(ValueError, match="there is an evaluation heldout already"):
+        suite.add("heldout", Mean())

@@ -52,13 +52,16 @@ def test_its_pieces_are_listed_and_swept(python: list[str], data: list[str], tmp
     shown = run(python, "train", "--help")
     assert shown.returncode == 0, shown.stderr
     assert all(
-        name in shown.stdout for name in ("clipped", "info_nce", "margin", "noise.quantile", "walks", "data.length")
+        name in shown.stdout
+        for name in ("clipped", "info_nce", "margin", "noise.quantile", "walks", "data.length", "anisotropy")
     )
     grid = ["noise.name=power,clipped", "study.sampler=grid", "study.metric=heldout/perplexity"]
+    grid += ["evaluation.metrics=[anisotropy]"]
     done = run(python, "sweep", *data, *grid, f"run_dir={tmp_path / 'study'}")
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader((tmp_path / "study" / "trials.csv").open()))
     assert [(row["noise.name"], row["state"]) for row in rows] == [("power", "complete"), ("clipped", "complete")]
+    assert all(0 <= float(row["evaluation/anisotropy"]) <= 1 for row in rows)
 
 
 @pytest.mark.slow

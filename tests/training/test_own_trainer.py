@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from datetime import timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import lightning
 import pytest
 import torch
+import torchmetrics
 from lightning.pytorch.callbacks import (
     EarlyStopping,
     LearningRateMonitor,
@@ -23,6 +25,8 @@ from lightning.pytorch.loggers import CSVLogger
 from skiplight import SkipGramDataModule, SkipGramModule, compose
 from skiplight.errors import ConfigError, DivergedError, RunError
 from skiplight.evaluation.heldout import heldout
+from skiplight.evaluation.similarity import similarity
+from skiplight.vectors.word_vectors import WordVectors
 from tests.support.runs import metrics, skiplight, train_arguments
 from tests.support.texts import write_texts
 
@@ -74,6 +78,33 @@ def test_metrics_are_logged_as_lightning_does(folder: Path, tmp_path: Path, engi
     again = SkipGramModule.load_from_checkpoint(saving.best_model_path)
     [loaded] = make_trainer(tmp_path).validate(again, data, verbose=False)
     assert loaded["heldout/loss"] == pytest.approx(float(saving.best_model_score), rel=1e-5)
+
+
+class Norm(torchmetrics.MeanMetric):
+    def update(self, vectors: WordVectors) -> None:  # type: ignore[override]
+        super().update(vectors.input.norm(dim=1))
+
+
+def test_evaluations_are_logged_and_monitored(folder: Path, tmp_path: Path) -> None:
+    words = components(folder)[1].text.vocabulary.words[:9]
+    (tmp_path / "pairs.tsv").write_text("".join(f"{a}\t{b}\t{n % 4}\n" for n, (a, b) in enumerate(pairwise(words))))
+    module, data = components(
+        folder, f"evaluation.similarity=[{tmp_path / 'pairs.tsv'}]", "evaluation.analogy=[google]"
+    )
+    module.evaluation.add("norm", Norm())
+    saving = ModelCheckpoint(dirpath=tmp_path, monitor="evaluation/norm", mode="max")
+    stopping = EarlyStopping("evaluation/pairs", mode="max", min_delta=9, patience=1)
+    trainer = make_trainer(tmp_path, callbacks=[stopping, saving], max_epochs=3, enable_checkpointing=True)
+    trainer.fit(module, data)
+    assert trainer.current_epoch == 2, "stopped after the second of three"
+    found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("evaluation/")}
+    vectors = WordVectors(data.text.vocabulary, module.tables.input.weight)
+    expected = {
+        "evaluation/norm": float(vectors.input.norm(dim=1).mean()),
+        "evaluation/pairs": similarity(vectors, tmp_path / "pairs.tsv").score,
+    }
+    assert found == pytest.approx(expected, rel=1e-6)
+    assert float(saving.best_model_score) >= found["evaluation/norm"] * (1 - 1e-6)
 
 
 def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path) -> None:

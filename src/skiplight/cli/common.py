@@ -98,18 +98,14 @@ def print_summary(summary: dict, run_dir: Path) -> None:
     if not summary:
         return
     from skiplight.training.run_folder import RunFolder
+    from skiplight.vectors.model_card import describe_result
 
     print(
         f"{summary['tokens']:,} tokens in {summary['seconds']['train']:.1f} s of training "
         f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"
     )
     for name, result in summary["evaluation"].items():
-        if "error" in result:
-            print(result["error"])
-        elif "perplexity" in result:
-            print(f"{name}: perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs")
-        else:
-            print(f"{name}: {result['score']:.3f} ({result['oov']:.1%} out of vocabulary)")
+        print(result["error"] if "error" in result else f"{name}: {describe_result(result)}")
     for word, nearest in summary["neighbors"].items():
         print(f"{word}: {', '.join(near for near, _ in nearest)}")
     print(f"run: {run_dir}")

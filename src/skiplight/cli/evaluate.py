@@ -1,53 +1,108 @@
-"""`skiplight evaluate`: score vectors on word similarity and analogies."""
+"""`skiplight evaluate`: score vectors on word similarity, analogies, sequences, and by evaluations of plug-ins."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import logging
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from skiplight.cli.common import add_verify, load_vectors
-from skiplight.errors import EvaluationError
+from skiplight.errors import ConfigError, EvaluationError
+
+log = logging.getLogger(__name__)
 
 
 def evaluate(arguments: list[str]) -> int:
-    """Score vectors on word similarity and analogies: `skiplight evaluate RUN --similarity pairs.txt`."""
+    """Score vectors on word similarity, analogies and by plug-ins: `skiplight evaluate RUN --similarity pairs.txt`."""
     parser = argparse.ArgumentParser("skiplight evaluate", description=evaluate.__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
     parser.add_argument(
         "--similarity", nargs="*", default=["wordsim353", "simlex999"], help="sets or files of word pairs"
     )
     parser.add_argument("--analogy", nargs="*", default=["google"], help="sets or files of analogy questions")
+    parser.add_argument("--hit-rate", nargs="*", default=[], help="sets or files of item sequences")
     parser.add_argument(
         "--restrict-vocabulary", type=int, default=30_000, help="number of most frequent words that may answer (30000)"
+    )
+    parser.add_argument(
+        "--metrics",
+        nargs="*",
+        help="evaluations of plug-ins, NAME or '{NAME: {OPTION: VALUE}}'; default: those the run was trained with",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_verify(parser)
     options = parser.parse_args(arguments)
     from skiplight.evaluation.suite import evaluate as score
+    from skiplight.registry import load_plugins
 
-    results = score(load_vectors(options), options.similarity, options.analogy, options.restrict_vocabulary)
+    load_plugins()
+    metrics = _metrics_of_run(options.run) if options.metrics is None else _read_metrics(options.metrics)
+    results = score(
+        load_vectors(options),
+        options.similarity,
+        options.analogy,
+        options.restrict_vocabulary,
+        options.hit_rate,
+        metrics,
+    )
     failed = [result["error"] for result in results.values() if "error" in result]
     if options.json:
         print(json.dumps(results, ensure_ascii=False))
         return 2 if failed else 0
+    _print_results(results)
+    if failed:
+        raise EvaluationError("; ".join(failed))
+    return 0
+
+
+def _read_metrics(given: list[str]) -> dict[str, Any] | None:
+    """Return the options of the evaluations that `--metrics` names."""
+    import yaml
+
+    from skiplight.config.validate import check_evaluations
+
+    named: dict[str, Any] = {}
+    for text in given:
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--metrics {text} cannot be read: {error}") from None
+        named |= value if isinstance(value, Mapping) else {text: None}
+    return check_evaluations(named)
+
+
+def _metrics_of_run(run: Path) -> dict[str, Any] | None:
+    """Return the evaluations that a run was trained with; none for a folder of vectors."""
+    from skiplight.training.run_folder import RunFolder
+
+    folder = RunFolder(run)
+    if not folder.config_file.exists():
+        return None
+    try:
+        found: dict[str, Any] | None = folder.config().evaluation.metrics
+    except ConfigError as error:
+        log.warning("the run's own evaluations are left out: %s", error)
+        return None
+    return found
+
+
+def _print_results(results: dict[str, dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     table = Table("set", "score", "out of vocabulary", "pairs or questions")
     for name, result in results.items():
-        if "error" in result:
-            continue
-        table.add_row(
-            escape(name),
-            f"{result['score']:.3f}",
-            f"{result['oov']:.1%}",
-            f"{result.get('pairs', result.get('questions')):,}",
-        )
+        if "score" in result:
+            asked = result.get("pairs", result.get("questions"))
+            oov = f"{result['oov']:.1%}" if "oov" in result else ""
+            table.add_row(escape(name), f"{result['score']:.3f}", oov, "" if asked is None else f"{asked:,}")
+        parts = result.get("scores") or {key: result[key] for key in ("ndcg", "mrr") if key in result}
+        for key, value in parts.items():
+            table.add_row(escape(f"{name} {key}"), f"{value:.3f}", "", "")
         for section, (correct, total) in result.get("sections", {}).items():
             table.add_row(f"  {section}", f"{correct / total:.3f}" if total else "-", "", f"{total:,}", style="dim")
     Console().print(table)
-    if failed:
-        raise EvaluationError("; ".join(failed))
-    return 0

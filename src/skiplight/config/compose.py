@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
@@ -60,13 +61,28 @@ def register_schema() -> None:
 
 
 def choose_groups(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with `noise.name=uniform` as `noise=uniform`, which chooses the options of the name too."""
+    """Return the overrides with `noise.name=uniform` as `noise=uniform`, which chooses the options of the name too.
+
+    Names of evaluations, which Hydra does not know, are given as it takes them; see `_name_evaluations`.
+    """
     prefixes = {f"{group}.{REGISTRIES[group].key}=": f"{group}=" for group in CHOSEN}
     found = []
     for override in overrides:
         prefix = next((prefix for prefix in prefixes if override.startswith(prefix)), "")
-        found.append(prefixes[prefix] + override[len(prefix) :] if prefix else override)
+        override = prefixes[prefix] + override[len(prefix) :] if prefix else override
+        found.append(_name_evaluations(override) if override.startswith("evaluation.metrics") else override)
     return found
+
+
+def _name_evaluations(override: str) -> str:
+    """Return `evaluation.metrics=[a,b]` as a mapping, and `evaluation.metrics.a.option=1` with Hydra's `++`."""
+    if override.startswith("evaluation.metrics."):
+        return f"++{override}"
+    with contextlib.suppress(HydraException):
+        names = OverridesParser.create().parse_override(override).value()
+        if isinstance(names, list):
+            return f"evaluation.metrics={{{', '.join(f'{name}: {{}}' for name in names)}}}"
+    return override
 
 
 def named_plugins(overrides: Sequence[str]) -> list[str]:

@@ -124,6 +124,7 @@ class EvaluationConfig:
     hit_rate: list[str] = option(
         [], "sequences for the hit rate at 10 of their last item: synthetic_sessions, or files"
     )
+    metrics: Any = option(None, "further evaluations, of plug-ins: [name], or {name: {option: value}}")
     words: list[str] = option([], "words whose neighbours are shown")
     heldout_pairs: int = option(200_000, "most held-out pairs for the perplexity; 0: no perplexity", low=0)
     restrict_vocabulary: int = option(30_000, "number of most frequent words that may answer analogies", low=2)

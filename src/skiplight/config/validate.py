@@ -19,7 +19,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
 from skiplight.errors import ConfigError
-from skiplight.registry import NAMES, REGISTRIES, load_built_in, load_plugins
+from skiplight.registry import EVALUATIONS, NAMES, REGISTRIES, Registry, load_built_in, load_plugins, plugin_modules
 
 MAX_BYTES = 1 << 20
 RENAMED = {
@@ -57,6 +57,7 @@ def iterate_options(config: Config | None = None) -> Iterator[tuple[str, datacla
 
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, default, range and help of every option, as text."""
+    plugins = [entry for entry in map(EVALUATIONS.__getitem__, EVALUATIONS) if not entry.is_built_in]
     for name, field in iterate_options():
         group, _, last = name.partition(".")
         value = default_value(field)
@@ -65,17 +66,32 @@ def describe_options() -> Iterator[tuple[str, str, str, str]]:
             choices = list(REGISTRIES[group])
         if name in NAMES:
             choices = list(NAMES[name])
-        if choices:
-            allowed = " | ".join(choices)
-        elif limits["above"] is not None:
-            allowed = f"> {limits['above']:g}"
-        else:
-            allowed = " ".join(
-                f"{sign} {limits[end]:g}" for end, sign in (("low", ">="), ("high", "<=")) if limits[end] is not None
-            )
+        if name == EVALUATIONS.group:
+            choices = [entry.name for entry in plugins]
         owners = [entry for entry in REGISTRIES.get(group, ()) if last in own_names(group, entry)]
         help = f"{', '.join(owners)}: {limits['help']}" if owners else limits["help"]
-        yield name, "" if value is None else str(value), allowed, help
+        yield name, "" if value is None else str(value), _allowed(limits, choices), help
+        if name == EVALUATIONS.group:
+            for entry in plugins:
+                for own in dataclasses.fields(entry.options):
+                    limits, value = own.metadata, default_value(own)
+                    allowed = _allowed(limits, limits["choices"])
+                    yield (
+                        f"{name}.{entry.name}.{own.name}",
+                        "" if value is None else str(value),
+                        allowed,
+                        limits["help"],
+                    )
+
+
+def _allowed(limits: Mapping[str, Any], choices: Sequence[str] | None) -> str:
+    """Return the allowed values of an option, as text."""
+    if choices:
+        return " | ".join(choices)
+    if limits["above"] is not None:
+        return f"> {limits['above']:g}"
+    ends = (("low", ">="), ("high", "<="))
+    return " ".join(f"{sign} {limits[end]:g}" for end, sign in ends if limits[end] is not None)
 
 
 def default_value(field: dataclasses.Field) -> Any:
@@ -98,7 +114,7 @@ def check_names(keys: Sequence[str]) -> None:
     for key in keys:
         if key in RENAMED:
             raise ConfigError(f"`{key}` no longer exists: {RENAMED[key]}")
-        if key in known:
+        if key in known or key.startswith(f"{EVALUATIONS.group}."):  # which `check_evaluations` checks
             continue
         # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
         ends = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
@@ -131,6 +147,57 @@ def check_ranges(config: Config) -> None:
     tokens = config.data.block_tokens
     if tokens != "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
         raise ConfigError(f"`data.block_tokens={tokens}` is out of range: it must be auto or an integer of at least 1")
+
+
+def check_evaluations(given: Any, plugins: Sequence[str] = ()) -> dict[str, dict[str, Any]] | None:
+    """Return all options of the evaluations that `evaluation.metrics` names, by the names; None for none.
+
+    Args:
+        given: a list of names, or options by name.
+        plugins: the plug-ins that a run was made with, for the message.
+
+    Raises:
+        ConfigError: nothing is registered by a name, or an option is unknown, of the wrong type or out of range.
+    """
+    where = EVALUATIONS.group
+    if not given:
+        return None
+    if not isinstance(given, list | Mapping):
+        raise ConfigError(f"`{where}={given}` must be a list of names, [name], or have their options, {{name: {{}}}}")
+    found: dict[str, dict[str, Any]] = {}
+    for name in given:
+        entry = registered(EVALUATIONS, name, plugins)
+        if entry.is_built_in:
+            raise ConfigError(f"`{where}={name}`: it needs sets, give them as `evaluation.{name}=[...]`")
+        own = given[name] if isinstance(given, Mapping) else None
+        if own is not None and not isinstance(own, Mapping):
+            raise ConfigError(f"`{where}.{name}={own}` must be a mapping of its options, {{option: value}}")
+        try:
+            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.options), own or {}))
+        except (OmegaConfBaseException, ValueError) as error:
+            key = getattr(error, "full_key", None) or ""
+            raise ConfigError(f"`{where}.{name}.{key}`: {str(error).splitlines()[0]}") from None
+        for field in dataclasses.fields(entry.options):
+            if problem := _out_of_range(value := getattr(options, field.name), field.metadata):
+                raise ConfigError(f"`{where}.{name}.{field.name}={value}` is out of range: {problem}")
+        found[name] = dataclasses.asdict(typing.cast(Any, options))
+    return found
+
+
+def registered(registry: Registry, name: str, plugins: Sequence[str] = ()) -> Any:
+    """Return what a name stands for.
+
+    Raises:
+        ConfigError: nothing is registered by it; for a run's config the message names the plug-ins it was made with.
+    """
+    loaded = plugin_modules()
+    missing = [plugin for plugin in plugins if (Path(plugin).stem if plugin.endswith(".py") else plugin) not in loaded]
+    if name not in registry and missing:
+        raise ConfigError(
+            f"`{registry.group}={name}` is not registered: it was made with the plug-ins {', '.join(missing)};"
+            f" name them again, `plugins=[{','.join(missing)}]`, if you trust them"
+        )
+    return registry[name]
 
 
 def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
@@ -167,6 +234,7 @@ def from_mapping(mapping: Any) -> Config:
             check_owner(key)
         raise ConfigError(f"`{key}`: {str(error).splitlines()[0]}") from None
     check_ranges(config)
+    config.evaluation.metrics = check_evaluations(config.evaluation.metrics, config.plugins)
     return config
 
 
@@ -183,12 +251,7 @@ def _chosen_names(mapping: Any) -> tuple[str, ...]:
         default = str(next(field.default for field in dataclasses.fields(base) if field.name == key))
         inner = mapping.get(group)
         name = inner.get(key, default) if isinstance(inner, Mapping | DictConfig) else default
-        if name not in REGISTRIES[group] and (plugins := mapping.get("plugins")):
-            raise ConfigError(
-                f"`{group}={name}` is not registered: it was made with the plug-ins {', '.join(map(str, plugins))};"
-                f" name them again, `plugins=[{','.join(map(str, plugins))}]`, if you trust them"
-            )
-        names.append(REGISTRIES[group][name].name)
+        names.append(registered(REGISTRIES[group], name, [str(plugin) for plugin in mapping.get("plugins") or ()]).name)
     return tuple(names)
 
 

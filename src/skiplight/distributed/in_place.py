@@ -195,7 +195,7 @@ class InPlaceTables(RankStrategy):
 
     @contextlib.contextmanager
     def final_tables(self) -> Iterator[Tables]:
-        """Yield the tables as they would be if training ended now, for the first rank to read.
+        """Yield the tables as they would be if training ended now, for the ranks with a `reading_rank`.
 
         The tables do not move during the block. Changes of several replicas are combined in a copy.
         """
@@ -206,6 +206,16 @@ class InPlaceTables(RankStrategy):
             tables = copy.deepcopy(tables, dict(zip((id(table) for table in tables.parameters()), copies, strict=True)))
         yield tables
         self.barrier()
+
+    def reading_rank(self) -> tuple[int | None, int]:
+        """Return the number of this rank among the readers of `final_tables`, or None, and how many readers there are.
+
+        They are all ranks where they have the same tables; else the first rank of each replica, which has a copy.
+        """
+        if self._exchange is None or self._is_synchronized:
+            return super().reading_rank()
+        first = self.global_rank == self._machine_ranks[0]
+        return (self._replicas.index(self._machine_ranks) if first else None), self.replicas
 
     def on_train_end(self) -> None:
         self.bytes_sent = 0 if self._exchange is None else self._exchange.bytes_sent

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from skiplight.distributed.launcher import RankLauncher
 from skiplight.engines.base import GradientCounts
+from skiplight.evaluation.ranks import ALONE, Ranks
 from skiplight.objectives.base import Tables
 
 
@@ -119,6 +120,11 @@ class RankStrategy(DDPStrategy):
         return messages
 
     @property
+    def messages(self) -> Any:
+        """The process group of all ranks for what is on the CPU."""
+        return self._messages
+
+    @property
     def replicas(self) -> int:
         return self.world_size
 
@@ -150,8 +156,12 @@ class RankStrategy(DDPStrategy):
 
     @contextlib.contextmanager
     def final_tables(self) -> Iterator[Tables]:
-        """Yield the tables as they would be if training ended now, for the first rank to read."""
+        """Yield the tables as they would be if training ended now, for the ranks with a `reading_rank`."""
         yield self.skipgram.tables
+
+    def reading_rank(self) -> tuple[int | None, int]:
+        """Return the number of this rank among those that may read `final_tables`, or None, and how many they are."""
+        return self.global_rank, self.world_size
 
     def on_train_end(self) -> None:
         super().on_train_end()
@@ -177,9 +187,20 @@ def synchronize(trainer: lightning.Trainer) -> None:
 
 @contextlib.contextmanager
 def final_tables(trainer: lightning.Trainer, tables: Tables) -> Iterator[Tables]:
-    """Yield the tables as they would be if training ended now, for the first rank to read."""
+    """Yield the tables as they would be if training ended now, for the ranks that `evaluating_ranks` gives a share."""
     if isinstance(trainer.strategy, RankStrategy):
         with trainer.strategy.final_tables() as final:
             yield final
     else:
         yield tables
+
+
+def evaluating_ranks(trainer: lightning.Trainer) -> Ranks:
+    """Return how the ranks share out an evaluation of the `final_tables`; call it before that.
+
+    Under a strategy that is not of skiplight, each rank does all of the work, since what it may exchange is not known.
+    """
+    strategy = trainer.strategy
+    if not isinstance(strategy, RankStrategy):
+        return ALONE
+    return Ranks(*strategy.reading_rank(), strategy.messages)

@@ -11,12 +11,16 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.sets import CaseFolded, case_folded, malformed, read_set, set_name
 from skiplight.vectors.word_vectors import WordVectors
+
+if TYPE_CHECKING:
+    from skiplight.corpus.vocabulary import Vocabulary
 
 SETS = {"google": "questions-words.txt"}
 
@@ -107,29 +111,68 @@ def analogy(
         EvaluationError: the set cannot be read, the vocabulary covers none of its questions, or vectors are not finite.
     """
     questions = questions if isinstance(questions, Questions) else read_questions(questions)
-    folded = case_folded(vectors.vocabulary, restrict_vocabulary)
-    ids, asked, sizes = folded.ids, [], []
-    for section in questions.sections.values():
-        covered = [[ids[word] for word in question] for question in section if all(map(ids.__contains__, question))]
+    asked, section = covered_questions(vectors.vocabulary, questions, restrict_vocabulary)
+    right = answered_correctly(vectors, questions, asked, restrict_vocabulary, device)
+    sizes = torch.bincount(section, minlength=len(questions.sections))
+    return analogy_result(questions, torch.bincount(section[right], minlength=len(sizes)), sizes)
+
+
+def covered_questions(
+    vocabulary: Vocabulary, questions: Questions, restrict_vocabulary: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the questions whose four words are in the restricted vocabulary.
+
+    Returns:
+        ids of a, b, c and the answer, int64 [asked, 4], and the number of the section of each question, int64 [asked].
+
+    Raises:
+        EvaluationError: there are none.
+    """
+    ids = case_folded(vocabulary, restrict_vocabulary).ids
+    asked, section = [], []
+    for number, part in enumerate(questions.sections.values()):
+        covered = [[ids[word] for word in question] for question in part if all(map(ids.__contains__, question))]
         asked += covered
-        sizes.append(len(covered))
+        section += [number] * len(covered)
     if not asked:
         raise EvaluationError(
             f"{questions.name}: none of its {len(questions)} questions has all four words among the"
             f" {restrict_vocabulary} most frequent; raise evaluation.restrict_vocabulary, or choose a set in"
             " the language and spelling of the training text"
         )
-    unit = vectors.unit()[:restrict_vocabulary].to(device or vectors.input.device)
+    return torch.tensor(asked), torch.tensor(section)
+
+
+def analogy_result(questions: Questions, correct: torch.Tensor, asked: torch.Tensor) -> AnalogyResult:
+    """Return the result of a set from the numbers of correct answers and of questions asked, [sections]."""
+    counts = list(zip(map(int, correct), map(int, asked), strict=True))
+    total = int(asked.sum())
+    return AnalogyResult(
+        score=int(correct.sum()) / total,
+        oov=1 - total / len(questions),
+        questions=total,
+        sections=dict(zip(questions.sections, counts, strict=True)),
+    )
+
+
+def answered_correctly(
+    vectors: WordVectors,
+    questions: Questions,
+    asked: torch.Tensor,
+    restrict_vocabulary: int,
+    device: torch.device | str | None = None,
+) -> torch.Tensor:
+    """Return which of the questions `asked`, int64 [n, 4], are answered correctly: bool [n], on the CPU.
+
+    Raises:
+        EvaluationError: vectors are not finite.
+    """
+    unit = vectors.unit_rows(slice(restrict_vocabulary)).to(device or vectors.input.device)
     if not unit.isfinite().all():
         raise EvaluationError(f"{questions.name}: vectors are not finite, the training has diverged; lower optim.lr")
-    right = _answered_correctly(unit, torch.tensor(asked), folded)
-    correct = [int(part.sum()) for part in right.split(sizes)]
-    return AnalogyResult(
-        score=sum(correct) / len(asked),
-        oov=1 - len(asked) / len(questions),
-        questions=len(asked),
-        sections=dict(zip(questions.sections, zip(correct, sizes, strict=True), strict=True)),
-    )
+    if not len(asked):
+        return torch.zeros(0, dtype=torch.bool)
+    return _answered_correctly(unit, asked, case_folded(vectors.vocabulary, restrict_vocabulary))
 
 
 def _answered_correctly(unit: torch.Tensor, asked: torch.Tensor, folded: CaseFolded) -> torch.Tensor:

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torchmetrics
 from torch import Tensor
 
 from skiplight.data.heldout import HeldoutPairs
 from skiplight.errors import EvaluationError
+from skiplight.evaluation.metrics import SummedMetric
 from skiplight.objectives.base import Objective, Tables
 
 CHUNK = 2**20
@@ -46,34 +46,42 @@ def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> Heldou
     """
     metric = HeldoutLoss(sync_on_compute=False)  # other ranks need not take part
     metric.update(objective, tables, pairs)
-    return metric.result()
+    result: HeldoutResult = metric.result()
+    return result
 
 
-class HeldoutLoss(torchmetrics.Metric):
-    """The weighted mean of -log p(o|i) in nats over held-out pairs, summed over updates and ranks in float64."""
+class HeldoutLoss(SummedMetric):
+    """The weighted mean of -log p(o|i) in nats over held-out pairs, summed over updates and ranks in float64.
+
+    Args:
+        options: of `torchmetrics.Metric`.
+    """
 
     higher_is_better = False
-    full_state_update = False
 
     loss_sum: Tensor
     weights: Tensor
-    pairs: Tensor
 
     def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
-        for name in ("loss_sum", "weights", "pairs"):
-            self.add_state(name, torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+        super().__init__({"loss_sum": (), "weights": (), "pairs": ()}, **options)
 
     @torch.no_grad()
-    def update(self, objective: Objective, tables: Tables, pairs: HeldoutPairs) -> None:
-        """Add pairs, which are on the CPU; one row of scores serves all pairs of an input word."""
+    def update(
+        self, objective: Objective, tables: Tables, pairs: HeldoutPairs, *, rank: int = 0, world: int = 1
+    ) -> None:
+        """Add share number `rank` of `world` of the pairs, which are on the CPU.
+
+        One row of scores serves all pairs of an input word and takes nearly all the time, so input words are shared.
+        """
         device = tables.input.weight.device
         words, counts = torch.unique_consecutive(pairs.inputs, return_counts=True)
+        begin, end = (len(words) * part // world for part in (rank, rank + 1))
         total = torch.zeros((), dtype=torch.float64)
         chunk_size = CHUNK if device.type == "cpu" else 16 * CHUNK
-        rows, first = max(1, chunk_size // len(tables.input.weight)), 0
-        for start in range(0, len(words), rows):
-            chunk, sizes = words[start : start + rows], counts[start : start + rows]
+        rows = max(1, chunk_size // len(tables.input.weight))
+        before = first = int(counts[:begin].sum())
+        for start in range(begin, end, rows):
+            chunk, sizes = words[start : min(start + rows, end)], counts[start : min(start + rows, end)]
             stop = first + int(sizes.sum())
             logits = objective.logits(tables, chunk.to(device))
             row = torch.repeat_interleave(torch.arange(len(chunk)), sizes).to(device)
@@ -81,28 +89,26 @@ class HeldoutLoss(torchmetrics.Metric):
             log_prob = (scores - _logsumexp(logits).double()[row]).cpu()
             total -= (log_prob * pairs.weights[first:stop]).sum()
             first = stop
-        self.loss_sum += total
-        self.weights += pairs.weights.sum()
-        self.pairs += len(pairs.inputs)
+        self.add(loss_sum=total, weights=pairs.weights[before:first].sum(), pairs=first - before)
 
     def compute(self) -> Tensor:
         """Return the mean, float64 []."""
         return self.loss_sum / self.weights
 
-    def result(self) -> HeldoutResult:
+    def _result(self, loss_sum: Tensor, weights: Tensor, pairs: Tensor) -> HeldoutResult:  # type: ignore[override]
         """Return the mean with its perplexity.
 
         Raises:
             EvaluationError: the loss is NaN, or too large for a finite perplexity.
         """
-        loss = float(self.compute())
+        loss = float(loss_sum / weights)
         perplexity = _exp(loss)
         if not math.isfinite(perplexity):
             raise EvaluationError(
                 f"the loss of held-out text is {loss:,.1f} nats per pair, without a finite perplexity:"
                 " the model has diverged"
             )
-        return HeldoutResult(loss, perplexity, int(self.pairs))
+        return HeldoutResult(loss, perplexity, int(pairs))
 
 
 def _logsumexp(logits: Tensor) -> Tensor:

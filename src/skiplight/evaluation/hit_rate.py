@@ -1,18 +1,20 @@
-"""Hit rate of item vectors: how often the hidden last item of a sequence is near the mean of the other items.
+"""Hit rate, NDCG and MRR of item vectors: is the hidden last item of a sequence near the mean of the other items?
 
-Caselles-Dupré et al. (2018) evaluate item2vec in this way. Items of the sequence itself are not recommended.
+Caselles-Dupré et al. (2018) evaluate item2vec in this way. Items of the sequence itself are not recommended. All three
+look at the ten nearest items, of which at most one is the hidden one: at rank r, its NDCG is 1 / log2(r + 1) (Järvelin
+and Kekäläinen 2002) and its reciprocal rank 1 / r; both are 0 if it is not among the ten.
 """
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.sets import read_set
+from skiplight.evaluation.sets import read_set, set_name
 from skiplight.files import cache_folder
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -27,52 +29,105 @@ class HitRateResult:
     """A hit rate.
 
     Attributes:
-        score: share of the sequences whose hidden item is among the ten nearest. popularity: the same share if the ten
-        most frequent items are recommended for every sequence. oov: share of the sequences that cannot be asked,
-        because the hidden item or all others are out of vocabulary, or
-            because the hidden item also occurs earlier in the sequence.
+        score: share of the sequences whose hidden item is among the ten nearest.
+        popularity: the same share if the ten most frequent items are recommended for every sequence.
+        oov: share of the sequences that cannot be asked, because the hidden item or all others are out of vocabulary,
+            or because the hidden item also occurs earlier in the sequence.
         questions: number of sequences asked.
+        ndcg: mean normalised discounted cumulative gain at 10.
+        mrr: mean reciprocal rank at 10.
     """
 
     score: float
     popularity: float
     oov: float
     questions: int
+    ndcg: float
+    mrr: float
 
 
-def hit_rate(vectors: WordVectors, source: str | os.PathLike[str]) -> HitRateResult:
-    """Return the hit rate at 10 on a file of sequences.
+class Sequences(NamedTuple):
+    """A set of item sequences, by the name that it has in results."""
 
-    Args:
-        vectors: vectors of the items.
-        source: `synthetic_sessions`, or a file with a sequence of items per line, separated by white space.
+    name: str
+    sequences: list[list[str]]
+
+
+def read_sequences(source: str | os.PathLike[str]) -> Sequences:
+    """Read `synthetic_sessions`, or a file with a sequence of items per line, separated by white space.
 
     Raises:
-        EvaluationError: the file cannot be read, or none of its sequences can be asked.
+        EvaluationError: the file cannot be read.
     """
+    name = set_name(source)
     if str(source) == "synthetic_sessions":
         from skiplight.corpus.sources.synthetic_sessions import write_synthetic_sessions
 
         source = write_synthetic_sessions(cache_folder())[1]
-    path, lines = read_set(source, {})
-    sequences = [line.split() for line in lines if line.strip()]
-    asked = [found for items in sequences if (found := _known(vectors.vocabulary, items)) is not None]
-    if not asked:
-        raise EvaluationError(f"{path}: none of its {len(sequences)} sequences has a last item in the vocabulary")
-    by_vectors = by_popularity = 0
-    unit = vectors.unit()
-    for start in range(0, len(asked), _BATCH):
-        batch = asked[start : start + _BATCH]
+    _, lines = read_set(source, {})
+    return Sequences(name, [line.split() for line in lines if line.strip()])
+
+
+def hit_rate(vectors: WordVectors, source: Sequences | str | os.PathLike[str]) -> HitRateResult:
+    """Return hit rate, NDCG and MRR at 10 on a file of sequences.
+
+    Args:
+        vectors: vectors of the items.
+        source: a set, `synthetic_sessions`, or the path of a file (see `read_sequences`).
+
+    Raises:
+        EvaluationError: the file cannot be read, or none of its sequences can be asked.
+    """
+    asked = source if isinstance(source, Sequences) else read_sequences(source)
+    return hit_rate_result(asked, recommend(vectors, known_sequences(vectors.vocabulary, asked)).sum(0))
+
+
+def known_sequences(vocabulary: Any, asked: Sequences) -> list[tuple[list[int], int]]:
+    """Return the rows of all items but the last, and the row of the last, of each sequence that can be asked."""
+    return [found for items in asked.sequences if (found := _known(vocabulary, items)) is not None]
+
+
+def recommend(vectors: WordVectors, known: list[tuple[list[int], int]]) -> torch.Tensor:
+    """Return what each sequence adds to hits, hits by popularity, NDCG, reciprocal rank and questions: float64 [n, 5].
+
+    The result is on the CPU.
+    """
+    unit, found = vectors.unit(), [torch.zeros(0, 5, dtype=torch.float64)]
+    k = min(NEAREST, len(unit))
+    for start in range(0, len(known), _BATCH):
+        batch = known[start : start + _BATCH]
         scores = torch.stack([unit[seen].mean(0) for seen, _ in batch]) @ unit.T
         frequent = -torch.arange(len(unit), device=unit.device, dtype=unit.dtype).repeat(len(batch), 1)
         for row, (seen, _) in enumerate(batch):
             scores[row, seen] = frequent[row, seen] = -torch.inf
         hidden = torch.tensor([item for _, item in batch], device=unit.device)[:, None]
-        k = min(NEAREST, len(unit))
-        by_vectors += int((scores.topk(k).indices == hidden).sum())
-        by_popularity += int((frequent.topk(k).indices == hidden).sum())
+        by_vectors, by_popularity = ((s.topk(k).indices == hidden).double().cpu() for s in (scores, frequent))
+        rank = torch.arange(1, k + 1, dtype=torch.float64)
+        hits, popular = by_vectors.sum(1), by_popularity.sum(1)
+        ndcg, reciprocal = by_vectors @ (1 / torch.log2(rank + 1)), by_vectors @ (1 / rank)
+        found.append(torch.stack([hits, popular, ndcg, reciprocal, torch.ones_like(hits)], 1))
+    return torch.cat(found)
+
+
+def hit_rate_result(asked: Sequences, sums: torch.Tensor) -> HitRateResult:
+    """Return the result of a set from the sums of `recommend`, float64 [5].
+
+    Raises:
+        EvaluationError: no sequence was asked.
+    """
+    hits, popular, ndcg, reciprocal, questions = sums.tolist()
+    if not questions:
+        raise EvaluationError(
+            f"{asked.name}: none of its {len(asked.sequences)} sequences has a last item in the vocabulary, and"
+            " other items that are: choose sequences of the items that were trained on"
+        )
     return HitRateResult(
-        by_vectors / len(asked), by_popularity / len(asked), 1 - len(asked) / len(sequences), len(asked)
+        score=hits / questions,
+        popularity=popular / questions,
+        oov=1 - questions / len(asked.sequences),
+        questions=int(questions),
+        ndcg=ndcg / questions,
+        mrr=reciprocal / questions,
     )
 
 

@@ -19,6 +19,7 @@ from skiplight.errors import EvaluationError
 from skiplight.evaluation.sets import case_folded, malformed, read_set, set_name
 
 if TYPE_CHECKING:
+    from skiplight.corpus.vocabulary import Vocabulary
     from skiplight.vectors.word_vectors import WordVectors
 
 SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
@@ -91,19 +92,17 @@ class JudgedPairs:
     """The pairs of a set whose words have vectors.
 
     Attributes:
-        name: name of the set.
+        result: their score.
         first, second: ids of the words [n].
         judgements: judgements of people, float64 [n].
         cosines: cosines of the words' input vectors, float64 [n], on the CPU.
-        left_out: number of pairs with a word out of vocabulary.
     """
 
-    name: str
+    result: SimilarityResult
     first: list[int]
     second: list[int]
     judgements: torch.Tensor
     cosines: torch.Tensor
-    left_out: int
 
     def __len__(self) -> int:
         return len(self.first)
@@ -115,36 +114,70 @@ class JudgedPairs:
         return torch.from_numpy(rankdata(self.cosines) - rankdata(self.judgements)) / (len(self) - 1)
 
 
-def judged_pairs(
-    vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
-) -> JudgedPairs:
-    """Return the pairs of a set with cosines and judgements; arguments and errors are those of `similarity`."""
-    pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
-    ids = case_folded(vectors.vocabulary, restrict_vocabulary).ids
-    found = [
-        (ids[first], ids[second], judgement)
-        for (first, second), judgement in zip(pairs.words, pairs.judgements, strict=True)
+def covered_pairs(vocabulary: Vocabulary, pairs: Pairs, restrict_vocabulary: int) -> list[tuple[int, int, int]]:
+    """Return the pairs whose words are both in the vocabulary: the index of the pair, and the ids of its words."""
+    ids = case_folded(vocabulary, restrict_vocabulary).ids
+    return [
+        (index, ids[first], ids[second])
+        for index, (first, second) in enumerate(pairs.words)
         if first in ids and second in ids
     ]
-    if len(found) < 2:
+
+
+def pair_cosines(vectors: WordVectors, first: list[int], second: list[int]) -> torch.Tensor:
+    """Return the cosines of the input vectors of n pairs of words, float64 [n], on the CPU."""
+    # Of the rows alone, since each rank of a machine would need memory for a copy of the whole table.
+    return (vectors.unit_rows(first).double() * vectors.unit_rows(second).double()).sum(1).cpu()
+
+
+def similarity_result(pairs: Pairs, covered: torch.Tensor, cosines: torch.Tensor) -> SimilarityResult:
+    """Return the result of a set.
+
+    Args:
+        pairs: the set.
+        covered: ascending indices of the pairs whose words have vectors, int64 [covered].
+        cosines: their cosines, float64 [covered], on the CPU.
+
+    Raises:
+        EvaluationError: there is no correlation; see `similarity`.
+    """
+    from scipy import stats
+
+    judgements = torch.tensor(pairs.judgements, dtype=torch.float64)[covered]
+    if len(covered) < 2:
         raise EvaluationError(
-            f"{pairs.name}: {len(found)} of its {len(pairs.words)} pairs are in the vocabulary, but a correlation"
+            f"{pairs.name}: {len(covered)} of its {len(pairs.words)} pairs are in the vocabulary, but a correlation"
             " needs two; choose a set in the language and spelling of the training text, or lower"
             " vocabulary.min_count"
         )
-    first, second, judgements = zip(*found, strict=True)
-    unit = vectors.unit()
-    cosines = (unit[list(first)].double() * unit[list(second)].double()).sum(1).cpu()
-    people = torch.tensor(judgements, dtype=torch.float64)
     if not cosines.isfinite().all():
         raise EvaluationError(f"{pairs.name}: vectors are not finite, the training has diverged; lower optim.lr")
-    for what, values in (("judgements", people), ("cosines", cosines)):
+    for what, values in (("judgements", judgements), ("cosines", cosines)):
         if (values == values[0]).all():
             raise EvaluationError(
                 f"{pairs.name}: the {what} of all {len(values)} covered pairs are equal, so there is no correlation;"
                 f" {'check the file' if what == 'judgements' else 'train the vectors first'}"
             )
-    return JudgedPairs(pairs.name, list(first), list(second), people, cosines, len(pairs.words) - len(found))
+    left_out = len(pairs.words) - len(covered)
+    return SimilarityResult(
+        score=float(stats.spearmanr(cosines.numpy(), judgements.numpy()).statistic),
+        pearson=float(stats.pearsonr(cosines.numpy(), judgements.numpy()).statistic),
+        oov=left_out / (left_out + len(covered)),
+        pairs=len(covered),
+    )
+
+
+def judged_pairs(
+    vectors: WordVectors, pairs: Pairs | str | os.PathLike[str], restrict_vocabulary: int = 300_000
+) -> JudgedPairs:
+    """Return the pairs of a set with cosines and judgements; arguments and errors are those of `similarity`."""
+    pairs = pairs if isinstance(pairs, Pairs) else read_pairs(pairs)
+    found = covered_pairs(vectors.vocabulary, pairs, restrict_vocabulary)
+    index, first, second = (list(column) for column in zip(*found, strict=True)) if found else ([], [], [])
+    covered, cosines = torch.tensor(index, dtype=torch.int64), pair_cosines(vectors, first, second)
+    result = similarity_result(pairs, covered, cosines)
+    judgements = torch.tensor(pairs.judgements, dtype=torch.float64)[covered]
+    return JudgedPairs(result, first, second, judgements, cosines)
 
 
 def similarity(
@@ -161,16 +194,7 @@ def similarity(
         EvaluationError: the set cannot be read, the vocabulary covers fewer than two of its pairs, vectors are not
             finite, or all judgements or all cosines are equal, so that there is no correlation.
     """
-    from scipy import stats
-
-    judged = judged_pairs(vectors, pairs, restrict_vocabulary)
-    cosines, judgements = judged.cosines.numpy(), judged.judgements.numpy()
-    return SimilarityResult(
-        score=float(stats.spearmanr(cosines, judgements).statistic),
-        pearson=float(stats.pearsonr(cosines, judgements).statistic),
-        oov=judged.left_out / (judged.left_out + len(judged)),
-        pairs=len(judged),
-    )
+    return judged_pairs(vectors, pairs, restrict_vocabulary).result
 
 
 def _number(text: str) -> float:

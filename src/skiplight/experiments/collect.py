@@ -12,7 +12,14 @@ from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder, find_experiment, flat_options
-from skiplight.experiments.metrics import Direction, available_metrics, incomparable_options, is_maximised, read_metrics
+from skiplight.experiments.metrics import (
+    Direction,
+    available_metrics,
+    incomparable_options,
+    is_available,
+    is_maximised,
+    read_metrics,
+)
 from skiplight.experiments.queue import read_result
 from skiplight.experiments.sweeps.study import Study
 from skiplight.experiments.trials import TrialRow, TrialTable
@@ -40,12 +47,14 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
         configs = {number: run.config() for number, run in runs.items()}
         config, swept = next(iter(configs.values())), _find_swept(list(configs.values()))
         rows = [_run_row(number, runs[number], config, swept) for number, config in configs.items()]
-        targets = available_metrics(config)[:1]
+        names = available_metrics(config)
+        targets = [next((name for name in names if any(name in row.metrics for row in rows)), names[0])]
         directions = [_direction(targets[0])]
     else:
         raise RunError(f"{folder} is neither a study nor a multirun with trials: give the folder of one")
     if metric is not None:
-        if metric not in (names := available_metrics(config)):
+        if not is_available(metric, config):
+            names = available_metrics(config)
             raise ConfigError(f"--metric {metric} is not a metric of these runs: they have {', '.join(names)}")
         targets, directions = [metric], [_direction(metric)]
     if incomparable_options(swept):

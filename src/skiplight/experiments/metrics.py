@@ -8,7 +8,8 @@ from typing import Any, Literal
 from skiplight.config.schema import Config, StudyConfig
 from skiplight.errors import ConfigError
 from skiplight.evaluation.sets import set_name
-from skiplight.training.callbacks.evaluation import evaluation_metrics
+from skiplight.evaluation.suite import evaluation_metrics
+from skiplight.registry import EVALUATIONS
 
 RUN_METRICS = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
 TIMED_PHASES = ("train", "evaluate", "total")
@@ -26,8 +27,10 @@ def available_metrics(config: Config) -> list[str]:
     evaluation = config.evaluation
     sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hit_rate]
     names = [f"evaluation/{set_name(source)}" for source in sets]
+    names += [f"evaluation/{set_name(source)}/{key}" for source in evaluation.hit_rate for key in ("ndcg", "mrr")]
     if evaluation.heldout_pairs and config.data.heldout > 0:
         names += ["heldout/perplexity", "heldout/loss"]
+    names += [f"evaluation/{name}" for name in evaluation.metrics or {}]
     return [*names, *RUN_METRICS, *(f"seconds/{part}" for part in TIMED_PHASES)]
 
 
@@ -36,8 +39,24 @@ def incomparable_options(swept: Iterable[str]) -> list[str]:
     return [name for name in swept if name.startswith(("vocabulary.", "data.", "sampling."))]
 
 
+def evaluation_of(metric: str) -> str:
+    """Return the key in `summary["evaluation"]` of a metric's result."""
+    group, _, rest = metric.partition("/")
+    return rest.partition("/")[0] if group == "evaluation" else group
+
+
+def is_available(metric: str, config: Config) -> bool:
+    """Return whether a run with these options has a metric; `evaluation/NAME/KEY` of any key that a plug-in returns."""
+    return metric in available_metrics(config) or (
+        metric.startswith("evaluation/") and evaluation_of(metric) in (config.evaluation.metrics or {})
+    )
+
+
 def is_maximised(metric: str) -> bool:
-    """Return whether a higher value of a metric is better."""
+    """Return whether a higher value of a metric is better; a torchmetrics metric of a plug-in knows it."""
+    name = evaluation_of(metric)
+    if name in EVALUATIONS and getattr(EVALUATIONS[name].target, "higher_is_better", None) is False:
+        return False
     return metric.startswith("evaluation/") or metric.endswith("_per_second")
 
 
@@ -56,7 +75,7 @@ def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
         raise ConfigError(f"`study.metric={study.metric}` must be the name of a metric, or a list of two names")
     names = available_metrics(config)
     for metric in metrics:
-        if metric not in names:
+        if not is_available(metric, config):
             raise ConfigError(f"`study.metric={metric}` is not a metric of these runs: they have {', '.join(names)}")
         if metric.startswith("heldout/") and (over := incomparable_options(study.space or {})):
             raise ConfigError(

@@ -175,11 +175,7 @@ class _Training:
             data,
             self.tracking,
             every=evaluation.every,
-            similarity=evaluation.similarity,
-            analogy=evaluation.analogy,
-            hit_rate=evaluation.hit_rate,
             words=evaluation.words,
-            restrict_vocabulary=evaluation.restrict_vocabulary,
             interrupted=lambda: self.stop.signal is not None,
         )
         # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.

@@ -23,20 +23,23 @@ from torch import Tensor
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping, run_options
+from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.data.from_config import output_bias, total_tokens
 from skiplight.data.heldout import HeldoutPairs
-from skiplight.distributed.strategy import final_tables
+from skiplight.distributed.strategy import evaluating_ranks, final_tables
 from skiplight.engines.autograd import AutogradEngine, optimizer_class, takes_sparse
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.errors import ConfigError, DivergedError, EvaluationError, RunError
 from skiplight.evaluation.heldout import HeldoutLoss
+from skiplight.evaluation.suite import EvaluationSuite, evaluation_metrics
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.training.initialize import initialize_from
 from skiplight.training.objective import build_objective
 from skiplight.training.stability import learning_rate_warning
+from skiplight.vectors.word_vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +70,8 @@ class SkipGramModule(lightning.LightningModule):
     Attributes:
         tokens: tokens consumed so far, over all ranks.
         loss_sum, pairs: float64 [] and integer, loss and pairs of this process in complete steps since `take_loss`.
+        evaluation: what the validation evaluates besides the held-out loss; `add` adds to it.
+        vocabulary: the words of the tables, for `evaluation`.
         is_tracked: whether a `Tracking` callback logs the progress; else the module does, as any LightningModule.
     """
 
@@ -97,6 +102,8 @@ class SkipGramModule(lightning.LightningModule):
         self.is_tracked = False
         self._interval = _Interval()
         self._heldout = HeldoutLoss()
+        self.evaluation = EvaluationSuite()
+        self.vocabulary: Vocabulary | None = None
 
     @classmethod
     def from_config(
@@ -163,6 +170,11 @@ class SkipGramModule(lightning.LightningModule):
             lr=config.optim.lr,
             total_tokens=total_tokens(config, data.text),
             engine=data.engine.maker(data.sampler, threads or config.trainer.threads, workers=workers),
+        )
+        options = config.evaluation
+        module.vocabulary = data.text.vocabulary
+        module.evaluation = EvaluationSuite.of(
+            options.similarity, options.analogy, options.restrict_vocabulary, options.hit_rate, options.metrics
         )
         module.save_hyperparameters(run_options(config))
         return module
@@ -334,9 +346,12 @@ class SkipGramModule(lightning.LightningModule):
         self._interval = _Interval(self.tokens)
 
     def validation_step(self, batch: HeldoutPairs, batch_idx: int) -> None:
+        rank, world, group = evaluating_ranks(self.trainer)
+        if group is None:  # not a strategy of skiplight: every rank has all pairs and all of the tables
+            rank, world = self.trainer.global_rank, self.trainer.world_size
         with final_tables(self.trainer, self.tables) as tables:
-            if self.trainer.is_global_zero:  # only the first rank has the final tables; the metric adds up all ranks
-                self._heldout.update(self.objective, tables, batch)
+            if rank is not None:  # the metric adds up the shares of all ranks
+                self._heldout.update(self.objective, tables, batch, rank=rank, world=world)
 
     def on_validation_epoch_end(self) -> None:
         try:
@@ -347,6 +362,19 @@ class SkipGramModule(lightning.LightningModule):
             self._heldout.reset()
         metrics = {"heldout/loss": result.loss, "heldout/perplexity": result.perplexity}
         self.log_dict(metrics, prog_bar=True, batch_size=1)
+        if len(self.evaluation):
+            self._evaluate()
+
+    def _evaluate(self) -> None:
+        """Log the results of `evaluation` as `evaluation/NAME`."""
+        if self.vocabulary is None:
+            raise ValueError("to evaluate vectors the module needs their words: set its `vocabulary`")
+        ranks = evaluating_ranks(self.trainer)
+        with final_tables(self.trainer, self.tables) as tables:
+            results = self.evaluation(WordVectors(self.vocabulary, tables.input.weight), ranks)
+        if self.trainer.is_global_zero:
+            self.evaluation.warn(results)
+        self.log_dict(evaluation_metrics(results), batch_size=1)
 
     def on_train_epoch_end(self) -> None:
         if not self.is_tracked:

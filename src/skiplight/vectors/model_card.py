@@ -43,7 +43,9 @@ def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
         ("optimiser", f"{config.optim.name}, learning rate {config.optim.lr:g}, {summary['engine']} engine"),
         ("seed", config.seed),
     ]
-    scores = [(name, _figure(result)) for name, result in summary["evaluation"].items() if "error" not in result]
+    scores = [
+        (name, describe_result(result)) for name, result in summary["evaluation"].items() if "error" not in result
+    ]
     parts = [
         f"---\n{yaml.safe_dump(header, sort_keys=False)}---",
         f"# Skip-gram vectors of {source}",
@@ -66,10 +68,16 @@ def _objective(config: Config) -> str:
     return f"{name}, {noise.negatives} negatives, {noise.name} noise{f' ({options})' if options else ''}"
 
 
-def _figure(result: dict[str, Any]) -> str:
+def describe_result(result: dict[str, Any]) -> str:
+    """Return the result of an evaluation, which is no error, in a few words."""
     if "perplexity" in result:
         return f"perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs"
-    return f"{result['score']:.3f} ({result['oov']:.1%} out of vocabulary)"
+    if "scores" in result:  # of a plug-in
+        return ", ".join(f"{key} {value:.4g}" for key, value in result["scores"].items())
+    if "oov" not in result:
+        return f"{result['score']:.4g}"
+    others = "".join(f", {key.upper()} {result[key]:.3f}" for key in ("ndcg", "mrr") if key in result)
+    return f"{result['score']:.3f}{others} ({result['oov']:.1%} out of vocabulary)"
 
 
 def _table(head: tuple[str, str], rows: list[tuple[str, Any]]) -> str:

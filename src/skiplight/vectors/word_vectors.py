@@ -75,10 +75,13 @@ class WordVectors:
         """
         return self._unit
 
+    def unit_rows(self, rows: slice | list[int]) -> torch.Tensor:
+        """Return some rows of `unit`, float32 [rows, d], without a copy of the whole table."""
+        return _scale(self.input[rows])
+
     @functools.cached_property
     def _unit(self) -> torch.Tensor:
-        norms = torch.linalg.vector_norm(self.input, dim=1, keepdim=True)
-        return self.input / torch.where(norms > 0, norms, 1.0)
+        return _scale(self.input)
 
     def most_similar(self, word: str, topn: int = 10) -> list[tuple[str, float]]:
         """Return the `topn` words nearest to `word`, without `word`, and their cosines, as gensim's `most_similar`.
@@ -162,6 +165,12 @@ class WordVectors:
             return cls(vocabulary, **tables, card=text)
         except ValueError as error:
             raise RunError(f"{folder}: {error}; copy the whole folder from its run, or train again") from None
+
+
+def _scale(vectors: torch.Tensor) -> torch.Tensor:
+    """Return vectors, [n, d], scaled to length 1; zeros stay zero."""
+    norms = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return vectors / torch.where(norms > 0, norms, 1.0)
 
 
 def _checksum(name: str) -> str:

@@ -14,9 +14,10 @@ import lightning
 
 from skiplight.config.schema import Config
 from skiplight.errors import PrunedError
+from skiplight.evaluation.suite import evaluation_metrics
 from skiplight.experiments.folder import find_experiment
 from skiplight.experiments.sweeps.study import Study
-from skiplight.training.callbacks.evaluation import Evaluation, evaluation_metrics
+from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.module import SkipGramModule
 from skiplight.training.run_folder import RunFolder
 

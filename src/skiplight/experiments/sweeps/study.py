@@ -17,7 +17,7 @@ from skiplight.config.validate import from_mapping, run_options
 from skiplight.errors import RunError, UnwritableError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder
-from skiplight.experiments.metrics import read_metrics, study_targets
+from skiplight.experiments.metrics import evaluation_of, read_metrics, study_targets
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.sweeps import space
@@ -170,11 +170,8 @@ class Study:
             found = read_metrics(summary)
             values = [found.get(metric, math.nan) for metric in self.targets]
             if missing := [m for m, value in zip(self.targets, values, strict=True) if not math.isfinite(value)]:
-                why = (
-                    summary["evaluation"]
-                    .get(missing[0].rpartition("/")[2], {})
-                    .get("error", "it is not a finite number")
-                )
+                key = evaluation_of(missing[0])
+                why = summary["evaluation"].get(key, {}).get("error", "it is not a finite number")
                 values, error = None, f"the run has no {missing[0]}: {why}"
         with self.experiment.locked():  # so that others see the trial either as claimed or as ended
             if values is not None:

@@ -11,11 +11,15 @@ function show() {
     el("p", { class: "lead" }, `${objective[0].toUpperCase()}${objective.slice(1)}`, noise, `; ${count(summary.vocabulary_size)} words in ${option("model.dim")} dimensions, `,
       `window ${option("sampling.window")}; ${count(summary.tokens)} tokens of ${source} (${short(summary.epochs)} epochs) by the ${summary.engine} engine on ${summary.device}.`),
     tiles([
-      ...Object.entries(summary.evaluation).map(([name, result]) => {
-        if (result.error) return [name, "–", "could not be evaluated"];
-        if (name === "heldout") return ["Held-out perplexity", d3.format(",.1f")(result.perplexity), `${count(result.pairs)} pairs`];
+      ...Object.entries(summary.evaluation).flatMap(([name, result]) => {
+        if (result.error) return [[name, "–", "could not be evaluated"]];
+        if (name === "heldout") return [["Held-out perplexity", d3.format(",.1f")(result.perplexity), `${count(result.pairs)} pairs`]];
+        // Of a plug-in, which returns one number or several.
+        if (result.scores) return Object.entries(result.scores).map(([key, value]) => [`${name} ${key}`, d3.format(".4~g")(value), "evaluation"]);
+        if (result.oov === undefined) return [[name, d3.format(".4~g")(result.score), "evaluation"]];
         const asked = result.pairs ?? result.questions;
-        return [name, result.score.toFixed(3), result.sections ? `${count(asked)} analogies` : asked ? `Spearman, ${count(asked)} pairs` : "hit rate"];
+        const kind = result.sections ? `${count(asked)} analogies` : result.pairs ? `Spearman, ${count(asked)} pairs` : `hit rate, ${count(asked)} sequences`;
+        return [[name, result.score.toFixed(3), kind]];
       }),
       ["Training loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
       ["Words a second", short(summary.words_per_second), `${d3.format(",.1f")(summary.seconds.train)} s of training`],

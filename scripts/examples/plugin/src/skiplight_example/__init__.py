@@ -1,9 +1,11 @@
-"""A plug-in for skiplight: registered when it is imported, a source, a noise distribution and two objectives.
+"""A plug-in for skiplight: registered when it is imported, a source, a noise distribution, two objectives and an
+evaluation.
 
 pip install scripts/examples/plugin
 skiplight train data=walks data.path=edges.txt data.length=20
 skiplight sweep data=files data.path=text.txt noise.name=power,clipped study.sampler=grid run_dir=runs/noise
 skiplight train data=files data.path=text.txt objective=info_nce objective.temperature=0.5 optim.name=adagrad
+skiplight train data=files data.path=text.txt evaluation.metrics=[anisotropy] evaluation.metrics.anisotropy.top=500
 """
 
 from __future__ import annotations
@@ -91,3 +93,11 @@ class Margin(skiplight.ScoreObjective):
         """Return Σ max(0, margin - target + negative)."""
         short = (self.margin - scores[:, :1] + scores[:, 1:]).clamp(min=0)
         return (short * counted[:, 1:]).sum(dtype=torch.float64)
+
+
+@skiplight.register_evaluation("anisotropy")
+def anisotropy(vectors: skiplight.WordVectors, *, top: int = 1000) -> float:
+    """Return the mean cosine of two of the most frequent words: 0 if vectors point in all directions alike (Ethayarajh
+    2019, "How contextual are contextualized word representations?").
+    """
+    return float(vectors.unit()[:top].mean(0).square().sum())
