@@ -18,7 +18,7 @@ SCRIPTS = dict(re.findall(r"^## (.*?)$.*?^```python\n(.*?)^```$", PAGE.read_text
 
 
 def test_there_is_a_script_for_each_kind() -> None:
-    kinds = ("noise distribution", "objective", "callback", "Trainer")
+    kinds = ("noise distribution", "objective", "schedule", "callback", "Trainer")
     assert list(SCRIPTS) == [f"Your own {kind}" for kind in kinds]
     for script in SCRIPTS.values():
         assert len([line for line in script.splitlines() if line.strip()]) < 15

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from skiplight.data.datamodule import SkipGramDataModule
     from skiplight.experiments.trials import TrialTable
     from skiplight.objectives import ScoreObjective
-    from skiplight.registry import register_noise, register_objective
+    from skiplight.registry import register_noise, register_objective, register_schedule
     from skiplight.training.module import SkipGramModule
     from skiplight.training.run import Run
     from skiplight.vectors.word_vectors import WordVectors
@@ -37,6 +37,7 @@ __all__ = [
     "load_run",
     "register_noise",
     "register_objective",
+    "register_schedule",
     "resume",
     "sweep",
     "train",
@@ -46,6 +47,7 @@ _ELSEWHERE = {
     "ScoreObjective": "skiplight.objectives",
     "register_noise": "skiplight.registry",
     "register_objective": "skiplight.registry",
+    "register_schedule": "skiplight.registry",
     "Config": "skiplight.config.schema",
     "Run": "skiplight.training.run",
     "SkipGramDataModule": "skiplight.data.datamodule",

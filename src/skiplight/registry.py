@@ -25,7 +25,7 @@ from typing import Any, Generic, TypeVar
 
 from skiplight.errors import ConfigError
 
-BUILT_IN = ("skiplight.sampling.noise", "skiplight.objectives")
+BUILT_IN = ("skiplight.sampling.noise", "skiplight.objectives", "skiplight.training.schedules")
 """Modules of the package that register something."""
 
 ENTRY_POINTS = "skiplight.plugins"
@@ -81,7 +81,7 @@ class Registry(Generic[T]):
     """The names of one kind.
 
     Args:
-        group: the group of options that chooses one, as in `noise=uniform`.
+        group: the group of options that chooses one, as in `noise=uniform`; with a dot where it lies in another group.
         given: the names of keyword arguments that `target` gets besides its own options.
     """
 
@@ -167,11 +167,16 @@ NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words"])
 OBJECTIVES: Registry[Any] = Registry("objective")
 """Objectives: subclasses of `skiplight.objectives.base.Objective`."""
 
-REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (NOISE, OBJECTIVES)}
+SCHEDULES: Registry[Callable[..., Any]] = Registry("optim.schedule", given=["total"])
+"""Learning-rate schedules: functions from the share of the run to a factor of `optim.lr`, or classes whose instances
+are such functions; an argument `total` gets the tokens of the run."""
+
+REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (NOISE, OBJECTIVES, SCHEDULES)}
 """By the group of options that chooses."""
 
 register_noise = NOISE.register
 register_objective = OBJECTIVES.register
+register_schedule = SCHEDULES.register
 
 
 def config_class(base: type, group: str, name: str) -> type:

@@ -16,8 +16,8 @@ from skiplight.corpus.sources.registry import open_source
 from skiplight.corpus.tokens import TokenText
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.engines import choose
-from skiplight.engines.autograd import optimizer_class
 from skiplight.engines.base import Engine, Request
+from skiplight.engines.optimizers import changed_args_of, optimizer_args, optimizer_class
 from skiplight.errors import ConfigError
 from skiplight.files import cache_folder
 from skiplight.objectives.base import Objective
@@ -109,11 +109,13 @@ def choose_engine(config: Config) -> type[Engine]:
     if config.noise.exclude == "auto" and objective.needs_noise and objective.default_exclude != "target":
         exclude = objective.default_exclude
         log.info("noise.exclude=%s: the correction of %s is exact with it", exclude, config.objective.name)
+    args = optimizer_args(config.optim.name, config.optim.args)
     return choose(
         config.engine.name,
         Request(
             objective,
             optimizer_class(config.optim.name),
+            arguments=changed_args_of(config.optim.name, args),
             bias=bias != "none",
             input=config.sampling.input,
             device=device_type(config.trainer.accelerator),

@@ -60,6 +60,13 @@ class Tables(nn.Module):
                 self.input.weight.uniform_(-0.5 / dim, 0.5 / dim, generator=generator)
                 self.output.weight.zero_()
 
+    def make_dense(self) -> None:
+        """Give the tables dense gradients from now on, for an optimiser that takes no sparse ones."""
+        self.sparse = False
+        for table in (self.input, self.output, self.bias):
+            if table is not None:
+                table.sparse = False
+
     def scores(self, inputs: Tensor) -> Tensor:
         """Return u_o·v_i + b_o of every output row o, [n, output_rows], for n input words, int64 [n]."""
         scores = self.input(inputs) @ self.output.weight.T

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -146,7 +148,13 @@ def _write_best(table: TrialTable, best: Mean) -> Path:
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
     changed = _changed(config, _defaults(config), set(table.swept))
     # A registered name is chosen as a group, since that brings its own options.
-    names = {group: changed[group].pop("name") for group in CHOSEN if "name" in changed.get(group, {})}
+    names = {}
+    for group in CHOSEN:
+        inner = changed
+        for part in group.split("."):
+            inner = inner.get(part, {})
+        if "name" in inner:
+            names[group.replace(".", "/")] = inner.pop("name")
     if names:
         changed = {"defaults": [{f"override /{group}": name} for group, name in names.items()], **changed}
     path = table.folder / "experiment" / "best.yaml"
@@ -161,8 +169,9 @@ def _defaults(config: dict[str, Any]) -> dict[str, Any]:
     """The defaults of a run's options, with those that its registered names add."""
     defaults = run_options(Config())
     for group in CHOSEN:
-        own = dataclasses.asdict(chosen(group, config[group]["name"]))
-        defaults[group] = own | {"name": defaults[group]["name"]}
+        *path, last = group.split(".")
+        before, own = (functools.reduce(operator.getitem, path, options) for options in (defaults, config))
+        before[last] = dataclasses.asdict(chosen(group, own[last]["name"])) | {"name": before[last]["name"]}
     return defaults
 
 
@@ -172,8 +181,8 @@ def _changed(config: dict[str, Any], defaults: dict[str, Any], swept: set[str], 
     for name, value in config.items():
         if name in OWN:
             continue
-        if isinstance(value, dict) and not group:
-            value = _changed(value, defaults[name], swept, f"{name}.")
+        if isinstance(value, dict) and (not group or group + name in CHOSEN):
+            value = _changed(value, defaults[name], swept, f"{group}{name}.")
             if value:
                 found[name] = value
         elif value != defaults[name] or group + name in swept:
