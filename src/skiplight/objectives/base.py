@@ -105,6 +105,8 @@ class Objective(nn.Module, abc.ABC):
     """The default of the words that are excluded as negatives."""
     corrects_noise: ClassVar[bool] = False
     """Whether the loss has a term log P_n, which is right only where noise leaves out at most the target."""
+    couples_windows: ClassVar[bool] = False
+    """Whether the loss of a window depends on the other windows of its block."""
     dense: ClassVar[bool] = False
     """Whether every step moves every output vector, so that their gradient is dense even for sparse tables."""
 
