@@ -161,8 +161,9 @@ class Registry(Generic[T]):
         return dataclasses.make_dataclass(f"{name}_options", fields)
 
 
-NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words"])
-"""Noise distributions: functions from counts, int64 [V], to weights, [V]; `words` gets the words of the vocabulary."""
+NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words", "progress"])
+"""Noise distributions: functions from counts, int64 [V], to weights, [V]. An argument `words` gets the words of the
+vocabulary, and `progress` the share of the run for a distribution that changes during a training."""
 
 OBJECTIVES: Registry[Any] = Registry("objective")
 """Objectives: subclasses of `skiplight.objectives.base.Objective`."""

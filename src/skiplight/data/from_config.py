@@ -22,7 +22,7 @@ from skiplight.errors import ConfigError
 from skiplight.files import cache_folder
 from skiplight.objectives.base import Objective
 from skiplight.registry import NOISE, OBJECTIVES, own_options
-from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.noise import STAGES, AnnealedNoise, NoiseDistribution
 from skiplight.sampling.windows import WindowSampler
 
 log = logging.getLogger(__name__)
@@ -153,21 +153,31 @@ def noise_exclude(config: Config, objective: type[Objective]) -> str:
     return objective.default_exclude if config.noise.exclude == "auto" else config.noise.exclude
 
 
-def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution:
-    """Return the noise distribution of a vocabulary.
+def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution | AnnealedNoise:
+    """Return the noise distribution of a vocabulary, after the weights of all stages of one that changes were tried.
 
     Raises:
         ConfigError: its function fails, or its weights are no distribution.
     """
     entry = NOISE[config.noise.name]
     options = own_options("noise", config.noise)
-    if "words" in inspect.signature(entry.target).parameters:
+    parameters = inspect.signature(entry.target).parameters
+    if "words" in parameters:
         options["words"] = vocabulary.words
+
+    def weights(**given: float) -> np.ndarray:
+        found = np.asarray(entry.target(vocabulary.counts.copy(), **options, **given))
+        if found.shape != vocabulary.counts.shape:
+            raise ValueError(f"its weights are of shape {found.shape}, and there are {len(vocabulary):,} words")
+        return found
+
     try:
-        weights = np.asarray(entry.target(vocabulary.counts.copy(), **options))
-        if weights.shape != vocabulary.counts.shape:
-            raise ValueError(f"its weights are of shape {weights.shape}, and there are {len(vocabulary):,} words")
-        return NoiseDistribution(weights)
+        if "progress" not in parameters:
+            return NoiseDistribution(weights())
+        annealed = AnnealedNoise(lambda progress: weights(progress=progress))
+        for stage in range(STAGES):
+            annealed.probabilities(stage)
+        return annealed
     except ConfigError:
         raise
     except Exception as error:

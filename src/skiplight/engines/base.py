@@ -132,6 +132,9 @@ class Engine(abc.ABC):
             The loss before the step. For an empty batch, the loss and the number of pairs are 0.
         """
 
+    def change_noise(self) -> None:  # noqa: B027 - most engines ask the sampler in every step
+        """Follow the sampler to another noise distribution."""
+
     def gradient_counts(self, batch: TokenBlock | Windows) -> GradientCounts:
         """Return the number of gradients that a step sums for each row; empty if `prepare_step` does not need it."""
         return {}
@@ -176,13 +179,16 @@ class FusedEngine(Engine):
     ) -> None:
         super().__init__(objective, tables, optimizer)
         self.sampler = sampler
-        resident, most = self.plan()
+        self.resident, most = self.plan()
         self.own_workers = own_workers or most
         self.workers = workers or self.own_workers
         if self.workers < self.own_workers:
             raise ValueError(f"{self.own_workers} workers of this engine are not among {self.workers} workers")
-        self.scales = StepScales(sampler, resident, self.workers - 1)
+        self.scales = StepScales(sampler, self.resident, self.workers - 1)
         self.prepare()
+
+    def change_noise(self) -> None:
+        self.scales = StepScales(self.sampler, self.resident, self.workers - 1)
 
     @abc.abstractmethod
     def plan(self) -> tuple[bool, int]:

@@ -121,6 +121,13 @@ class Objective(nn.Module, abc.ABC):
         """
         return cls(**options)
 
+    def set_noise(self, probabilities: np.ndarray) -> None:
+        """Use another noise distribution from now on, where the noise changes during a training.
+
+        Args:
+            probabilities: P_n, float64 [V].
+        """
+
     def output_rows(self, vocabulary: int) -> int:
         """Return the number of output vectors for a vocabulary size."""
         return vocabulary
@@ -140,6 +147,10 @@ class Objective(nn.Module, abc.ABC):
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         """Return scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""
         return at_least_float32(tables.scores(inputs))
+
+    def _replace(self, name: str, values: np.ndarray) -> None:
+        """Replace the values of a buffer that `_constant` registered."""
+        getattr(self, name).copy_(torch.from_numpy(values))
 
     def _constant(self, name: str, values: np.ndarray) -> None:
         """Register an array as a buffer that is not saved in checkpoints; floating point numbers become float32."""

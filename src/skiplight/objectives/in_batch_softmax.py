@@ -28,6 +28,7 @@ import torch
 from torch import Tensor
 
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, at_least_float32, empty_loss
+from skiplight.objectives.sampled_softmax import log_others
 from skiplight.objectives.scores import multiply_rows
 from skiplight.registry import option, register_objective
 from skiplight.sampling.batches import Windows
@@ -61,7 +62,7 @@ class InBatchSoftmax(Objective):
         super().__init__()
         self.group = group
         self._constant("log_proposal", np.log(proposal))
-        self._constant("log_others", np.log1p(-np.minimum(proposal, 1 - 1e-12)))  # log of the share of all other words
+        self._constant("log_others", log_others(proposal))
 
     @classmethod
     def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:

@@ -122,6 +122,9 @@ class ContrastiveObjective(Objective):
     def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
         return cls(sampler.noise.probabilities, **options)
 
+    def set_noise(self, probabilities: np.ndarray) -> None:
+        self._replace("log_noise", np.log(probabilities))
+
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return count_candidate_gradients(tables, windows, 1 + windows.negatives.shape[1])
 

@@ -38,6 +38,7 @@ from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.subsampling import keep_probabilities
+from skiplight.sampling.windows import WindowSampler
 from skiplight.training.initialize import initialize_from
 from skiplight.training.objective import build_objective
 from skiplight.training.schedules import Schedule, factor_of, largest_factor, linear, make_schedule
@@ -67,6 +68,7 @@ class SkipGramModule(lightning.LightningModule):
         schedule: from the share of the run's tokens to a factor of the learning rate.
         total_tokens: tokens of the whole run.
         engine: a callable that makes the engine: its class, or the result of `Engine.maker`.
+        sampler: makes the windows, for noise that changes during the training.
 
     Attributes:
         tokens: tokens consumed so far, over all ranks.
@@ -85,13 +87,14 @@ class SkipGramModule(lightning.LightningModule):
         schedule: Schedule = linear,
         total_tokens: int,
         engine: Callable[[Objective, Tables, torch.optim.Optimizer], Engine] = AutogradEngine,
+        sampler: WindowSampler | None = None,
     ) -> None:
         super().__init__()
         self.tables, self.objective = tables, objective
         self.optimizer, self.args = optimizer, dict(args or {})
         self.lr, self.schedule, self.total_tokens = lr, schedule, total_tokens
         self._scheduled: torch.optim.Optimizer | None = None  # the optimiser that the schedule is for
-        self.make_engine = engine
+        self.make_engine, self.sampler = engine, sampler
         self.tokens = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs: Tensor | int = 0
@@ -177,6 +180,7 @@ class SkipGramModule(lightning.LightningModule):
             schedule=schedule,
             total_tokens=total,
             engine=data.engine.maker(data.sampler, threads or config.trainer.threads, workers=workers),
+            sampler=data.sampler,
         )
         module.save_hyperparameters(run_options(config))
         return module
@@ -293,6 +297,19 @@ class SkipGramModule(lightning.LightningModule):
             raise ConfigError("`configure_optimizers` returns no optimiser: the tables take one")
         if self._engine is None or self._engine.optimizer is not optimizer:
             self._use_optimizer(optimizer)
+        self.follow_noise()
+
+    def follow_noise(self) -> None:
+        """Enter the stage that noise which changes during the training has after the tokens consumed so far."""
+        if self.sampler is not None and self.sampler.annealed is not None:
+            self.enter_noise_stage(self.sampler.annealed.stage(self.tokens, self.total_tokens))
+
+    def enter_noise_stage(self, stage: int) -> None:
+        """Draw negatives from the distribution of a stage, and correct scores by it."""
+        if self.sampler is not None and self.sampler.enter_stage(stage):
+            self.objective.set_noise(self.sampler.noise.probabilities)
+            if self._engine is not None:
+                self._engine.change_noise()
 
     def on_train_start(self) -> None:
         self._interval = _Interval(self.tokens)
@@ -351,6 +368,7 @@ class SkipGramModule(lightning.LightningModule):
                 self._interval.add(result)
         last, _ = self._waiting[-1]
         self._waiting.clear()
+        self.follow_noise()
         if self._datamodule is not None:
             self._datamodule.consumed(last)
 
@@ -511,6 +529,7 @@ class SkipGramModule(lightning.LightningModule):
         if self._trainer is None or self._trainer.is_global_zero:  # the checkpoint holds the sum over all ranks
             self.pairs = state["pairs"]
             self.loss_sum.fill_(state["loss_sum"])
+        self.follow_noise()
 
 
 class _Interval:
