@@ -71,7 +71,7 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("evaluation.hits=[a]", "`evaluation.hits` no longer exists: give `evaluation.hit_rate`"),
         ("distributed.every=5", "give `distributed.bytes_per_token`"),
         ("data=planted", "`data=planted` no longer exists: give `data=synthetic_sessions`"),
-        ("noise=unifrm", "`noise=unifrm` is not registered: it must be one of power, uniform"),
+        ("noise=unifrm", "`noise=unifrm` is not registered: it must be one of power, annealed_power, uniform"),
         ("noise=unifrm", "did you mean uniform?"),
         ("objective.name=nec", "did you mean nce?"),
         ("objective.chunk=5", "`objective.chunk` is an option of objective=full_softmax, and another one is chosen"),

@@ -26,9 +26,11 @@ from torch import Tensor
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping, run_options
+from skiplight.cores import usable_cores
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.data.from_config import output_bias, total_tokens
 from skiplight.data.heldout import HeldoutPairs
+from skiplight.distributed import by_name
 from skiplight.distributed.strategy import final_tables
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
@@ -45,6 +47,8 @@ from skiplight.training.schedules import Schedule, factor_of, largest_factor, li
 from skiplight.training.stability import learning_rate_warning
 
 log = logging.getLogger(__name__)
+
+by_name.register()
 
 
 def learning_rate(lr: float, tokens: int, total: int, schedule: Schedule = linear) -> float:
@@ -129,13 +133,17 @@ class SkipGramModule(lightning.LightningModule):
             world: how many ranks train.
             initialise: whether to initialise the tables; False leaves their memory untouched, to be replaced later.
             fresh: whether to begin with the vectors of `model.init_from`; False if a checkpoint is to be read.
-            threads: of the CPU engine; default: `trainer.threads`, else all cores.
-            workers: threads of all ranks that share these tables.
+            threads: of the CPU engine; default: `trainer.threads`, else all cores, or this rank's share of them.
+            workers: threads of all ranks that share these tables; default: those of all ranks.
 
         Raises:
             ConfigError: options contradict each other, or a plug-in is wrong.
             ValueError: `data` was not made from options.
         """
+        threads = threads or config.trainer.threads
+        if world > 1:
+            threads = threads or max(1, len(usable_cores()) // world)
+            workers = workers or threads * world
         if data.engine is None:
             raise ValueError("the data module was not made by SkipGramDataModule.from_config: it knows no engine")
         counts = data.text.vocabulary.counts
@@ -179,7 +187,7 @@ class SkipGramModule(lightning.LightningModule):
             lr=config.optim.lr,
             schedule=schedule,
             total_tokens=total,
-            engine=data.engine.maker(data.sampler, threads or config.trainer.threads, workers=workers),
+            engine=data.engine.maker(data.sampler, threads, workers=workers),
             sampler=data.sampler,
         )
         module.save_hyperparameters(run_options(config))
@@ -224,6 +232,12 @@ class SkipGramModule(lightning.LightningModule):
     def is_accumulating(self) -> bool:
         """Whether the current step is incomplete; tables and counters are still those before it."""
         return bool(self._waiting)
+
+    @property
+    def strategy_name(self) -> str:
+        """The name of the strategy by which several devices train with this module's engine."""
+        engine: Any = getattr(self.make_engine, "func", self.make_engine)  # a class, or what `Engine.maker` makes of it
+        return str(engine.strategy)
 
     @property
     def engine(self) -> Engine:
