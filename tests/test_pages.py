@@ -16,10 +16,16 @@ SCRIPTS = dict(re.findall(r"^## (.*?)$.*?^```python\n(.*?)^```$", PAGE.read_text
 
 
 def test_there_is_a_script_for_each_kind() -> None:
-    kinds = (
-        "noise distribution", "source of text, and your own normaliser", "objective", "evaluation", "metric",
-        "callback", "Trainer",
-    )  # fmt: skip
+    kinds = [
+        "noise distribution",
+        "source of text, and your own normaliser",
+        "objective",
+        "evaluation",
+        "metric",
+        "schedule",
+        "callback",
+        "Trainer",
+    ]
     assert list(SCRIPTS) == [f"Your own {kind}" for kind in kinds]
     for script in SCRIPTS.values():
         assert len([line for line in script.splitlines() if line.strip()]) < 15

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         register_noise,
         register_normaliser,
         register_objective,
+        register_schedule,
         register_source,
     )
     from skiplight.training.module import SkipGramModule
@@ -45,6 +46,7 @@ __all__ = [
     "register_noise",
     "register_normaliser",
     "register_objective",
+    "register_schedule",
     "register_source",
     "resume",
     "sweep",
@@ -57,6 +59,7 @@ _ELSEWHERE = {
     "register_noise": "skiplight.registry",
     "register_normaliser": "skiplight.registry",
     "register_objective": "skiplight.registry",
+    "register_schedule": "skiplight.registry",
     "register_source": "skiplight.registry",
     "Config": "skiplight.config.schema",
     "Run": "skiplight.training.run",

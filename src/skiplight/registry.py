@@ -31,6 +31,7 @@ BUILT_IN = (
     "skiplight.sampling.noise",
     "skiplight.objectives",
     "skiplight.evaluation.suite",
+    "skiplight.training.schedules",
 )
 """Modules of the package that register something."""
 
@@ -92,7 +93,8 @@ class Registry(Generic[T]):
     """The names of one kind.
 
     Args:
-        group: the group of options that chooses one, as in `noise=uniform`; or the option, for names without options.
+        group: the group of options that chooses one, as in `noise=uniform`, with a dot if it is within another group; or
+            the option, for names without options.
         key: the option of the group that has the name; None for names without options.
         given: the names of keyword arguments that `target` gets besides its own options.
     """
@@ -175,11 +177,16 @@ class Registry(Generic[T]):
         return dataclasses.make_dataclass(f"{name}_options", fields)
 
 
-NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words"])
-"""Noise distributions: functions from counts, int64 [V], to weights, [V]; `words` gets the words of the vocabulary."""
+NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words", "progress"])
+"""Noise distributions: functions from counts, int64 [V], to weights, [V]. An argument `words` gets the words of the
+vocabulary, and `progress` the share of the run for a distribution that changes during a training."""
 
 OBJECTIVES: Registry[Any] = Registry("objective")
 """Objectives: subclasses of `skiplight.objectives.base.Objective`."""
+
+SCHEDULES: Registry[Callable[..., Any]] = Registry("optim.schedule", given=["total"])
+"""Learning-rate schedules: functions from the share of the run to a factor of `optim.lr`, or classes whose instances
+are such functions; an argument `total` gets the tokens of the run."""
 
 SOURCES: Registry[Callable[..., Any]] = Registry("data", key="source", given=["cache", "unit"])
 """Sources of text: functions that return texts; see `skiplight.corpus.sources.registry`."""
@@ -191,7 +198,7 @@ NORMALISERS: Registry[Callable[..., Any]] = Registry("data.normalise", key=None)
 EVALUATIONS: Registry[Callable[..., Any]] = Registry("evaluation.metrics")
 """Evaluations: functions of vectors, or what makes a torchmetrics metric; see `skiplight.evaluation.suite`."""
 
-REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (SOURCES, NOISE, OBJECTIVES)}
+REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (SOURCES, NOISE, OBJECTIVES, SCHEDULES)}
 """Those that choose the options of a group, by the group."""
 
 NAMES: dict[str, Registry] = {registry.group: registry for registry in (NORMALISERS,)}
@@ -202,6 +209,7 @@ register_normaliser = NORMALISERS.register
 register_noise = NOISE.register
 register_objective = OBJECTIVES.register
 register_evaluation = EVALUATIONS.register
+register_schedule = SCHEDULES.register
 
 
 def config_class(base: type, group: str, name: str) -> type:

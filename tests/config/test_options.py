@@ -11,10 +11,19 @@ import yaml
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
 from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, StudyConfig, chosen
-from skiplight.config.validate import check_ranges, describe_options, iterate_options, load_config, save_config
+from skiplight.config.validate import (
+    check_ranges,
+    describe_options,
+    iterate_options,
+    load_config,
+    run_options,
+    save_config,
+)
 from skiplight.data.from_config import noise_exclude
 from skiplight.errors import ConfigError
-from skiplight.registry import NOISE, OBJECTIVES, REGISTRIES, load_built_in
+from skiplight.experiments.folder import flat_options
+from skiplight.experiments.sweeps.space import apply_parameters, build_distributions
+from skiplight.registry import NOISE, OBJECTIVES, REGISTRIES, SCHEDULES, load_built_in
 
 
 def presets() -> list[str]:
@@ -66,7 +75,7 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("evaluation.hits=[a]", "`evaluation.hits` no longer exists: give `evaluation.hit_rate`"),
         ("distributed.every=5", "give `distributed.bytes_per_token`"),
         ("data=planted", "`data=planted` no longer exists: give `data=synthetic_sessions`"),
-        ("noise=unifrm", "`noise=unifrm` is not registered: it must be one of power, uniform"),
+        ("noise=unifrm", "`noise=unifrm` is not registered: it must be one of power, annealed_power, uniform"),
         ("noise=unifrm", "did you mean uniform?"),
         ("objective.name=nec", "did you mean nce?"),
         ("objective.chunk=5", "give `objective=full_softmax`, or leave it out"),
@@ -77,6 +86,13 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("plugins=[nowhere_at_all]", "`plugins=[nowhere_at_all]` cannot be imported: ModuleNotFoundError"),
         ("plugins=mine", "give plugins=[module,./file.py]"),
         ("seed=-1", "`seed=-1` is out of range"),
+        (
+            "optim.schedule=cosin",
+            "`optim.schedule=cosin` is not registered: it must be one of linear, constant, cosine",
+        ),
+        ("optim.schedule.decay=1", "`optim.schedule.decay` is an option of optim.schedule=wsd, and another one"),
+        ("optim.schedule.dekay=1", "did you mean `optim.schedule.decay`"),
+        ("optim.lr=fast", "`optim.lr`: Value 'fast'"),
     ],
 )
 def test_a_wrong_option_is_an_error_that_says_what_is_right(override: str, message: str) -> None:
@@ -133,9 +149,30 @@ load_built_in()
 
 @pytest.mark.parametrize(("group", "name"), [(group, name) for group in CHOSEN for name in REGISTRIES[group]])
 def test_the_files_of_conf_have_the_defaults_of_the_schema(group: str, name: str) -> None:
-    written = yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
+    written = yaml.safe_load((conf_dir() / group.replace(".", "/") / f"{name}.yaml").read_text(encoding="utf-8"))
     own = {"normalise": "none"} if name in ("sequences", "synthetic_sessions") else {}
     assert written == dataclasses.asdict(chosen(group, name)) | own
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_schedule_is_the_same_by_its_group_by_its_name_and_by_its_option(name: str, tmp_path: Path) -> None:
+    config = compose([f"optim/schedule={name}", "optim.args.betas=[0.9, 0.99]", "optim.args.momentum=0.5"])
+    for override in (f"optim.schedule={name}", f"optim.schedule.name={name}"):
+        assert compose([override, "optim.args={betas: [0.9, 0.99], momentum: 0.5}"]) == config
+    assert config.optim.schedule.name == name
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml") == config
+
+
+def test_options_of_a_schedule_and_of_an_optimiser_can_be_searched() -> None:
+    config = compose(["optim.schedule=wsd", "optim.schedule.final=0.5"])
+    space = {"optim.schedule.name": ["wsd", "linear"], "optim.args.momentum": {"low": 0.0, "high": 0.9}}
+    found = build_distributions(space, config)
+    assert list(found) == list(space)
+    made = apply_parameters(config, {"optim.schedule.name": "linear", "optim.args.momentum": 0.5})
+    assert (made.optim.schedule, made.optim.args) == (compose([]).optim.schedule, {"momentum": 0.5})
+    flat = flat_options(run_options(apply_parameters(config, {"optim.args.momentum": 0.5})))
+    assert (flat["optim.schedule.final"], flat["optim.args.momentum"]) == (0.5, 0.5)
 
 
 @pytest.mark.parametrize("name", NOISE)

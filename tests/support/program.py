@@ -24,8 +24,9 @@ from skiplight.distributed.gradient_exchange import GradientExchange
 from skiplight.distributed.in_place import InPlaceTables
 from skiplight.distributed.reconciliation import Reconciler
 from skiplight.distributed.strategy import RankStrategy
-from skiplight.engines.autograd import AutogradEngine, takes_sparse
+from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.fused_cpu import FusedCpuEngine
+from skiplight.engines.optimizers import takes_sparse
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
 from skiplight.process import run_program

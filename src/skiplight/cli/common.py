@@ -83,9 +83,10 @@ def print_options() -> None:
 
     console = Console()
     console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
-    for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
-        names = {path.stem for path in group.glob("*.yaml")} | set(REGISTRIES.get(group.name, ()))
-        console.print(f"  {group.name}= {', '.join(sorted(names))}")
+    for group in sorted({path.parent for path in conf_dir().rglob("*/*.yaml")}):
+        path = group.relative_to(conf_dir()).as_posix()
+        names = {file.stem for file in group.glob("*.yaml")} | set(REGISTRIES.get(path.replace("/", "."), ()))
+        console.print(f"  {path}= {', '.join(sorted(names))}")
     table = Table("option", "default", "range", "", box=None, pad_edge=False)
     for row in describe_options():
         table.add_row(*map(escape, row))

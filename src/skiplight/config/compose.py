@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
@@ -17,7 +18,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from skiplight.config import conf_dir
-from skiplight.config.schema import CHOSEN, Config, chosen
+from skiplight.config.schema import CHOSEN, MAPPINGS, Config, chosen
 from skiplight.config.validate import check_names, check_owner, from_mapping
 from skiplight.errors import ConfigError
 from skiplight.registry import REGISTRIES, load_plugins
@@ -52,20 +53,36 @@ def register_schema() -> None:
     store = ConfigStore.instance()
     # Groups whose options depend on a registered name are checked by `from_mapping`, since Hydra knows one type only.
     schema = OmegaConf.structured(Config)
-    node = {name: {} if name in CHOSEN else schema._get_node(name) for name in schema}
+    node: dict[Any, Any] = {name: schema._get_node(name) for name in schema}
+    for group in CHOSEN:
+        outer, _, inner = group.partition(".")
+        node[outer] = {**dataclasses.asdict(getattr(Config(), outer)), inner: {}} if inner else {}
     store.store(name="schema", node=OmegaConf.create(node))
     for group, registry in REGISTRIES.items():
         for name in registry:
-            if not (conf_dir() / group / f"{name}.yaml").exists():
-                store.store(group=group, name=name, node=dataclasses.asdict(chosen(group, name)))
+            if not _is_in_conf(group, name):
+                store.store(group=_path(group), name=name, node=dataclasses.asdict(chosen(group, name)))
+
+
+def _path(group: str) -> str:
+    """The path of a group in conf/, which Hydra calls it by: `optim/schedule` for `optim.schedule`."""
+    return group.replace(".", "/")
+
+
+def _is_in_conf(group: str, name: str) -> bool:
+    return (conf_dir() / _path(group) / f"{name}.yaml").exists()
 
 
 def choose_groups(overrides: Sequence[str]) -> list[str]:
-    """Return the overrides with `noise.name=uniform` as `noise=uniform`, which chooses the options of the name too.
+    """Return the overrides as Hydra needs them.
 
-    Names of evaluations, which Hydra does not know, are given as it takes them; see `_name_evaluations`.
+    `noise.name=uniform` becomes `noise=uniform`, which chooses the options of the name too, and `optim.schedule=cosine`
+    becomes `optim/schedule=cosine`. An entry of a mapping, `optim.args.momentum=0.9`, is added to it. Names of
+    evaluations, which Hydra does not know, are given as it takes them; see `_name_evaluations`.
     """
-    prefixes = {f"{group}.{REGISTRIES[group].key}=": f"{group}=" for group in CHOSEN}
+    prefixes = {f"{group}.{REGISTRIES[group].key}=": f"{_path(group)}=" for group in CHOSEN}
+    prefixes |= {f"{group}=": f"{_path(group)}=" for group in CHOSEN if "." in group}
+    prefixes |= {f"{mapping}.": f"++{mapping}." for mapping in MAPPINGS}
     found = []
     for override in overrides:
         prefix = next((prefix for prefix in prefixes if override.startswith(prefix)), "")
@@ -118,11 +135,11 @@ def check_overrides(overrides: Sequence[str]) -> None:
                 f"`{override}` cannot be parsed: give options as name=value, and quote a value with special characters "
                 "for Hydra as well as for the shell, as in \"data.path='texts/ü*.txt'\""
             ) from None
-        name = parsed.key_or_group
+        name = parsed.key_or_group.replace("/", ".") if not parsed.key_or_group.startswith("hydra") else "hydra"
         if name in ("data", "data.source") and parsed.value() == "planted":
             raise ConfigError(f"`{override}` no longer exists: give `{name}=synthetic_sessions`")
         value = parsed.value()
-        if name in REGISTRIES and isinstance(value, str) and not (conf_dir() / name / f"{value}.yaml").exists():
+        if name in REGISTRIES and isinstance(value, str) and not _is_in_conf(name, value):
             REGISTRIES[name][value]  # raises where it is not registered
         if name not in groups and not name.startswith("hydra"):
             check_names([name])

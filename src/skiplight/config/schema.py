@@ -92,11 +92,20 @@ class EngineConfig:
 
 
 @dataclasses.dataclass
+class ScheduleConfig:
+    """The learning rate over the tokens of the run, as a factor of `optim.lr`; each schedule adds its own options."""
+
+    name: str = option("linear", "learning-rate schedule; linear: falls to 1/10,000 of optim.lr, as in word2vec")
+
+
+@dataclasses.dataclass
 class OptimConfig:
-    """The optimiser. The learning rate falls linearly over the run's tokens, to 1/10,000 of its initial value."""
+    """The optimiser and its learning rate."""
 
     name: str = option("sgd", "a class of torch.optim, upper or lower case: sgd, adagrad, sparse_adam, adam, ...")
-    lr: float = option(0.025, "initial learning rate", above=0)
+    lr: float = option(0.025, "learning rate, which the schedule multiplies by a factor", above=0)
+    args: Any = option(None, "further arguments of the optimiser by name, as in optim.args.momentum=0.9")
+    schedule: ScheduleConfig = dataclasses.field(default_factory=lambda: chosen("optim.schedule", "linear"))
 
 
 @dataclasses.dataclass
@@ -194,8 +203,13 @@ class CompareConfig:
     points: int = option(10, "number of evaluations per run", low=1)
 
 
-CHOSEN: dict[str, type] = {"data": DataConfig, "noise": NoiseConfig, "objective": ObjectiveConfig}
+CHOSEN: dict[str, type] = {
+    "data": DataConfig, "noise": NoiseConfig, "objective": ObjectiveConfig, "optim.schedule": ScheduleConfig
+}  # fmt: skip
 """Groups whose options depend on the registered name that is chosen, and those that all names share."""
+
+MAPPINGS = ("optim.args",)
+"""Options that are mappings, whose entries are set one by one: `optim.args.momentum=0.9`."""
 
 
 def chosen(group: str, name: str) -> Any:

@@ -17,7 +17,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, MAPPINGS, Config, chosen
 from skiplight.errors import ConfigError
 from skiplight.registry import EVALUATIONS, NAMES, REGISTRIES, Registry, load_built_in, load_plugins, plugin_modules
 
@@ -39,27 +39,42 @@ def iterate_options(config: Config | None = None) -> Iterator[tuple[str, datacla
 
     Without a config the options of all registered names are among them: those of objectives that are not chosen, too.
     """
-    types = typing.get_type_hints(Config)
-    for field in dataclasses.fields(Config):
-        if not dataclasses.is_dataclass(types[field.name]):
-            yield field.name, field
+    yield from ((name, field) for name, field, _ in _walk([Config if config is None else config]))
+
+
+def option_types(config: Config) -> dict[str, Any]:
+    """Return the type of every option, also of those that other registered names than the chosen ones would add."""
+    return {name: kind for owner in (Config, config) for name, _, kind in _walk([owner])}
+
+
+def _walk(owners: Sequence[Any], prefix: str = "") -> Iterator[tuple[str, dataclasses.Field, Any]]:
+    """Yield dotted name, field and type of the options of a group.
+
+    Args:
+        owners: dataclasses of its options, of which the first that has an option counts; or one instance.
+        prefix: of the dotted names.
+    """
+    found: dict[str, tuple[dataclasses.Field, Any]] = {}
+    for owner in owners:
+        types = typing.get_type_hints(owner if isinstance(owner, type) else type(owner))
+        for field in dataclasses.fields(owner):
+            found.setdefault(field.name, (field, types[field.name]))
+    for name, (field, kind) in found.items():
+        if not dataclasses.is_dataclass(kind):
+            yield prefix + name, field, kind
             continue
-        group: list[Any] = [types[field.name]] if config is None else [getattr(config, field.name)]
-        if config is None and field.name in CHOSEN:
+        inner: list[Any] = [kind] if isinstance(owners[0], type) else [getattr(owners[0], name)]
+        if inner == [kind] and prefix + name in CHOSEN:
             load_built_in()
-            group += [type(chosen(field.name, name)) for name in REGISTRIES[field.name]]
-        fields: dict[str, dataclasses.Field] = {}
-        for owner in group:
-            for inner in dataclasses.fields(owner):
-                fields.setdefault(inner.name, inner)
-        yield from ((f"{field.name}.{name}", inner) for name, inner in fields.items())
+            inner += [type(chosen(prefix + name, entry)) for entry in REGISTRIES[prefix + name]]
+        yield from _walk(inner, f"{prefix}{name}.")
 
 
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, default, range and help of every option, as text."""
     plugins = [entry for entry in map(EVALUATIONS.__getitem__, EVALUATIONS) if not entry.is_built_in]
     for name, field in iterate_options():
-        group, _, last = name.partition(".")
+        group, _, last = name.rpartition(".")
         value = default_value(field)
         limits, choices = field.metadata, field.metadata["choices"]
         if group in CHOSEN and last == REGISTRIES[group].key:
@@ -110,11 +125,12 @@ def check_names(keys: Sequence[str]) -> None:
     Raises:
         ConfigError: for the first unknown name, with the most similar options.
     """
-    known = {name for name, _ in iterate_options()} | {field.name for field in dataclasses.fields(Config)}
+    known = {name for name, _ in iterate_options()} | {field.name for field in dataclasses.fields(Config)} | {*CHOSEN}
     for key in keys:
         if key in RENAMED:
             raise ConfigError(f"`{key}` no longer exists: {RENAMED[key]}")
-        if key in known or key.startswith(f"{EVALUATIONS.group}."):  # which `check_evaluations` checks
+        # Entries of evaluations are checked by `check_evaluations`.
+        if key in known or key.startswith(tuple(f"{mapping}." for mapping in (*MAPPINGS, EVALUATIONS.group))):
             continue
         # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
         ends = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
@@ -126,7 +142,7 @@ def check_names(keys: Sequence[str]) -> None:
 
 def check_owner(key: str) -> None:
     """Raise a ConfigError if an option is that of a registered name which was not chosen."""
-    group, _, last = key.partition(".")
+    group, _, last = key.rpartition(".")
     if owners := [name for name in REGISTRIES.get(group, ()) if last in own_names(group, name)]:
         choices = " or ".join(f"`{group}={name}`" for name in owners)
         raise ConfigError(f"`{key}` is an option of {choices} only: give {choices}, or leave it out")
@@ -249,7 +265,9 @@ def _chosen_names(mapping: Any) -> tuple[str, ...]:
     for group, base in CHOSEN.items():
         key = str(REGISTRIES[group].key)
         default = str(next(field.default for field in dataclasses.fields(base) if field.name == key))
-        inner = mapping.get(group)
+        inner = mapping
+        for part in group.split("."):
+            inner = inner.get(part) if isinstance(inner, Mapping | DictConfig) else None
         name = inner.get(key, default) if isinstance(inner, Mapping | DictConfig) else default
         names.append(registered(REGISTRIES[group], name, [str(plugin) for plugin in mapping.get("plugins") or ()]).name)
     return tuple(names)
@@ -258,7 +276,11 @@ def _chosen_names(mapping: Any) -> tuple[str, ...]:
 @functools.cache
 def _schema(*names: str) -> DictConfig:
     """Return the schema for these registered names, cached since building it takes as long as the rest."""
-    return OmegaConf.structured(Config(**{group: chosen(group, n) for group, n in zip(CHOSEN, names, strict=True)}))
+    config = Config()
+    for group, name in zip(CHOSEN, names, strict=True):
+        *path, last = group.split(".")
+        setattr(functools.reduce(getattr, path, config), last, chosen(group, name))
+    return OmegaConf.structured(config)
 
 
 def run_options(config: Config) -> dict[str, Any]:

@@ -16,13 +16,13 @@ from skiplight.corpus.sources.registry import open_source
 from skiplight.corpus.tokens import TokenText
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.engines import choose
-from skiplight.engines.autograd import optimizer_class
 from skiplight.engines.base import Engine, Request
+from skiplight.engines.optimizers import changed_args_of, optimizer_args, optimizer_class
 from skiplight.errors import ConfigError
 from skiplight.files import cache_folder
 from skiplight.objectives.base import Objective
 from skiplight.registry import NOISE, OBJECTIVES, own_options
-from skiplight.sampling.noise import NoiseDistribution
+from skiplight.sampling.noise import STAGES, AnnealedNoise, NoiseDistribution
 from skiplight.sampling.windows import WindowSampler
 
 log = logging.getLogger(__name__)
@@ -99,11 +99,13 @@ def choose_engine(config: Config) -> type[Engine]:
     if config.noise.exclude == "auto" and objective.needs_noise and objective.default_exclude != "target":
         exclude = objective.default_exclude
         log.info("noise.exclude=%s: the correction of %s is exact with it", exclude, config.objective.name)
+    args = optimizer_args(config.optim.name, config.optim.args)
     return choose(
         config.engine.name,
         Request(
             objective,
             optimizer_class(config.optim.name),
+            arguments=changed_args_of(config.optim.name, args),
             bias=bias != "none",
             input=config.sampling.input,
             device=device_type(config.trainer.accelerator),
@@ -141,21 +143,31 @@ def noise_exclude(config: Config, objective: type[Objective]) -> str:
     return objective.default_exclude if config.noise.exclude == "auto" else config.noise.exclude
 
 
-def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution:
-    """Return the noise distribution of a vocabulary.
+def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution | AnnealedNoise:
+    """Return the noise distribution of a vocabulary, after the weights of all stages of one that changes were tried.
 
     Raises:
         ConfigError: its function fails, or its weights are no distribution.
     """
     entry = NOISE[config.noise.name]
     options = own_options("noise", config.noise)
-    if "words" in inspect.signature(entry.target).parameters:
+    parameters = inspect.signature(entry.target).parameters
+    if "words" in parameters:
         options["words"] = vocabulary.words
+
+    def weights(**given: float) -> np.ndarray:
+        found = np.asarray(entry.target(vocabulary.counts.copy(), **options, **given))
+        if found.shape != vocabulary.counts.shape:
+            raise ValueError(f"its weights are of shape {found.shape}, and there are {len(vocabulary):,} words")
+        return found
+
     try:
-        weights = np.asarray(entry.target(vocabulary.counts.copy(), **options))
-        if weights.shape != vocabulary.counts.shape:
-            raise ValueError(f"its weights are of shape {weights.shape}, and there are {len(vocabulary):,} words")
-        return NoiseDistribution(weights)
+        if "progress" not in parameters:
+            return NoiseDistribution(weights())
+        annealed = AnnealedNoise(lambda progress: weights(progress=progress))
+        for stage in range(STAGES):
+            annealed.probabilities(stage)
+        return annealed
     except ConfigError:
         raise
     except Exception as error:

@@ -49,6 +49,10 @@ class InPlaceTables(RankStrategy):
         self, reconciler: Callable[[int, torch.device], Reconciler], *, overlap: bool | None = None, **options: Any
     ) -> None:
         super().__init__(**options)
+        self.begin(reconciler, overlap)
+
+    def begin(self, reconciler: Callable[[int, torch.device], Reconciler], overlap: bool | None = None) -> None:
+        """Set what this kind of strategy has of its own."""
         self.make_reconciler, self.overlap = reconciler, overlap
         self._exchange: ReplicaExchange | None = None  # None for a single replica
         self._is_synchronized = True

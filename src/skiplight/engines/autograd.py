@@ -2,52 +2,22 @@
 
 A step is one update by the sum of the gradients of all windows. A frequent word, or any word of a small vocabulary,
 occurs in many windows of a block, and the sum of its n gradients can be too long a step: it is stable only while
-lr·n·σ(1-σ)·λ < 2, where λ is the squared length of the vectors on the other side. Therefore, with plain SGD, the sum of
-a row is scaled down to at most 4/lr gradients, which bounds lr·n·σ(1-σ) by 1 for any block. Adaptive optimisers scale
-their steps themselves. The gradients of the tables are sparse (touched rows only) if the optimiser takes sparse ones.
+lr·n·σ(1-σ)·λ < 2, where λ is the squared length of the vectors on the other side. Therefore, with SGD, the sum of a row
+is scaled down to at most 4/lr gradients, which bounds lr·n·σ(1-σ) by 1 for any block; momentum does not lower the
+bound of stability, which is 2·(1 + momentum). Adaptive optimisers scale their steps themselves. The gradients of the
+tables are sparse (touched rows only) if the optimiser takes sparse ones.
 """
 
 from __future__ import annotations
 
-import inspect
 from typing import ClassVar
 
 import torch
 
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
+from skiplight.engines.optimizers import keeps_sparse
 from skiplight.engines.sparse_rows import summed_by_row
-from skiplight.errors import ConfigError
 from skiplight.sampling.batches import TokenBlock, Windows
-
-SPARSE = {"SGD", "Adagrad", "SparseAdam"}
-"""Optimisers of torch.optim that take sparse gradients."""
-
-
-def optimizer_class(name: str) -> type[torch.optim.Optimizer]:
-    """Return the optimiser class of torch.optim called `name`, in any case and with or without underscores.
-
-    Raises:
-        ConfigError: there is no such class, or it computes the loss of a step more than once.
-
-    >>> optimizer_class("sparse_adam").__name__
-    'SparseAdam'
-    """
-    classes = {
-        key.lower(): value
-        for key, value in vars(torch.optim).items()
-        if inspect.isclass(value) and issubclass(value, torch.optim.Optimizer) and value is not torch.optim.Optimizer
-    }
-    found = classes.get(name.replace("_", "").lower())
-    if found is None:
-        raise ConfigError(f"`optim.name={name}` is no optimiser of torch.optim: it has {', '.join(sorted(classes))}")
-    if found is torch.optim.LBFGS:
-        raise ConfigError("`optim.name=lbfgs` needs the loss of a step more than once: choose a first-order optimiser")
-    return found
-
-
-def takes_sparse(name: str) -> bool:
-    """Return whether the optimiser called `name` takes sparse gradients."""
-    return optimizer_class(name).__name__ in SPARSE
 
 
 class AutogradEngine(Engine):
@@ -71,15 +41,16 @@ class AutogradEngine(Engine):
             f"accumulate_grad_batches={request.accumulate} on several devices": (
                 request.accumulate > 1 and request.strategy != "single"
             ),
-            f"gradient clipping with {optimizer}, whose gradients are sparse": request.clipping and optimizer in SPARSE,
+            f"gradient clipping with {optimizer}, whose gradients are sparse": (
+                request.clipping and keeps_sparse(request.optimizer, request.arguments)
+            ),
         }
         return [problem for problem, present in problems.items() if present]
 
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, Windows):
             raise TypeError(f"the autograd engine takes Windows, not {type(batch).__name__}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = (lr_begin + lr_end) / 2
+        self.set_rate((lr_begin + lr_end) / 2)
         loss = self.objective.loss(self.tables, batch)
         return StepResult(loss.sum.detach(), loss.pairs, loss.sum)
 
@@ -102,12 +73,13 @@ class AutogradEngine(Engine):
                 table.grad = summed_by_row(table.grad)
 
     def _shorten(self, counts: GradientCounts) -> None:
-        most = 4 / self.optimizer.param_groups[0]["lr"]
+        rates = {table: group["lr"] for group in self.optimizer.param_groups for table in group["params"]}
         names = {self.tables.input.weight: "input", self.tables.output.weight: "output"}
         for table, summed in counts.items():
             gradient = table.grad
-            if gradient is None:
+            if gradient is None or not rates.get(table):
                 continue
+            most = 4 / rates[table]
             # One transfer for both numbers, since each waits for the GPU.
             total, largest = torch.stack([summed.sum(), summed.amax()]).tolist()
             if largest <= most:

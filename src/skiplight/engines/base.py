@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -42,7 +42,8 @@ class Request:
 
     Attributes:
         objective: the objective.
-        optimizer: class of the optimiser in torch.optim.
+        optimizer: class of the optimiser, one of torch.optim or one's own.
+        arguments: its arguments, but for the learning rate, that differ from their defaults.
         bias: whether there is an output bias.
         input: which side of a window is the input word, "context" or "centre".
         device: type of the device, as in `torch.device.type`.
@@ -57,6 +58,7 @@ class Request:
 
     objective: type[Objective]
     optimizer: type[torch.optim.Optimizer] = torch.optim.SGD
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     bias: bool = False
     input: str = "context"
     device: str = "cpu"
@@ -79,6 +81,7 @@ class Engine(abc.ABC):
 
     Attributes:
         shortening: counts the gradients that shortened steps leave out.
+        sets_rate: whether a step sets the optimiser's learning rate; False if a torch scheduler does.
     """
 
     name: ClassVar[str]
@@ -94,6 +97,13 @@ class Engine(abc.ABC):
     def __init__(self, objective: Objective, tables: Tables, optimizer: torch.optim.Optimizer) -> None:
         self.objective, self.tables, self.optimizer = objective, tables, optimizer
         self.shortening = Shortening()
+        self.sets_rate = True
+
+    def set_rate(self, lr: float) -> None:
+        """Set the optimiser's learning rate, unless something else sets it."""
+        if self.sets_rate:
+            for group in self.optimizer.param_groups:
+                group["lr"] = lr
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
@@ -121,6 +131,9 @@ class Engine(abc.ABC):
         Returns:
             The loss before the step. For an empty batch, the loss and the number of pairs are 0.
         """
+
+    def change_noise(self) -> None:  # noqa: B027 - most engines ask the sampler in every step
+        """Follow the sampler to another noise distribution."""
 
     def gradient_counts(self, batch: TokenBlock | Windows) -> GradientCounts:
         """Return the number of gradients that a step sums for each row; empty if `prepare_step` does not need it."""
@@ -166,13 +179,16 @@ class FusedEngine(Engine):
     ) -> None:
         super().__init__(objective, tables, optimizer)
         self.sampler = sampler
-        resident, most = self.plan()
+        self.resident, most = self.plan()
         self.own_workers = own_workers or most
         self.workers = workers or self.own_workers
         if self.workers < self.own_workers:
             raise ValueError(f"{self.own_workers} workers of this engine are not among {self.workers} workers")
-        self.scales = StepScales(sampler, resident, self.workers - 1)
+        self.scales = StepScales(sampler, self.resident, self.workers - 1)
         self.prepare()
+
+    def change_noise(self) -> None:
+        self.scales = StepScales(self.sampler, self.resident, self.workers - 1)
 
     @abc.abstractmethod
     def plan(self) -> tuple[bool, int]:
@@ -185,8 +201,7 @@ class FusedEngine(Engine):
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         if not isinstance(batch, TokenBlock):
             raise TypeError(f"the fused engine takes a TokenBlock, not {type(batch).__name__}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = (lr_begin + lr_end) / 2
+        self.set_rate((lr_begin + lr_end) / 2)
         if len(batch.ids) == 0:
             return StepResult(0.0, 0)
         expected = self.scales.shortened(len(batch.ids), (lr_begin + lr_end) / 2)
@@ -200,10 +215,17 @@ class FusedEngine(Engine):
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
+        # Other arguments of SGD do nothing without momentum, or choose between implementations of the same step.
+        changed = {
+            name: value
+            for name, value in request.arguments.items()
+            if request.optimizer is torch.optim.SGD and name in ("momentum", "weight_decay", "maximize")
+        }
         problems = {
             f"the device {request.device}": request.device != cls.device,
             f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
             f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
+            f"SGD with {', '.join(f'{name}={value}' for name, value in changed.items())}": bool(changed),
             "an output bias": request.bias,
             "the centre as input": request.input != "context",
             f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),

@@ -61,10 +61,18 @@ class FusedGpuEngine(FusedEngine):
 
     def prepare(self) -> None:
         from skiplight.engines import fused_gpu_triton
+
+        self.kernels = fused_gpu_triton
+        self._move_to_device()
+
+    def change_noise(self) -> None:
+        super().change_noise()
+        self._move_to_device()
+
+    def _move_to_device(self) -> None:
         from skiplight.sampling.windows_triton import DeviceSampler
 
         device = self.tables.input.weight.device
-        self.kernels = fused_gpu_triton
         self.device_sampler = DeviceSampler(self.sampler, device)
         self.in_flight = [torch.from_numpy(rows).to(device) for rows in self.scales.in_flight.values()]
 

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 import yaml
 
-from skiplight.config.schema import Config
+from skiplight.config.schema import CHOSEN, MAPPINGS, Config
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError, UnwritableError
 from skiplight.files import locked, replacing
@@ -184,8 +184,8 @@ def flat_options(options: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     """
     flat: dict[str, Any] = {}
     for name, value in options.items():
-        if isinstance(value, dict) and not prefix:
-            flat |= {f"{name}.{key}": inner for key, inner in value.items()}
+        if isinstance(value, dict) and (not prefix or prefix + name in (*CHOSEN, *MAPPINGS)):
+            flat |= flat_options(value, f"{prefix}{name}.")
         else:
             flat[prefix + name] = value
     return flat

@@ -22,7 +22,14 @@ from hydra.core.override_parser.types import IntervalSweep, Override
 from omegaconf import DictConfig
 
 from skiplight.config import conf_dir
-from skiplight.config.compose import check_overrides, compose, named_plugins, quote_value, register_schema
+from skiplight.config.compose import (
+    check_overrides,
+    choose_groups,
+    compose,
+    named_plugins,
+    quote_value,
+    register_schema,
+)
 from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping
 from skiplight.errors import ConfigError, RunError, command
@@ -161,7 +168,7 @@ def _launch_with_hydra(overrides: list[str], folder: Path) -> None:
     register_schema()
     before = sys.argv
     folders = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
-    sys.argv = ["skiplight", "--multirun", *overrides, *folders]
+    sys.argv = ["skiplight", "--multirun", *choose_groups(overrides), *folders]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
     finally:

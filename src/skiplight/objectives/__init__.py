@@ -12,6 +12,7 @@ import numpy as np
 from skiplight.objectives.base import Objective
 from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.objectives.hierarchical_softmax import HierarchicalSoftmax
+from skiplight.objectives.in_batch_softmax import InBatchSoftmax
 from skiplight.objectives.nce import NCE
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.objectives.sampled_softmax import SampledSoftmax
@@ -24,6 +25,7 @@ __all__ = [
     "ContrastiveObjective",
     "FullSoftmax",
     "HierarchicalSoftmax",
+    "InBatchSoftmax",
     "NegativeSampling",
     "Objective",
     "SampledSoftmax",

@@ -60,6 +60,13 @@ class Tables(nn.Module):
                 self.input.weight.uniform_(-0.5 / dim, 0.5 / dim, generator=generator)
                 self.output.weight.zero_()
 
+    def make_dense(self) -> None:
+        """Give the tables dense gradients from now on, for an optimiser that takes no sparse ones."""
+        self.sparse = False
+        for table in (self.input, self.output, self.bias):
+            if table is not None:
+                table.sparse = False
+
     def scores(self, inputs: Tensor) -> Tensor:
         """Return u_o·v_i + b_o of every output row o, [n, output_rows], for n input words, int64 [n]."""
         scores = self.input(inputs) @ self.output.weight.T
@@ -98,6 +105,8 @@ class Objective(nn.Module, abc.ABC):
     """The default of the words that are excluded as negatives."""
     corrects_noise: ClassVar[bool] = False
     """Whether the loss has a term log P_n, which is right only where noise leaves out at most the target."""
+    couples_windows: ClassVar[bool] = False
+    """Whether the loss of a window depends on the other windows of its block."""
     dense: ClassVar[bool] = False
     """Whether every step moves every output vector, so that their gradient is dense even for sparse tables."""
 
@@ -111,6 +120,13 @@ class Objective(nn.Module, abc.ABC):
             options: keyword arguments of the constructor.
         """
         return cls(**options)
+
+    def set_noise(self, probabilities: np.ndarray) -> None:
+        """Use another noise distribution from now on, where the noise changes during a training.
+
+        Args:
+            probabilities: P_n, float64 [V].
+        """
 
     def output_rows(self, vocabulary: int) -> int:
         """Return the number of output vectors for a vocabulary size."""
@@ -131,6 +147,10 @@ class Objective(nn.Module, abc.ABC):
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         """Return scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""
         return at_least_float32(tables.scores(inputs))
+
+    def _replace(self, name: str, values: np.ndarray) -> None:
+        """Replace the values of a buffer that `_constant` registered."""
+        getattr(self, name).copy_(torch.from_numpy(values))
 
     def _constant(self, name: str, values: np.ndarray) -> None:
         """Register an array as a buffer that is not saved in checkpoints; floating point numbers become float32."""

@@ -45,6 +45,11 @@ def round_up(size: int) -> int:
     return max(16, 1 << (size - 1).bit_length())
 
 
+def log_others(probabilities: np.ndarray) -> np.ndarray:
+    """Return the log of the share of all other words than each, float64 [V]."""
+    return np.log1p(-np.minimum(probabilities, 1 - 1e-12))
+
+
 @register_objective("sampled_softmax")
 class SampledSoftmax(Objective):
     """Softmax over the target and K sampled words.
@@ -66,11 +71,15 @@ class SampledSoftmax(Objective):
         super().__init__()
         self.accidental_hits = accidental_hits
         self._constant("log_proposal", np.log(proposal))
-        self._constant("log_others", np.log1p(-np.minimum(proposal, 1 - 1e-12)))  # log of the share of all other words
+        self._constant("log_others", log_others(proposal))
 
     @classmethod
     def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
         return cls(sampler.noise.probabilities, accidental_hits=sampler.exclude == "none", **options)
+
+    def set_noise(self, probabilities: np.ndarray) -> None:
+        self._replace("log_proposal", np.log(probabilities))
+        self._replace("log_others", log_others(probabilities))
 
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         if windows.pairs == 0:

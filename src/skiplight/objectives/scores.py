@@ -39,8 +39,13 @@ def score_rows(tables: Tables, windows: Windows, rows: Tensor) -> tuple[Tensor, 
     else:
         inputs = windows.inputs[:, None]
         used = torch.ones_like(inputs, dtype=torch.bool)
-    scores = at_least_float32(_Products.apply(tables.output(rows), tables.input(inputs)))
+    scores = at_least_float32(multiply_rows(tables.output(rows), tables.input(inputs)))
     return scores if tables.bias is None else scores + tables.bias(rows), used[:, None]
+
+
+def multiply_rows(u: Tensor, v: Tensor) -> Tensor:
+    """Return the products u·v of all pairs of rows, [n, R, d] and [n, C, d]: [n, R, C]."""
+    return _Products.apply(u, v)
 
 
 class _Products(torch.autograd.Function):
@@ -116,6 +121,9 @@ class ContrastiveObjective(Objective):
     @classmethod
     def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
         return cls(sampler.noise.probabilities, **options)
+
+    def set_noise(self, probabilities: np.ndarray) -> None:
+        self._replace("log_noise", np.log(probabilities))
 
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return count_candidate_gradients(tables, windows, 1 + windows.negatives.shape[1])

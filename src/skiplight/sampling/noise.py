@@ -6,12 +6,18 @@ words and phrases and their compositionality"; item vectors can be best at negat
 "Word2vec applied to recommendation"). The alias method (Walker 1977, in Vose's linear-time form of 1991) cuts the V
 probabilities into V equal columns of at most two words each: one random number selects the column, another the word.
 Every engine needs no more than that table, so a function of one's own is as fast as those below.
+
+A distribution may change during a training, in `STAGES` stages: `noise=annealed_power` moves α from `begin` to `end`.
+With a rising α, negatives grow harder: they come ever more often from the frequent words, which are also the targets
+that a model must be told from. Training on ever harder negatives is the curriculum of Ying et al. (2018), "Graph
+convolutional neural networks for web-scale recommender systems", who add hard items epoch by epoch; here the exponent
+is the measure of hardness.
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +47,24 @@ def power_weights(counts: np.ndarray, exponent: float = 0.75) -> np.ndarray:
     # The largest logit is subtracted because large exponents would overflow.
     logits = exponent * np.log(counts.astype(np.float64))
     return np.exp(logits - logits.max())
+
+
+@dataclass
+class AnnealedPowerOptions:
+    """Options of `noise=annealed_power`."""
+
+    begin: float = option(0.0, "exponent at the beginning of the run", low=-10, high=10)
+    end: float = option(0.75, "exponent at its end", low=-10, high=10)
+
+
+@register_noise("annealed_power", options=AnnealedPowerOptions)
+def annealed_power_weights(counts: np.ndarray, begin: float, end: float, progress: float) -> np.ndarray:
+    """Return the weights of an exponent that goes linearly from `begin` to `end`, float64 [V].
+
+    >>> annealed_power_weights(np.array([4, 1]), begin=0.0, end=1.0, progress=0.5).tolist()
+    [1.0, 0.5]
+    """
+    return power_weights(counts, begin + (end - begin) * progress)
 
 
 @register_noise("uniform")
@@ -109,18 +133,7 @@ class NoiseDistribution:
     """
 
     def __init__(self, weights: np.ndarray) -> None:
-        weights = np.asarray(weights, np.float64)
-        if weights.ndim != 1 or len(weights) == 0:
-            raise ValueError(f"weights must be one number per word, not of shape {weights.shape}")
-        if not np.isfinite(weights).all():
-            raise ValueError(f"the weight of word {int(np.flatnonzero(~np.isfinite(weights))[0])} is not finite")
-        if weights.min() < 0:
-            raise ValueError(f"the weight of word {int(weights.argmin())} is negative, {weights.min():g}")
-        if weights.max() == 0:
-            raise ValueError("all weights are 0")
-        # The largest weight first, since a sum of large weights would overflow.
-        weights = weights / weights.max()
-        self.probabilities = weights / weights.sum()
+        self.probabilities = normalise_weights(weights)
         self.threshold, self.alias = _alias_table(self.probabilities)
 
     def __len__(self) -> int:
@@ -130,6 +143,65 @@ class NoiseDistribution:
     def columns(self) -> np.ndarray:
         """The alias table in one array, so that a draw reads once: alias << 32 | threshold, uint64 [V]."""
         return self.alias.astype(np.uint64) << np.uint64(32) | self.threshold
+
+
+STAGES = 20
+"""The stages of a distribution that changes during a training: enough for a smooth change, few enough to be cheap."""
+
+
+class AnnealedNoise:
+    """A noise distribution that changes during a training, constant within each of `STAGES` parts of as many tokens.
+
+    The stage of a step is a function of the tokens that are consumed before it, so that block size, ranks and a resumed
+    run do not matter.
+
+    Args:
+        weights: from the share of the run, 0 in the first stage and 1 in the last, to the weights, float [V].
+    """
+
+    def __init__(self, weights: Callable[[float], np.ndarray]) -> None:
+        self._weights = weights
+
+    @staticmethod
+    def stage(tokens: int, total: int) -> int:
+        """Return the stage of a step that begins after `tokens` of the `total` tokens of the run.
+
+        >>> [AnnealedNoise.stage(tokens, 1000) for tokens in (0, 49, 50, 999, 1000)]
+        [0, 0, 1, 19, 19]
+        """
+        return min(tokens * STAGES // total, STAGES - 1)
+
+    def probabilities(self, stage: int) -> np.ndarray:
+        """Return the probabilities of a stage, float64 [V].
+
+        Raises:
+            ValueError: its weights are no distribution.
+        """
+        return normalise_weights(self._weights(stage / (STAGES - 1)))
+
+    def distribution(self, stage: int) -> NoiseDistribution:
+        """Return the distribution of a stage, made anew at every call."""
+        return NoiseDistribution(self._weights(stage / (STAGES - 1)))
+
+
+def normalise_weights(weights: np.ndarray) -> np.ndarray:
+    """Return probabilities in proportion to weights, float64 [V].
+
+    Raises:
+        ValueError: a weight is negative or not finite, or all are 0.
+    """
+    weights = np.asarray(weights, np.float64)
+    if weights.ndim != 1 or len(weights) == 0:
+        raise ValueError(f"weights must be one number per word, not of shape {weights.shape}")
+    if not np.isfinite(weights).all():
+        raise ValueError(f"the weight of word {int(np.flatnonzero(~np.isfinite(weights))[0])} is not finite")
+    if weights.min() < 0:
+        raise ValueError(f"the weight of word {int(weights.argmin())} is negative, {weights.min():g}")
+    if weights.max() == 0:
+        raise ValueError("all weights are 0")
+    # The largest weight first, since a sum of large weights would overflow.
+    weights = weights / weights.max()
+    return weights / weights.sum()
 
 
 def _alias_table(probabilities: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

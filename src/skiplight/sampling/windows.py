@@ -6,7 +6,8 @@ segment. As in word2vec, each context word is an *input* that predicts the centr
 negatives, shared by its pairs or drawn per pair.
 
 `WindowSampler` returns the same integers on every device: on the CPU by compiled loops (`windows_numba.py`), elsewhere
-by the tensor operations of this file, which are the reference.
+by the tensor operations of this file, which are the reference. They are a function of seed, epoch, position and slot,
+and where the noise changes during a training (`AnnealedNoise`), of the stage too that the step is in.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch import Tensor
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import ATTEMPTS, Purpose, mix64
 from skiplight.sampling.draws_torch import draw_bits, draw_negative_bits
-from skiplight.sampling.noise import NoiseDistribution, power_weights
+from skiplight.sampling.noise import AnnealedNoise, NoiseDistribution, power_weights
 from skiplight.sampling.subsampling import keep_thresholds
 from skiplight.sampling.windows_numba import sample_windows
 
@@ -43,13 +44,15 @@ class WindowSampler:
         exclude: words that are not used as negatives: "none", "target" (the pair's output word) or "window" (any word
             of the window). An excluded draw is repeated up to 16 times, then masked; with `input="centre"`, where each
             pair of a window has its own target, a draw of the target is masked at once.
-        noise: the distribution of negatives, instead of count^α.
+        noise: the distribution of negatives, instead of count^α; one that changes begins in its first stage.
         input: the input word of a pair: "context" as in word2vec, where each context word predicts the centre, or
             "centre", which predicts each context word (`Windows.center_as_input`).
 
     Attributes:
         keep: uint32 [V], the keep thresholds (`draws.py`).
         frequency: float64 [V], the share of each word among the kept tokens.
+        noise: the distribution of negatives, that of the current stage.
+        annealed, stage: the noise that changes during a training, or None, and its current stage.
 
     >>> sampler = WindowSampler(np.array([3, 2, 1]), window=1, subsample=0, negatives=2, exclude="target")
     >>> windows = sampler(TokenBlock.of([[0, 1, 2]]))
@@ -70,18 +73,30 @@ class WindowSampler:
         negatives: int = 5,
         shared: Shared = "window",
         exclude: Exclude = "target",
-        noise: NoiseDistribution | None = None,
+        noise: NoiseDistribution | AnnealedNoise | None = None,
         input: Input = "context",
     ) -> None:
         self.seed, self.window, self.negatives = seed, window, negatives
         self.shared, self.exclude, self.input = shared, exclude, input
         # The centre as input may be a negative of its own context; otherwise its score with itself would only rise.
         self.redrawn: Exclude = "none" if input == "centre" and exclude == "target" else exclude
-        self.noise = NoiseDistribution(power_weights(counts, exponent)) if noise is None else noise
+        self.annealed = noise if isinstance(noise, AnnealedNoise) else None
+        self.stage = 0
+        if noise is None:
+            noise = NoiseDistribution(power_weights(counts, exponent))
+        self.noise: NoiseDistribution = noise.distribution(0) if isinstance(noise, AnnealedNoise) else noise
         self.keep = keep_thresholds(counts, subsample)
         kept = np.asarray(counts) * (self.keep + 1.0)
         self.frequency = kept / kept.sum()
         self._on_device: dict[torch.device, tuple[Tensor, Tensor]] = {}
+
+    def enter_stage(self, stage: int) -> bool:
+        """Draw negatives from the distribution of a stage from now on; return whether it is another one."""
+        if self.annealed is None or stage == self.stage:
+            return False
+        self.stage, self.noise = stage, self.annealed.distribution(stage)
+        self._on_device.clear()
+        return True
 
     def __call__(self, block: TokenBlock) -> Windows:
         """Return the windows of `block`, on its device."""

@@ -91,6 +91,13 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     if engine.strategy != InPlaceTables.name:
         return TrainingComponents(module, data, GradientExchange(**options))
 
+    replicas = config.trainer.num_nodes if engine.device == "cpu" else world
+    if sampler.annealed is not None and replicas > 1:
+        raise ConfigError(
+            f"`noise={config.noise.name}` changes during the training, and {replicas} replicas of the tables are"
+            " reconciled for one distribution: give `engine=autograd`, or train on one machine's CPU or one GPU"
+        )
+
     def make_reconciler(replicas: int, device: torch.device) -> Reconciler:
         reconciler = Reconciler(
             sampler,

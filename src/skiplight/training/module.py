@@ -3,6 +3,9 @@
 Optimisation is automatic, so that global_step, schedulers, checkpoints and loggers behave as Lightning's users expect.
 If an engine has already moved the tables in `training_step`, the backward pass does nothing.
 
+The learning rate follows the schedule over tokens, as long as the optimiser is the one that the class makes. Where
+one's own `configure_optimizers` returns another, or a torch scheduler beside it, nothing here sets the rate.
+
 With `accumulate_grad_batches=N` a step consists of N blocks: their losses, tokens and gradients add up to those of one
 block of all their segments. All of them count as consumed at the optimiser's step, so no step is half consumed.
 """
@@ -12,7 +15,7 @@ from __future__ import annotations
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -27,33 +30,37 @@ from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.data.from_config import output_bias, total_tokens
 from skiplight.data.heldout import HeldoutPairs
+from skiplight.distributed import by_name
 from skiplight.distributed.strategy import evaluating_ranks, final_tables
-from skiplight.engines.autograd import AutogradEngine, optimizer_class, takes_sparse
+from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
+from skiplight.engines.optimizers import changed_args, keeps_sparse, make_optimizer, optimizer_args, takes_sparse
 from skiplight.errors import ConfigError, DivergedError, EvaluationError, RunError
 from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.evaluation.suite import EvaluationSuite, evaluation_metrics
 from skiplight.objectives.base import Objective, Tables
+from skiplight.process import usable_cores
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.subsampling import keep_probabilities
+from skiplight.sampling.windows import WindowSampler
 from skiplight.training.initialize import initialize_from
 from skiplight.training.objective import build_objective
+from skiplight.training.schedules import Schedule, factor_of, largest_factor, linear, make_schedule
 from skiplight.training.stability import learning_rate_warning
 from skiplight.vectors.word_vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
-FINAL_LR = 1e-4
-"""The final share of the learning rate, as in word2vec.c."""
+by_name.register()
 
 
-def learning_rate(lr: float, tokens: int, total: int) -> float:
-    """Return the learning rate after `tokens` of `total`, which falls linearly to `FINAL_LR` times its initial value.
+def learning_rate(lr: float, tokens: int, total: int, schedule: Schedule = linear) -> float:
+    """Return the learning rate after `tokens` of `total`.
 
     >>> learning_rate(0.1, 50, 100)
     0.05
     """
-    return lr * max(1 - tokens / total, FINAL_LR)
+    return lr * factor_of(schedule, min(tokens / total, 1.0))
 
 
 class SkipGramModule(lightning.LightningModule):
@@ -63,9 +70,12 @@ class SkipGramModule(lightning.LightningModule):
         tables: the input and output vectors.
         objective: the scoring rule.
         optimizer: name of a class of torch.optim.
-        lr: initial learning rate.
-        total_tokens: tokens of the whole run, over which the learning rate falls.
+        args: its further arguments.
+        lr: learning rate, which the schedule multiplies.
+        schedule: from the share of the run's tokens to a factor of the learning rate.
+        total_tokens: tokens of the whole run.
         engine: a callable that makes the engine: its class, or the result of `Engine.maker`.
+        sampler: makes the windows, for noise that changes during the training.
 
     Attributes:
         tokens: tokens consumed so far, over all ranks.
@@ -81,14 +91,19 @@ class SkipGramModule(lightning.LightningModule):
         objective: Objective,
         *,
         optimizer: str = "sgd",
+        args: Mapping[str, Any] | None = None,
         lr: float = 0.025,
+        schedule: Schedule = linear,
         total_tokens: int,
         engine: Callable[[Objective, Tables, torch.optim.Optimizer], Engine] = AutogradEngine,
+        sampler: WindowSampler | None = None,
     ) -> None:
         super().__init__()
         self.tables, self.objective = tables, objective
-        self.optimizer, self.lr, self.total_tokens = optimizer, lr, total_tokens
-        self.make_engine = engine
+        self.optimizer, self.args = optimizer, dict(args or {})
+        self.lr, self.schedule, self.total_tokens = lr, schedule, total_tokens
+        self._scheduled: torch.optim.Optimizer | None = None  # the optimiser that the schedule is for
+        self.make_engine, self.sampler = engine, sampler
         self.tokens = 0
         self.loss_sum = torch.zeros((), dtype=torch.float64)
         self.pairs: Tensor | int = 0
@@ -125,24 +140,32 @@ class SkipGramModule(lightning.LightningModule):
             world: how many ranks train.
             initialise: whether to initialise the tables; False leaves their memory untouched, to be replaced later.
             fresh: whether to begin with the vectors of `model.init_from`; False if a checkpoint is to be read.
-            threads: of the CPU engine; default: `trainer.threads`, else all cores.
-            workers: threads of all ranks that share these tables.
+            threads: of the CPU engine; default: `trainer.threads`, else all cores, or this rank's share of them.
+            workers: threads of all ranks that share these tables; default: those of all ranks.
 
         Raises:
             ConfigError: options contradict each other, or a plug-in is wrong.
             ValueError: `data` was not made from options.
         """
+        threads = threads or config.trainer.threads
+        if world > 1:
+            threads = threads or max(1, len(usable_cores()) // world)
+            workers = workers or threads * world
         if data.engine is None:
             raise ValueError("the data module was not made by SkipGramDataModule.from_config: it knows no engine")
         counts = data.text.vocabulary.counts
         objective = build_objective(config, counts, data.sampler)
         bias, optimizer = output_bias(config), config.optim.name
+        args, total = optimizer_args(optimizer, config.optim.args), total_tokens(config, data.text)
+        schedule = make_schedule(config.optim.schedule, total)
+        if takes_sparse(optimizer) and not takes_sparse(optimizer, args):
+            log.info("dense gradients: %s with %s moves every row in every step", optimizer, ", ".join(args))
         kept = counts * keep_probabilities(counts, config.sampling.subsample)
         tables = Tables(
             len(counts),
             config.model.dim,
             objective.output_rows(len(counts)),
-            sparse=takes_sparse(optimizer),
+            sparse=takes_sparse(optimizer, args),
             seed=config.seed,
             bias=None if bias == "none" else objective.unigram_bias(kept),
             train_bias=bias == "learned",
@@ -154,7 +177,7 @@ class SkipGramModule(lightning.LightningModule):
             objective,
             tables,
             optimizer=optimizer,
-            lr=config.optim.lr,
+            lr=config.optim.lr * largest_factor(schedule),
             block_tokens=data.block_tokens,
             ranks=world,
             per_window=data.engine.takes_blocks,
@@ -167,9 +190,12 @@ class SkipGramModule(lightning.LightningModule):
             tables,
             objective,
             optimizer=optimizer,
+            args=args,
             lr=config.optim.lr,
-            total_tokens=total_tokens(config, data.text),
-            engine=data.engine.maker(data.sampler, threads or config.trainer.threads, workers=workers),
+            schedule=schedule,
+            total_tokens=total,
+            engine=data.engine.maker(data.sampler, threads, workers=workers),
+            sampler=data.sampler,
         )
         options = config.evaluation
         module.vocabulary = data.text.vocabulary
@@ -220,26 +246,46 @@ class SkipGramModule(lightning.LightningModule):
         return bool(self._waiting)
 
     @property
+    def strategy_name(self) -> str:
+        """The name of the strategy by which several devices train with this module's engine."""
+        engine: Any = getattr(self.make_engine, "func", self.make_engine)  # a class, or what `Engine.maker` makes of it
+        return str(engine.strategy)
+
+    @property
     def engine(self) -> Engine:
-        """The engine, which is made together with the optimiser when training begins."""
+        """The engine, which is made for the optimiser when training begins."""
         if self._engine is None:
             raise RuntimeError("the engine is made when training begins")
         return self._engine
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        optimizer = optimizer_class(self.optimizer)(self.tables.parameters(), lr=self.lr)  # type: ignore[call-arg]
+    def configure_optimizers(self) -> Any:
+        """Return the optimiser of the options, whose learning rate the schedule sets.
+
+        A subclass may return all that Lightning takes. A torch scheduler beside an optimiser, this one or another, sets
+        the rate instead of the schedule.
+        """
+        self._scheduled = make_optimizer(self.optimizer, self.tables.parameters(), self.lr, self.args)
+        self._use_optimizer(self._scheduled)
+        return self._scheduled
+
+    def _use_optimizer(self, optimizer: torch.optim.Optimizer) -> None:
+        """Make the engine for an optimiser, which may be one's own."""
+        if self.tables.sparse and not keeps_sparse(type(optimizer), changed_args(optimizer)):
+            log.info("dense gradients: %s takes no sparse ones, or not with its arguments", type(optimizer).__name__)
+            self.tables.make_dense()
         self._engine = self.make_engine(self.objective, self.tables, optimizer)
         if self._shortening is not None:
             self._engine.shortening.load_state_dict(self._shortening)
         if self._trainer is not None:
-            self._refuse_trainer(self._trainer, type(optimizer))
-        return optimizer
+            self._refuse_trainer(self._trainer)
 
-    def _refuse_trainer(self, trainer: lightning.Trainer, optimizer: type[torch.optim.Optimizer]) -> None:
+    def _refuse_trainer(self, trainer: lightning.Trainer) -> None:
         """Raise a `ConfigError` for arguments of the Trainer that the engine does not support."""
+        optimizer = self.engine.optimizer
         request = Request(
             type(self.objective),
-            optimizer,
+            type(optimizer),
+            arguments=changed_args(optimizer),
             device=self.device.type,
             precision=str(trainer.precision),
             strategy=_name_of(trainer.strategy),
@@ -247,6 +293,8 @@ class SkipGramModule(lightning.LightningModule):
             accumulate=trainer.accumulate_grad_batches,
         )
         problems = self.engine.unsupported(request)
+        if self.engine.takes_blocks and len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
+            problems.append("parameter groups with different learning rates")
         if problems:
             able = self.engine.name != AutogradEngine.name and not AutogradEngine.unsupported(request)
             raise ConfigError(
@@ -254,9 +302,40 @@ class SkipGramModule(lightning.LightningModule):
                 + ("`engine=autograd` can" if able else "make the Trainer without it")
             )
 
+    @property
+    def follows_schedule(self) -> bool:
+        """Whether the schedule sets the learning rate, not a torch scheduler or an optimiser of one's own."""
+        if self._engine is not None and self._engine.optimizer is not self._scheduled:
+            return False
+        return self._trainer is None or not self._trainer.lr_scheduler_configs
+
     def lr_at(self, tokens: int) -> float:
-        """Return the learning rate after `tokens` tokens of the run."""
-        return learning_rate(self.lr, tokens, self.total_tokens)
+        """Return the learning rate after `tokens` tokens of the run, or the current one without `follows_schedule`."""
+        if not self.follows_schedule:
+            return float(self.engine.optimizer.param_groups[0]["lr"])
+        return learning_rate(self.lr, tokens, self.total_tokens, self.schedule)
+
+    def on_fit_start(self) -> None:
+        optimizer = self.optimizers(use_pl_optimizer=False)
+        if isinstance(optimizer, list):
+            raise ConfigError(f"`configure_optimizers` returns {len(optimizer)} optimisers: the tables take one")
+        if not optimizer.param_groups:
+            raise ConfigError("`configure_optimizers` returns no optimiser: the tables take one")
+        if self._engine is None or self._engine.optimizer is not optimizer:
+            self._use_optimizer(optimizer)
+        self.follow_noise()
+
+    def follow_noise(self) -> None:
+        """Enter the stage that noise which changes during the training has after the tokens consumed so far."""
+        if self.sampler is not None and self.sampler.annealed is not None:
+            self.enter_noise_stage(self.sampler.annealed.stage(self.tokens, self.total_tokens))
+
+    def enter_noise_stage(self, stage: int) -> None:
+        """Draw negatives from the distribution of a stage, and correct scores by it."""
+        if self.sampler is not None and self.sampler.enter_stage(stage):
+            self.objective.set_noise(self.sampler.noise.probabilities)
+            if self._engine is not None:
+                self._engine.change_noise()
 
     def on_train_start(self) -> None:
         self._interval = _Interval(self.tokens)
@@ -267,7 +346,7 @@ class SkipGramModule(lightning.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         if self.trainer.accumulate_grad_batches > 1:  # a callback may have changed it
-            self._refuse_trainer(self.trainer, type(self.engine.optimizer))
+            self._refuse_trainer(self.trainer)
 
     def on_train_batch_start(self, batch: TokenBlock | Windows, batch_idx: int) -> None:
         block = _block_of(batch)
@@ -283,6 +362,7 @@ class SkipGramModule(lightning.LightningModule):
             self.gradient_counts = {}
         # The learning rate covers the blocks of the step so far; at its last block, all its tokens.
         after = self.tokens + self._waiting_tokens() + _block_of(batch).tokens
+        self.engine.sets_rate = self.follows_schedule
         result = self.engine.step(batch, self.lr_at(self.tokens), self.lr_at(after))
         self._waiting.append((_block_of(batch), StepResult(result.loss_sum, result.pairs)))
         loss = result.loss if result.loss is not None else torch.as_tensor(result.loss_sum)
@@ -314,6 +394,7 @@ class SkipGramModule(lightning.LightningModule):
                 self._interval.add(result)
         last, _ = self._waiting[-1]
         self._waiting.clear()
+        self.follow_noise()
         if self._datamodule is not None:
             self._datamodule.consumed(last)
 
@@ -490,6 +571,7 @@ class SkipGramModule(lightning.LightningModule):
         if self._trainer is None or self._trainer.is_global_zero:  # the checkpoint holds the sum over all ranks
             self.pairs = state["pairs"]
             self.loss_sum.fill_(state["loss_sum"])
+        self.follow_noise()
 
 
 class _Interval:

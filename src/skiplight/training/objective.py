@@ -11,6 +11,7 @@ from skiplight.objectives import make_objective
 from skiplight.objectives.base import Objective, Tables
 from skiplight.registry import OBJECTIVES, own_options
 from skiplight.sampling.batches import TokenBlock
+from skiplight.sampling.noise import STAGES
 from skiplight.sampling.windows import WindowSampler
 
 
@@ -22,8 +23,13 @@ def build_objective(config: Config, counts: np.ndarray, sampler: WindowSampler) 
     """
     entry = OBJECTIVES[config.objective.name]
     where = f"`objective={entry.name}` ({entry.source})"
-    if entry.target.corrects_noise and not sampler.noise.probabilities.all():
+    if entry.target.corrects_noise and not _has_every_word(sampler):
         raise ConfigError(f"`noise={config.noise.name}` has words of weight 0, and {where} needs log P_n of every word")
+    if sampler.annealed is not None and entry.target.corrects_noise and entry.target.set_noise is Objective.set_noise:
+        raise ConfigError(
+            f"`noise={config.noise.name}` changes during the training, and {where} has no method `set_noise` to follow"
+            " its log P_n: write one, or choose another `noise`"
+        )
     try:
         objective = make_objective(entry.name, counts, sampler, **own_options("objective", config.objective))
         if not entry.is_built_in:
@@ -34,6 +40,13 @@ def build_objective(config: Config, counts: np.ndarray, sampler: WindowSampler) 
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
         raise ConfigError(f"{where}: {kind}{error}") from error
     return objective
+
+
+def _has_every_word(sampler: WindowSampler) -> bool:
+    """Return whether the noise gives every word a probability above 0, in every stage of one that changes."""
+    if sampler.annealed is None:
+        return bool(sampler.noise.probabilities.all())
+    return all(sampler.annealed.probabilities(stage).all() for stage in range(STAGES))
 
 
 def _try_objective(objective: Objective, counts: np.ndarray, sampler: WindowSampler) -> None:

@@ -40,7 +40,7 @@ def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
         ("trained on", f"{summary['tokens']:,} tokens, {summary['epochs']:.3g} epochs of {source}"),
         ("objective", _objective(config)),
         ("windows", f"up to {sampling.window} words either side, subsampling at {sampling.subsample:g}"),
-        ("optimiser", f"{config.optim.name}, learning rate {config.optim.lr:g}, {summary['engine']} engine"),
+        ("optimiser", f"{_optimizer(config)}, {summary['engine']} engine"),
         ("seed", config.seed),
     ]
     scores = [
@@ -58,6 +58,13 @@ def model_card(config: Config, text: TokenText, summary: dict[str, Any]) -> str:
         + f" Made with skiplight {importlib.metadata.version('skiplight')}.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _optimizer(config: Config) -> str:
+    optim = config.optim
+    args = "".join(f", {key} {value}" for key, value in (optim.args or {}).items())
+    own = ", ".join(f"{key} {value}" for key, value in own_options("optim.schedule", optim.schedule).items())
+    return f"{optim.name}{args}, learning rate {optim.lr:g}, {optim.schedule.name}{f' ({own})' if own else ''} schedule"
 
 
 def _objective(config: Config) -> str:

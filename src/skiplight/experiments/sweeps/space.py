@@ -12,18 +12,19 @@ On a command line, the space is written as for Hydra's multirun: `noise.negative
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
-import typing
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
-from skiplight.config.validate import check_names, from_mapping, iterate_options, own_names, run_options
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, MAPPINGS, Config
+from skiplight.config.validate import check_names, from_mapping, option_types, own_names, run_options
 from skiplight.errors import ConfigError
 from skiplight.registry import REGISTRIES
 
@@ -82,7 +83,7 @@ def build_distributions(space: Any, config: Config) -> dict[str, BaseDistributio
         )
     if not isinstance(space, Mapping):
         raise ConfigError(f"`study.space={space}` must map names of options to values or ranges")
-    types = dict(_option_types(config))
+    types = option_types(config) | {name: _type_of(spec) for name, spec in space.items() if _is_entry(name)}
     check_names(list(space))
     found = {}
     for name, spec in space.items():
@@ -97,18 +98,15 @@ def build_distributions(space: Any, config: Config) -> dict[str, BaseDistributio
     return found
 
 
-def _option_types(config: Config) -> Iterator[tuple[str, Any]]:
-    """Yield the type of every option of a run, including options of registered names that are not chosen."""
-    hints = typing.get_type_hints(Config)
-    for name, _ in [*iterate_options(), *iterate_options(config)]:
-        group, _, last = name.partition(".")
-        if not last:
-            yield name, hints[name]
-        elif group in CHOSEN:
-            owners = [type(getattr(config, group)), *(type(chosen(group, entry)) for entry in REGISTRIES[group])]
-            yield name, next(found[last] for found in map(typing.get_type_hints, owners) if last in found)
-        else:
-            yield name, typing.get_type_hints(hints[group])[last]
+def _is_entry(name: str) -> bool:
+    """Return whether an option is an entry of one that is a mapping: `optim.args.momentum`."""
+    return name.rpartition(".")[0] in MAPPINGS
+
+
+def _type_of(spec: Any) -> type:
+    """Return the type of an entry of a mapping, which no schema knows: int for a range of integers."""
+    ends = [spec.get("low"), spec.get("high")] if isinstance(spec, Mapping) else []
+    return int if ends and all(isinstance(end, int) for end in ends) else float
 
 
 def _check_values(name: str, spec: Any) -> BaseDistribution:
@@ -169,14 +167,15 @@ def apply_parameters(config: Config, params: Params) -> Config:
         *groups, last = name.split(".")
         inner = mapping
         for group in groups:
+            inner[group] = dict(inner[group] or {})  # a mapping without entries is None
             inner = inner[group]
         inner[last] = value
     for group in CHOSEN:  # drop options of `config` that the name chosen by `params` does not have
-        inner, key = mapping[group], REGISTRIES[group].key
-        name = inner[key]
-        if name in REGISTRIES[group] and f"{group}.{key}" in params:
+        inner, key = functools.reduce(operator.getitem, group.split("."), mapping), str(REGISTRIES[group].key)
+        if (name := inner[key]) in REGISTRIES[group] and f"{group}.{key}" in params:
             foreign = {option for other in REGISTRIES[group] for option in own_names(group, other)}
-            mapping[group] = {k: v for k, v in inner.items() if k not in foreign or k in own_names(group, name)}
+            for option in foreign - {*own_names(group, name)}:
+                inner.pop(option, None)
     return from_mapping(mapping)
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import logging
+import operator
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -159,8 +161,13 @@ def _write_best(table: TrialTable, best: SeedAverage) -> Path:
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
     changed = _changed_options(config, _default_options(config), set(table.swept))
     # A registered name is chosen as a group, since that brings its own options.
-    keys = {group: REGISTRIES[group].key for group in CHOSEN}
-    names = {group: changed[group].pop(key) for group, key in keys.items() if key in changed.get(group, {})}
+    names = {}
+    for group in CHOSEN:
+        inner, key = changed, REGISTRIES[group].key
+        for part in group.split("."):
+            inner = inner.get(part, {})
+        if key in inner:
+            names[group.replace(".", "/")] = inner.pop(key)
     if names:
         changed = {"defaults": [{f"override /{group}": name} for group, name in names.items()], **changed}
     path = table.folder / "experiment" / "best.yaml"
@@ -175,9 +182,10 @@ def _default_options(config: dict[str, Any]) -> dict[str, Any]:
     """Return the default options of a run with the same registered names."""
     defaults = run_options(Config())
     for group in CHOSEN:
+        *path, last = group.split(".")
+        before, own = (functools.reduce(operator.getitem, path, options) for options in (defaults, config))
         key = REGISTRIES[group].key
-        own = dataclasses.asdict(chosen(group, config[group][key]))
-        defaults[group] = own | {key: defaults[group][key]}
+        before[last] = dataclasses.asdict(chosen(group, own[last][key])) | {key: before[last][key]}
     return defaults
 
 
@@ -189,8 +197,8 @@ def _changed_options(
     for name, value in config.items():
         if name in PER_RUN_OPTIONS:
             continue
-        if isinstance(value, dict) and not group:
-            value = _changed_options(value, defaults[name], swept, f"{name}.")
+        if isinstance(value, dict) and (not group or group + name in CHOSEN):
+            value = _changed_options(value, defaults[name], swept, f"{group}{name}.")
             if value:
                 found[name] = value
         elif value != defaults[name] or group + name in swept:

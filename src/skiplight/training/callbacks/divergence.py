@@ -3,7 +3,8 @@
 The bound is the larger of two losses per pair of zero vectors, as the objective computes them: with the initial output
 bias and without a bias. It is measured once, on targets and negatives drawn from the vocabulary, because the first
 batch may have ten tokens or a single subject. The draws also show the chance variation of the loss, which is added to
-the bound. One dimension is enough, since the vectors are zero.
+the bound. One dimension is enough, since the vectors are zero. With noise that changes during the training, the losses
+of its first and its last stage count.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock, Windows
+from skiplight.sampling.noise import STAGES
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 
@@ -71,7 +73,10 @@ class DivergenceCheck(lightning.Callback):
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
         if not self.blanks:  # else read from a checkpoint, since the bias is trained by now
-            self.blanks = _measure(pl_module, self.sampler)
+            for stage in (0,) if self.sampler.annealed is None else (0, STAGES - 1):
+                pl_module.enter_noise_stage(stage)
+                self.blanks += _measure(pl_module, self.sampler)
+            pl_module.follow_noise()
 
     def loss_bound(self, pairs: int) -> float:
         """Return the loss per pair above which a mean over `pairs` pairs is worse than untrained tables."""
