@@ -93,7 +93,7 @@ class Registry(Generic[T]):
     """The names of one kind.
 
     Args:
-        group: the group of options that chooses one, as in `noise=uniform`, with a dot if it is within another group; or
+        group: the group of options that chooses one, as in `noise=uniform`, with a dot if within another group; or
             the option, for names without options.
         key: the option of the group that has the name; None for names without options.
         given: the names of keyword arguments that `target` gets besides its own options.
