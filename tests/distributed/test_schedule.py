@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -29,3 +30,10 @@ def test_every_row_is_exchanged_before_it_has_summed_too_many_gradients(
         assert longest == 1 or longest * per_token * 1000 <= after * (1 + 1e-9)
     # A lower rate makes the same gradients smaller, and never more rows due.
     assert all(schedule.due(step, 0.1) <= count for step, count in enumerate(exchanged, 1))
+
+
+@given(st.lists(st.floats(1e-6, 1.0), min_size=1, max_size=50), st.lists(st.floats(0, 1), min_size=1, max_size=4))
+def test_the_rows_of_a_run_are_counted_by_its_own_learning_rates(gradients: list[float], shares: list[float]) -> None:
+    schedule = ExchangeSchedule(np.array(gradients), 1000, 10.0, 16)
+    exchanged = [schedule.due(step, share) for share in shares for step in range(1, 17)]
+    assert schedule.rows_per_token(shares) == pytest.approx(np.mean(exchanged) / 1000)

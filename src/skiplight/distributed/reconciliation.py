@@ -39,7 +39,7 @@ import torch
 from torch import Tensor
 
 from skiplight.distributed.curvature import Curvature, Sample
-from skiplight.distributed.schedule import ExchangeSchedule, bytes_per_row
+from skiplight.distributed.schedule import LINEAR, ExchangeSchedule, bytes_per_row
 from skiplight.engines.in_flight import gradients_per_token
 from skiplight.sampling.windows import WindowSampler
 
@@ -93,6 +93,7 @@ class Reconciler:
         replicas: R, at least 2.
         step_tokens: tokens of a step over all replicas.
         bytes_per_token: mean bytes that a replica sends by ring all-reduce per token of the run (over all replicas).
+        lr_shares: learning rates in equal parts of the run, divided by the initial one.
         device: device of the tables.
 
     Attributes:
@@ -111,6 +112,7 @@ class Reconciler:
         replicas: int,
         step_tokens: float,
         bytes_per_token: float,
+        lr_shares: Sequence[float] = LINEAR,
         device: torch.device | str = "cpu",
     ) -> None:
         self.replicas = replicas
@@ -122,7 +124,7 @@ class Reconciler:
         for _ in range(40):
             middle = (low + high) / 2
             made = [ExchangeSchedule(table, step_tokens, 2**middle, full) for table in gradients]
-            if sum(schedule.rows_per_token() for schedule in made) * row_bytes > bytes_per_token:
+            if sum(schedule.rows_per_token(lr_shares) for schedule in made) * row_bytes > bytes_per_token:
                 low = middle
             else:
                 high = middle

@@ -8,7 +8,12 @@ Distributed Memory".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
+
+LINEAR = [(part + 0.5) / 20 for part in range(20)]
+"""The learning rates of a run in which it falls linearly to zero, divided by the initial one."""
 
 
 class ExchangeSchedule:
@@ -37,11 +42,15 @@ class ExchangeSchedule:
         bound = self.after / (max(lr_share, 1e-12) * self.step_tokens * 2 * turn)
         return self.rows - int(np.searchsorted(self._most, bound, side="right"))
 
-    def rows_per_token(self) -> float:
-        """Return the mean rows exchanged per token of a run whose learning rate falls linearly to zero."""
+    def rows_per_token(self, lr_shares: Sequence[float] = LINEAR) -> float:
+        """Return the mean rows exchanged per token of a run.
+
+        Args:
+            lr_shares: learning rates in equal parts of the run, divided by the initial one.
+        """
         rows, turn = self.rows / self.full, 1
         while turn < self.full:
-            rows += float(np.mean([self._due(turn, (i + 0.5) / 20) for i in range(20)])) / (2 * turn)
+            rows += float(np.mean([self._due(turn, share) for share in lr_shares])) / (2 * turn)
             turn *= 2
         return rows / self.step_tokens
 

@@ -26,6 +26,7 @@ from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.training.initialize import check_initial_vectors
 from skiplight.training.module import SkipGramModule
+from skiplight.training.schedules import factor_of
 from skiplight.training.signals import ignore_first_signal
 
 log = logging.getLogger(__name__)
@@ -106,6 +107,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
             replicas=replicas,
             step_tokens=data.block_tokens * world,
             bytes_per_token=config.distributed.bytes_per_token,
+            lr_shares=[factor_of(module.schedule, (part + 0.5) / 20) for part in reversed(range(20))],
             device=device,
         )
         log.info(
