@@ -7,6 +7,7 @@ option `plugins` names, a module or a Python file. Processes that this one start
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -55,8 +56,8 @@ def option(
 ) -> Any:
     """Return a dataclass field for an option, with `low` <= value <= `high`, `above` < value, or one of `choices`."""
     metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -260,6 +261,11 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         _import(name)
     if wanted:
         os.environ[VARIABLE] = json.dumps(wanted)
+
+
+def is_loaded(name: str) -> bool:
+    """Return whether `load_plugins` has loaded a plug-in of this name."""
+    return _locate(name) in json.loads(os.environ.get(VARIABLE, "[]"))
 
 
 def plugin_modules() -> dict[str, str]:

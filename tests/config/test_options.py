@@ -108,7 +108,6 @@ def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path
 @pytest.mark.parametrize(
     "text",
     [
-        "run_dir: ${oc.env:HOME}",
         "data: {path: '${hydra:runtime.cwd}'}",
         "_target_: os.system",
         "hydra: {run: {dir: x}}",
@@ -122,6 +121,12 @@ def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError):
         load_config(tmp_path / "config.yaml")
+
+
+def test_a_runs_config_holds_texts_that_look_like_interpolations(tmp_path: Path) -> None:
+    config = dataclasses.replace(Config(), run_dir=r"runs/a${oc.env:HOME}b\${c")
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").run_dir == config.run_dir  # as it is written, nothing is resolved
 
 
 load_built_in()

@@ -8,6 +8,8 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skiplight.config.flags import add_config_flags
+
 if TYPE_CHECKING:
     from skiplight.vectors.word_vectors import WordVectors
 
@@ -37,6 +39,7 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verbs that train many runs."""
     parser.add_argument("override", nargs="*", help="options as for `skiplight train`")
+    add_config_flags(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each with its share of the cores (1)")
     parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
 
@@ -82,7 +85,10 @@ def print_options() -> None:
     from skiplight.registry import REGISTRIES
 
     console = Console()
-    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
+    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]", markup=False)
+    console.print("       skiplight train -m [--workers N] [OPTION=VALUE,VALUE ...]   every combination", markup=False)
+    console.print("       skiplight train --cfg job | --info defaults | --hydra-help", markup=False)
+    console.print("configs of your own: --config-dir DIR, --config-name NAME; completion: skiplight -sc install=bash\n")
     for group in sorted(path for path in conf_dir().iterdir() if path.is_dir()):
         names = {path.stem for path in group.glob("*.yaml")} | set(REGISTRIES.get(group.name, ()))
         console.print(f"  {group.name}= {', '.join(sorted(names))}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from skiplight.cli.common import add_workers
+from skiplight.config.flags import source_of
 
 
 def sweep(arguments: list[str]) -> int:
@@ -20,6 +21,7 @@ def sweep(arguments: list[str]) -> int:
     from skiplight import sweep as search
 
     search(
+        *source_of(given).flags,
         *given.override,
         trials=given.trials,
         timeout=given.timeout,

@@ -71,7 +71,9 @@ class AutogradEngine(Engine):
             f"accumulate_grad_batches={request.accumulate} on several devices": (
                 request.accumulate > 1 and request.strategy != "single"
             ),
-            f"gradient clipping with {optimizer}, whose gradients are sparse": request.clipping and optimizer in SPARSE,
+            f"gradient clipping with {optimizer}, whose gradients are sparse (those of Adam are dense)": (
+                request.clipping and optimizer in SPARSE
+            ),
         }
         return [problem for problem, present in problems.items() if present]
 

@@ -122,7 +122,7 @@ class Evaluation(lightning.Callback):
             if isinstance(result, dict) and "error" in result and what not in self._warned:
                 self._warned.add(what)
                 log.warning("evaluation of %s left out: %s", what, result["error"])
-        log_neighbors(trainer.logger, self.neighbors, module.tokens)
+        log_neighbors(trainer.loggers, self.neighbors, module.tokens)
 
     def _heldout(self, objective: Objective, tables: Tables) -> dict[str, Any]:
         return dataclasses.asdict(heldout(objective, tables, self.data.heldout_pairs()))
