@@ -189,7 +189,7 @@ class MlflowConfig:
     """MLflow."""
 
     experiment_name: str = option("skiplight", "experiment")
-    tracking_uri: str | None = option(None, "server or store; default: $MLFLOW_TRACKING_URI, else RUN/mlruns")
+    tracking_uri: str | None = option(None, "server or store; default: $MLFLOW_TRACKING_URI, else RUN/mlflow.db")
 
 
 LOGGERS: dict[str, type] = {

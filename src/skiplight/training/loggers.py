@@ -103,13 +103,24 @@ def _tensorboard(config: Config, run: RunFolder) -> Iterator[Logger]:
 @contextlib.contextmanager
 def _mlflow(config: Config, run: RunFolder) -> Iterator[Logger]:
     options = config.logger["mlflow"]
-    uri = options["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI") or f"file:{run.path.resolve() / 'mlruns'}"
+    named = options["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI")
+    # MLflow refuses to write plain folders since 3.7, and would put the artifacts of a database into the working folder.
+    own = f"sqlite:///{run.path.resolve() / 'mlflow.db'}", str(run.path.resolve() / "mlflow-artifacts")
+    uri, artifacts = (named, None) if named else own
     before = json.loads(run.environment.read_text(encoding="utf-8")).get("mlflow_run_id")
-    logger = MLFlowLogger(
-        experiment_name=options["experiment_name"], run_name=run.path.name, tracking_uri=uri, run_id=before
-    )
+    try:
+        logger = MLFlowLogger(
+            experiment_name=options["experiment_name"],
+            run_name=run.path.name,
+            tracking_uri=uri,
+            artifact_location=artifacts,
+            run_id=before,
+        )
+        number = logger.run_id  # which connects
+    except Exception as error:
+        raise ConfigError(f"`logger=mlflow` cannot write to {uri}: {type(error).__name__}: {error}") from error
     if before is None:
-        run.add_facts(mlflow_run_id=logger.run_id)
+        run.add_facts(mlflow_run_id=number)
     yield logger
 
 

@@ -22,7 +22,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
 from hydra.errors import HydraException
 
-from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, chosen
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, LOGGERS, Config, chosen
 from skiplight.config.validate import check_names, from_mapping, iterate_options, own_names, run_options
 from skiplight.errors import ConfigError
 from skiplight.registry import REGISTRIES
@@ -102,6 +102,9 @@ def _types(config: Config) -> Iterator[tuple[str, Any]]:
         group, _, last = name.partition(".")
         if not last:
             yield name, hints[name]
+        elif group == "logger":
+            logger, _, option = last.partition(".")
+            yield name, typing.get_type_hints(LOGGERS[logger])[option]
         elif group in CHOSEN:
             owners = [type(getattr(config, group)), *(type(chosen(group, entry)) for entry in REGISTRIES[group])]
             yield name, next(found[last] for found in map(typing.get_type_hints, owners) if last in found)

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 
 from skiplight.config.schema import CHOSEN, Config, chosen
-from skiplight.config.validate import run_options
+from skiplight.config.validate import OPEN, run_options
 from skiplight.errors import UnwritableError
 from skiplight.experiments.collect import collect_trials
 from skiplight.experiments.metrics import incomparable
@@ -175,7 +175,7 @@ def _changed(config: dict[str, Any], defaults: dict[str, Any], swept: set[str], 
     for name, value in config.items():
         if name in OWN:
             continue
-        if isinstance(value, dict) and not group:
+        if isinstance(value, dict) and not group and name not in OPEN:
             value = _changed(value, defaults[name], swept, f"{name}.")
             if value:
                 found[name] = value
