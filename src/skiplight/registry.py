@@ -42,6 +42,9 @@ VARIABLE = "SKIPLIGHT_PLUGINS"
 _LOADED: dict[str, str] = {}
 """Modules of the plug-ins that were named, by what users call them."""
 
+_AMBIGUOUS: set[str] = set()
+"""Names that several files have in common, of which none can be told by it."""
+
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -273,6 +276,11 @@ def plugin_modules() -> dict[str, str]:
     return {point.module: point.module for point in importlib.metadata.entry_points(group=ENTRY_POINTS)} | _LOADED
 
 
+def is_ambiguous(name: str) -> bool:
+    """Return whether several plug-ins that are files have this name, without `.py`."""
+    return name in _AMBIGUOUS
+
+
 def _locate(name: str) -> str:
     """The name of a module, or the absolute path of a file."""
     return str(Path(name).absolute()) if name.endswith(".py") else name
@@ -297,6 +305,8 @@ def _import(name: str) -> None:
         except BaseException:
             del sys.modules[module_name]
             raise
+        if Path(name).stem in _LOADED:
+            _AMBIGUOUS.add(Path(name).stem)
         _LOADED[Path(name).stem] = module_name
     except ConfigError:
         raise

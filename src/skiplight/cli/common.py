@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skiplight.config.flags import add_config_flags
+from skiplight.errors import ConfigError
 
 if TYPE_CHECKING:
     from skiplight.vectors.word_vectors import WordVectors
@@ -42,6 +43,20 @@ def add_workers(parser: argparse.ArgumentParser) -> None:
     add_config_flags(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each with its share of the cores (1)")
     parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
+
+
+def check_devices(given: argparse.Namespace) -> None:
+    """Check that `trainer.devices` and --devices-per-trial agree, where both are given.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    for override in given.override:
+        name, _, value = override.lstrip("+").partition("=")
+        if name == "trainer.devices" and given.devices_per_trial is not None and value != str(given.devices_per_trial):
+            raise ConfigError(
+                f"`{override}` and --devices-per-trial {given.devices_per_trial} contradict each other: give either"
+            )
 
 
 def load_vectors(options: argparse.Namespace) -> WordVectors:

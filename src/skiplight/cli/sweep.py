@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from skiplight.cli.common import add_workers
+from skiplight.cli.common import add_workers, check_devices
 from skiplight.config.flags import source_of
 
 
@@ -18,6 +18,7 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--trials", type=int, help="how many trials the study is to have (all points of a grid)")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="begin no trial after so long")
     given = parser.parse_intermixed_args(arguments)
+    check_devices(given)
     from skiplight import sweep as search
 
     search(

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from skiplight.cli.common import add_workers, print_options, print_summary, quiet_lightning
+from skiplight.cli.common import add_workers, check_devices, print_options, print_summary, quiet_lightning
 from skiplight.config.flags import ErrorParser, add_show_flags, shown_arguments, source_of
 
 
@@ -20,6 +20,7 @@ def train(arguments: list[str]) -> int:
         print_options()
         return 0
     given = parse_train(arguments)
+    check_devices(given)
     overrides = [*source_of(given).flags, *given.override]
     if given.shell_completion:
         from skiplight.cli.completion import complete

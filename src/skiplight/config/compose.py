@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import re
 import sys
+import typing
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -112,7 +113,22 @@ def _compose(source: ConfigSource, overrides: list[str]) -> DictConfig:
             if key and "not in struct" in reason:
                 check_owner(key)
                 check_names([key])
+            _explain_unknown_key(reason)
             raise ConfigError((f"`{key}`: " if key else "") + " ".join(reason.split())) from None
+
+
+def _explain_unknown_key(reason: str) -> None:
+    """Raise an error with the remedy for what Hydra says of an unknown option in a file of configs."""
+    found = re.match(r"(In '.+?': ).*Key '(.+)' not in '(\w+)'", reason, re.DOTALL)
+    if found is None:
+        return
+    types = typing.get_type_hints(Config)
+    group = next((name for name, kind in types.items() if getattr(kind, "__name__", "") == found[3]), None)
+    if group is not None:
+        try:
+            check_names([f"{group}.{found[2]}"])
+        except ConfigError as error:
+            raise ConfigError(f"{found[1]}{error}") from None
 
 
 @contextlib.contextmanager

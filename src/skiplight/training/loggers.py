@@ -104,7 +104,7 @@ def _tensorboard(config: Config, run: RunFolder) -> Iterator[Logger]:
 def _mlflow(config: Config, run: RunFolder) -> Iterator[Logger]:
     options = config.logger["mlflow"]
     named = options["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI")
-    # MLflow refuses to write plain folders since 3.7, and would put the artifacts of a database into the working folder.
+    # MLflow no longer writes to plain folders, and would put the artifacts of a database into the working folder.
     own = f"sqlite:///{run.path.resolve() / 'mlflow.db'}", str(run.path.resolve() / "mlflow-artifacts")
     uri, artifacts = (named, None) if named else own
     before = json.loads(run.environment.read_text(encoding="utf-8")).get("mlflow_run_id")

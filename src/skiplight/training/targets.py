@@ -11,7 +11,7 @@ import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from skiplight.errors import ConfigError
-from skiplight.registry import plugin_modules
+from skiplight.registry import is_ambiguous, plugin_modules
 
 ALLOWED = ("lightning", "skiplight")
 """Packages whose callbacks and loggers any options may name, also those of somebody else's run."""
@@ -86,6 +86,10 @@ def find_target(where: str, target: Any, base: type[T], kind: str, example: str)
         raise ConfigError(
             f"`{where}._target_={name}`: give a {kind} of {' or '.join(ALLOWED)}, or of a plug-in that is"
             " installed or that `plugins` names"
+        )
+    if is_ambiguous(module):
+        raise ConfigError(
+            f"`{where}._target_={name}`: several plug-ins are files called {module}.py: rename all but one"
         )
     try:
         found = getattr(importlib.import_module(plugins.get(module, module)), attribute)
