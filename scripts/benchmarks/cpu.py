@@ -72,7 +72,7 @@ def skiplight(run: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "trainer": {"max_epochs": run.epochs, "accelerator": "cpu", "threads": run.threads},
         "evaluation": {"similarity": [], "analogy": []},
         "checkpoint": {"every": 1e6},
-        "logger": {"name": "none"},
+        "logger": {},
         "seed": run.seed,
     }  # fmt: skip
     summary = train(from_mapping(config), folder / "run")

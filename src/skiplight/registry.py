@@ -7,6 +7,7 @@ option `plugins` names, a module or a Python file. Processes that this one start
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import difflib
 import functools
@@ -43,6 +44,9 @@ VARIABLE = "SKIPLIGHT_PLUGINS"
 _LOADED: dict[str, str] = {}
 """Modules of the plug-ins that were named, by what users call them."""
 
+_AMBIGUOUS: set[str] = set()
+"""Names that several files have in common, of which none can be told by it."""
+
 T = TypeVar("T", bound=Callable[..., Any])
 
 
@@ -57,8 +61,8 @@ def option(
 ) -> Any:
     """Return a dataclass field for an option, with `low` <= value <= `high`, `above` < value, or one of `choices`."""
     metadata = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return dataclasses.field(default_factory=lambda: copy.deepcopy(default), metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -275,9 +279,19 @@ def load_plugins(names: Sequence[str] = ()) -> None:
         os.environ[VARIABLE] = json.dumps(wanted)
 
 
+def is_loaded(name: str) -> bool:
+    """Return whether `load_plugins` has loaded a plug-in of this name."""
+    return _locate(name) in json.loads(os.environ.get(VARIABLE, "[]"))
+
+
 def plugin_modules() -> dict[str, str]:
     """Return the modules of all plug-ins by what users call them: that of a file by the file's name without `.py`."""
     return {point.module: point.module for point in importlib.metadata.entry_points(group=ENTRY_POINTS)} | _LOADED
+
+
+def is_ambiguous(name: str) -> bool:
+    """Return whether several plug-ins that are files have this name, without `.py`."""
+    return name in _AMBIGUOUS
 
 
 def _locate(name: str) -> str:
@@ -304,6 +318,8 @@ def _import(name: str) -> None:
         except BaseException:
             del sys.modules[module_name]
             raise
+        if Path(name).stem in _LOADED:
+            _AMBIGUOUS.add(Path(name).stem)
         _LOADED[Path(name).stem] = module_name
     except ConfigError:
         raise

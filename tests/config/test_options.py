@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+import inspect
+import re
 from pathlib import Path
 
+import lightning
 import pytest
 import yaml
 
 from skiplight.config import conf_dir
 from skiplight.config.compose import compose
-from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, Config, StudyConfig, chosen
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, LOGGERS, Config, StudyConfig, TrainerConfig, chosen
+from skiplight.config.trainer_arguments import REFUSED
 from skiplight.config.validate import (
     check_ranges,
     describe_options,
@@ -24,15 +28,84 @@ from skiplight.errors import ConfigError
 from skiplight.experiments.folder import flat_options
 from skiplight.experiments.sweeps.space import apply_parameters, build_distributions
 from skiplight.registry import NOISE, OBJECTIVES, REGISTRIES, SCHEDULES, load_built_in
+from skiplight.training.targets import make_callbacks
 
 
 def presets() -> list[str]:
-    return [
-        f"{group.name}={path.stem}"
-        for group in sorted(conf_dir().iterdir())
-        if group.is_dir()
-        for path in sorted(group.glob("*.yaml"))
-    ]
+    """Every file of every group, also of groups within groups."""
+    files = sorted(conf_dir().rglob("*/*.yaml"))
+    return [f"{path.parent.relative_to(conf_dir()).as_posix()}={path.stem}" for path in files]
+
+
+def read(group: str, name: str) -> dict:
+    return yaml.safe_load((conf_dir() / group / f"{name}.yaml").read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(("group", "name"), [("model", "default"), ("trainer", "default"), ("optim", "sgd")])
+def test_a_groups_default_file_has_every_option_with_the_default_of_the_schema(group: str, name: str) -> None:
+    options = dataclasses.asdict(getattr(Config(), group))
+    assert read(group, name) == {name: value for name, value in options.items() if f"{group}.{name}" not in CHOSEN}
+
+
+@pytest.mark.parametrize("name", LOGGERS)
+def test_a_loggers_file_has_every_option_with_the_default_of_the_schema(name: str) -> None:
+    assert read("logger", name) == {name: dataclasses.asdict(LOGGERS[name]())}
+
+
+def test_the_options_that_have_no_group_stand_in_the_main_file() -> None:
+    main = yaml.safe_load((conf_dir() / "config.yaml").read_text(encoding="utf-8"))
+    grouped = {key for entry in main["defaults"] if isinstance(entry, dict) for key in entry}
+    plain = {name: value for name, value in main.items() if name not in ("defaults", "hydra")}
+    assert set(plain) | grouped - {"experiment", "debug", "optim/schedule"} == {
+        field.name for field in dataclasses.fields(Config)
+    }
+    plain["sampling"]["subsample"] = float(plain["sampling"]["subsample"])  # 1e-3 is a text in YAML 1.1
+    defaults = dataclasses.asdict(Config())
+    assert plain == {name: defaults[name] for name in plain}
+
+
+def test_every_file_of_conf_begins_with_what_it_is_for() -> None:
+    for path in conf_dir().glob("*/*.yaml"):
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line != "# @package _global_"]
+        assert lines[0].startswith("# "), path
+
+
+def test_every_argument_of_lightnings_trainer_is_an_option_or_is_refused_with_a_reason() -> None:
+    arguments = set(inspect.signature(lightning.Trainer.__init__).parameters) - {"self"}
+    options = {field.name for field in dataclasses.fields(TrainerConfig)}
+    assert not options & set(REFUSED)
+    assert arguments == (options - {"max_tokens", "threads"}) | set(REFUSED)
+    for name, reason in REFUSED.items():
+        with pytest.raises(ConfigError, match=f"`trainer.{name}` is refused: "):
+            compose([f"trainer.{name}=1"])
+        for option in re.findall(r"`([a-z]+\.[a-z_.]+)", reason):
+            assert option in {known for known, _ in iterate_options()}, option
+
+
+@pytest.mark.parametrize(
+    ("overrides", "found"),
+    [
+        (["logger=[wandb,csv]"], ["wandb", "csv"]),
+        (["logger=csv"], ["csv"]),
+        (["logger=none"], []),
+        (["logger=null"], []),
+        (["~logger"], []),
+        (["logger=[]"], []),
+        (["logger={csv: {}}"], ["csv"]),
+        (["logger=csv", "+logger.mine={_target_: a.B}"], ["csv", "mine"]),
+    ],
+)
+def test_loggers_are_chosen_by_name_several_at_once(overrides: list[str], found: list[str]) -> None:
+    assert list(compose(overrides).logger) == found
+
+
+def test_callbacks_are_chosen_by_name_and_changed_by_option() -> None:
+    config = compose(["callbacks=[early_stopping,timer]", "callbacks.early_stopping.patience=7"])
+    assert set(config.callbacks) == {"early_stopping", "timer"}
+    assert config.callbacks["early_stopping"]["patience"] == 7
+    for path in (conf_dir() / "callbacks").glob("*.yaml"):
+        made = make_callbacks(compose([f"callbacks={path.stem}"]).callbacks)
+        assert len(made) == (path.stem != "none")
 
 
 def test_the_defaults_of_conf_are_those_of_the_schema() -> None:
@@ -85,12 +158,31 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("objective.proposal=log_uniform", "give `noise=log_uniform`"),
         ("plugins=[nowhere_at_all]", "`plugins=[nowhere_at_all]` cannot be imported: ModuleNotFoundError"),
         ("plugins=mine", "give plugins=[module,./file.py]"),
+        ("trainer.limit_train_batches=0", "`trainer.limit_train_batches=0` trains on nothing"),
+        ("trainer.limit_train_batches=1.5", "must be a number of batches, or a share from 0.0 to 1.0"),
+        ("trainer.fast_dev_run=-1", "must be true, false or a number of batches"),
+        ("trainer.deterministic=maybe", "must be true, false or warn"),
+        ("trainer.deterministic=1", "must be true, false or warn"),
+        ("trainer.max_time=5", "must be DD:HH:MM:SS"),
+        ("trainer.max_time={fortnights: 1}", "must be DD:HH:MM:SS"),
+        ("trainer.gradient_clip_algorithm=norm", "needs `trainer.gradient_clip_val`"),
+        ("trainer.profiler=fast", "it must be one of simple, advanced, pytorch"),
+        ("trainer.precision=16-mixd", "did you mean 16-mixed?"),
+        ("logger.offline=false", "give `logger.wandb.offline`"),
+        ("logger.group=a", "give `logger.wandb.group`"),
+        ("logger.name=csv", "as in `logger=csv`"),
+        ("logger.wandb.ofline=false", "did you mean `logger.wandb.offline`"),
+        ("logger.csv.project=a", "unknown option `logger.csv.project`"),
+        ("+logger.mine.a=1", "`logger.mine` needs a `_target_`"),
+        ("hydra.mode=MULTIRUN", "give `skiplight train -m`"),
+        ("--config-dir=/nowhere/at/all", "is no folder"),
+        ("--frobnicate", "`--frobnicate` is not an option of `skiplight train`"),
         ("seed=-1", "`seed=-1` is out of range"),
         (
             "optim.schedule=cosin",
             "`optim.schedule=cosin` is not registered: it must be one of linear, constant, cosine",
         ),
-        ("optim.schedule.decay=1", "`optim.schedule.decay` is an option of optim.schedule=wsd, and another one"),
+        ("optim.schedule.decay=1", "`optim.schedule.decay` is an option of `optim.schedule=wsd` only"),
         ("optim.schedule.dekay=1", "did you mean `optim.schedule.decay`"),
         ("optim.lr=fast", "`optim.lr`: Value 'fast'"),
     ],
@@ -128,7 +220,6 @@ def test_a_runs_config_knows_nothing_of_the_study_that_it_is_a_trial_of(tmp_path
 @pytest.mark.parametrize(
     "text",
     [
-        "run_dir: ${oc.env:HOME}",
         "data: {path: '${hydra:runtime.cwd}'}",
         "_target_: os.system",
         "hydra: {run: {dir: x}}",
@@ -142,6 +233,12 @@ def test_a_runs_config_from_a_stranger_runs_nothing(tmp_path: Path, text: str) -
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ConfigError):
         load_config(tmp_path / "config.yaml")
+
+
+def test_a_runs_config_holds_texts_that_look_like_interpolations(tmp_path: Path) -> None:
+    config = dataclasses.replace(Config(), run_dir=r"runs/a${oc.env:HOME}b\${c")
+    save_config(config, tmp_path / "config.yaml")
+    assert load_config(tmp_path / "config.yaml").run_dir == config.run_dir  # as it is written, nothing is resolved
 
 
 load_built_in()

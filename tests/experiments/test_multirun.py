@@ -36,7 +36,7 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
     assert "not finished: 1;" in done.stderr
     configs = [yaml.safe_load((parent / str(number) / "config.yaml").read_text()) for number in range(3)]
     assert [config["optim"]["lr"] for config in configs] == [0.01, 1e38, 0.02]
-    assert {config["logger"]["group"] for config in configs} == {parent.name}
+    assert {config["logger"]["wandb"]["group"] for config in configs} == {parent.name}
     assert [(parent / str(number) / "summary.json").exists() for number in range(3)] == [True, False, True]
     assert "is too high" in json.loads((parent / "1" / "result.json").read_text())["message"]
     for number in range(3):

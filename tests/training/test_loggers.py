@@ -103,7 +103,7 @@ def arguments(folder: Path, run: str, *options: str) -> list[str]:
 def test_two_trainings_of_a_process_are_two_runs_of_wandb(folder: Path) -> None:
     before = dict(os.environ)
     for name in ("one", "two"):
-        options = ["logger=wandb", "logger.group=a-group", "evaluation.words=[abcde]"]
+        options = ["logger=wandb", "logger.wandb.group=a-group", "evaluation.words=[abcde]"]
         assert main(arguments(folder, f"wandb/{name}", *options)) == 0
     assert os.environ.get("WANDB_MODE") == before.get("WANDB_MODE")
     one, two = runs(folder / "wandb")
@@ -124,7 +124,7 @@ def test_scores_neighbors_and_the_model_are_in_the_offline_file(folder: Path) ->
     words = Counter((folder / "texts" / "0.txt").read_text().split()).most_common(6)
     (folder / "pairs.tsv").write_text("".join(f"{words[0][0]}\t{word}\t{n}\n" for word, n in words[1:]))
     options = [f"evaluation.similarity=[{folder / 'pairs.tsv'}]", f"evaluation.words=[{words[0][0]}]"]
-    assert main(arguments(folder, "scored", "logger=wandb", "logger.artifact=true", *options)) == 0
+    assert main(arguments(folder, "scored", "logger=wandb", "logger.wandb.artifact=true", *options)) == 0
     (run,) = runs(folder / "scored")
 
     summary = json.loads((folder / "scored" / "summary.json").read_text())
@@ -213,7 +213,12 @@ class Server(BaseHTTPRequestHandler):
 def test_wandb_sync_reads_the_folder_and_sends_it_all(folder: Path) -> None:
     run = folder / "synced"
     words = (folder / "texts" / "0.txt").read_text().split()
-    options = ["logger=wandb", "logger.artifact=true", "logger.project=words", f"evaluation.words=[{words[0]}]"]
+    options = [
+        "logger=wandb",
+        "logger.wandb.artifact=true",
+        "logger.wandb.project=words",
+        f"evaluation.words=[{words[0]}]",
+    ]
     assert main(arguments(folder, "synced", *options)) == 0
     handler = type("OneServer", (Server,), {"lines": [], "files": {}, "artifacts": []})
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:

@@ -8,6 +8,9 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from skiplight.config.flags import add_config_flags
+from skiplight.errors import ConfigError
+
 if TYPE_CHECKING:
     from skiplight.vectors.word_vectors import WordVectors
 
@@ -37,8 +40,23 @@ def add_verify(parser: argparse.ArgumentParser) -> None:
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verbs that train many runs."""
     parser.add_argument("override", nargs="*", help="options as for `skiplight train`")
+    add_config_flags(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each with its share of the cores (1)")
     parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
+
+
+def check_devices(given: argparse.Namespace) -> None:
+    """Check that `trainer.devices` and --devices-per-trial agree, where both are given.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    for override in given.override:
+        name, _, value = override.lstrip("+").partition("=")
+        if name == "trainer.devices" and given.devices_per_trial is not None and value != str(given.devices_per_trial):
+            raise ConfigError(
+                f"`{override}` and --devices-per-trial {given.devices_per_trial} contradict each other: give either"
+            )
 
 
 def load_vectors(options: argparse.Namespace) -> WordVectors:
@@ -82,7 +100,10 @@ def print_options() -> None:
     from skiplight.registry import REGISTRIES
 
     console = Console()
-    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]\n")
+    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]", markup=False)
+    console.print("       skiplight train -m [--workers N] [OPTION=VALUE,VALUE ...]   every combination", markup=False)
+    console.print("       skiplight train --cfg job | --info defaults | --hydra-help", markup=False)
+    console.print("configs of your own: --config-dir DIR, --config-name NAME; completion: skiplight -sc install=bash\n")
     for group in sorted({path.parent for path in conf_dir().rglob("*/*.yaml")}):
         path = group.relative_to(conf_dir()).as_posix()
         names = {file.stem for file in group.glob("*.yaml")} | set(REGISTRIES.get(path.replace("/", "."), ()))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from skiplight.cli.common import add_workers, quiet_lightning
+from skiplight.cli.common import add_workers, check_devices, quiet_lightning
+from skiplight.config.flags import source_of
 
 
 def compare(arguments: list[str]) -> int:
@@ -15,10 +16,13 @@ def compare(arguments: list[str]) -> int:
     )
     add_workers(parser)
     given = parser.parse_intermixed_args(arguments)
+    check_devices(given)
     quiet_lightning()
     from skiplight import compare as compare_runs
 
-    table = compare_runs(*given.override, workers=given.workers, devices_per_trial=given.devices_per_trial)
+    table = compare_runs(
+        *source_of(given).flags, *given.override, workers=given.workers, devices_per_trial=given.devices_per_trial
+    )
     print((table.folder / "findings.md").read_text(encoding="utf-8"))
     print(f"comparison: {table.folder}")
     return 0

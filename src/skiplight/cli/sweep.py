@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from skiplight.cli.common import add_workers
+from skiplight.cli.common import add_workers, check_devices
+from skiplight.config.flags import source_of
 
 
 def sweep(arguments: list[str]) -> int:
@@ -17,9 +18,11 @@ def sweep(arguments: list[str]) -> int:
     parser.add_argument("--trials", type=int, help="total number of trials of the study; default: all points of a grid")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="start no trial after so many seconds")
     given = parser.parse_intermixed_args(arguments)
+    check_devices(given)
     from skiplight import sweep as search
 
     search(
+        *source_of(given).flags,
         *given.override,
         trials=given.trials,
         timeout=given.timeout,

@@ -1,11 +1,13 @@
-"""`skiplight train`: train a new run, or several with -m."""
+"""`skiplight train`: train a new run, or several with -m; show the config with --cfg and --info."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from pathlib import Path
 
-from skiplight.cli.common import add_workers, print_options, print_summary, quiet_lightning
+from skiplight.cli.common import add_workers, check_devices, print_options, print_summary, quiet_lightning
+from skiplight.config.flags import ErrorParser, add_show_flags, shown_arguments, source_of
 
 
 def train(arguments: list[str]) -> int:
@@ -17,28 +19,54 @@ def train(arguments: list[str]) -> int:
         load_plugins(named_plugins(arguments))
         print_options()
         return 0
-    if {"-m", "--multirun"} & set(arguments):
-        return _train_many(arguments)
+    given = parse_train(arguments)
+    check_devices(given)
+    overrides = [*source_of(given).flags, *given.override]
+    if given.shell_completion:
+        from skiplight.cli.completion import complete
+
+        return complete(given.override)
+    if shown := shown_arguments(given):
+        return show(shown, overrides)
+    if given.multirun:
+        from skiplight.experiments.multirun import multirun
+
+        multirun(overrides, workers=given.workers, devices_per_trial=given.devices_per_trial)
+        return 0
     from skiplight.config.compose import compose
     from skiplight.training.run_folder import default_run_dir
 
-    config = compose([argument for argument in arguments if argument != "--verify"])
+    config = compose(overrides)
     run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
 
     quiet_lightning()
-    print_summary(fit.train(config, run_dir, show=show_finished_run, verify="--verify" in arguments), run_dir)
+    print_summary(fit.train(config, run_dir, show=show_finished_run, verify=given.verify), run_dir)
     return 0
 
 
-def _train_many(arguments: list[str]) -> int:
-    parser = argparse.ArgumentParser("skiplight train", description="Train every combination of options.")
+def parse_train(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the arguments of `skiplight train`, which are also those of Hydra's command line.
+
+    Raises:
+        ConfigError: an argument that begins with - is unknown, or lacks its value.
+    """
+    parser = ErrorParser("skiplight train", add_help=False, allow_abbrev=False)
     parser.add_argument("-m", "--multirun", action="store_true")
+    parser.add_argument("--verify", action="store_true")
     add_workers(parser)
+    add_show_flags(parser)
     parser.set_defaults(workers=None)
-    given = parser.parse_intermixed_args(arguments)
-    from skiplight.experiments.multirun import multirun
+    given, unknown = parser.parse_known_intermixed_args(list(arguments))
+    given.override += unknown  # checked with the overrides, since a value may begin with - too
+    return given
 
-    multirun(given.override, workers=given.workers, devices_per_trial=given.devices_per_trial)
-    return 0
+
+def show(shown: list[str], overrides: list[str]) -> int:
+    """Show a config by `hydra.main`, after skiplight's own checks, whose errors name the remedy."""
+    from skiplight.config.compose import choose_groups, compose, run_hydra
+
+    if shown != ["--hydra-help"]:
+        compose(overrides)
+    return run_hydra([*shown, *choose_groups(overrides)], lambda _: None)

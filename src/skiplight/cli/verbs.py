@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from skiplight import __version__
 from skiplight.cli.analogy import analogy
 from skiplight.cli.compare import compare
+from skiplight.cli.completion import complete
 from skiplight.cli.evaluate import evaluate
 from skiplight.cli.export import export
 from skiplight.cli.neighbors import neighbors
@@ -49,9 +50,13 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] == "--version":
         print(f"skiplight {__version__}")
         return 0
+    if arguments[0] in ("-sc", "--shell-completion"):
+        arguments = ["-sc", *arguments[1:]]
     verb = VERBS.get(arguments[0])
     _configure_logging()
     try:
+        if arguments[0] == "-sc":
+            return complete(arguments[1:], VERBS)
         if verb is None:
             raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
         return verb(_take_plugins(arguments[1:]) if arguments[0] in READING else arguments[1:]) or 0

@@ -110,15 +110,42 @@ class OptimConfig:
 
 @dataclasses.dataclass
 class TrainerConfig:
-    """Duration and devices, as for Lightning's Trainer."""
+    """Duration and devices, and the arguments of Lightning's Trainer that a run can honour.
+
+    `skiplight.config.trainer_arguments` has the reasons why a run refuses the others.
+    """
 
     max_epochs: int = option(5, "passes over the text", low=1)
     max_tokens: int | None = option(None, "tokens to train on; overrides max_epochs", low=1)
-    accelerator: str = option("auto", "auto: a GPU if available", choices=["auto", "cpu", "cuda"])
+    max_time: Any = option(None, "time after which training ends: DD:HH:MM:SS, or a mapping such as {hours: 8}")
+    accelerator: str = option("auto", "auto: a GPU if available", choices=["auto", "cpu", "cuda", "gpu"])
     devices: int = option(1, "devices per machine", low=1)
     num_nodes: int = option(1, "number of machines", low=1)
-    precision: str = option("32-true", "as for Lightning's Trainer", choices=["32-true", "bf16-mixed", "64-true"])
+    precision: str = option(
+        "32-true",
+        "as for Lightning's Trainer; 16-mixed on GPUs only",
+        choices=["32-true", "bf16-mixed", "16-mixed", "64-true"],
+    )
     threads: int | None = option(None, "CPU threads per rank; default: its share of the cores", low=1)
+    accumulate_grad_batches: int = option(1, "engine=autograd: batches whose gradients make a step", low=1)
+    gradient_clip_val: float | None = option(
+        None, "engine=autograd with dense gradients (optim.name=adam): clip gradients at this", above=0
+    )
+    gradient_clip_algorithm: str | None = option(
+        None, "clip by the norm (default) or every value", choices=["norm", "value"]
+    )
+    deterministic: Any = option(False, "the same bits every time, true, false or warn; slower on several threads")
+    detect_anomaly: bool = option(False, "engine=autograd: find the operation whose gradient is not finite")
+    profiler: str | None = option(
+        None, "measure where time goes, to RUN/profile", choices=["simple", "advanced", "pytorch"]
+    )
+    fast_dev_run: Any = option(False, "a test of everything: train on one batch (true) or so many, log nothing")
+    limit_train_batches: Any = option(None, "train on the first batches of every epoch: a number, or a share below 1")
+    overfit_batches: Any = option(0, "train on the same first batches in every epoch: a number, or a share below 1")
+    log_every_n_steps: int = option(50, "steps between the lines of callbacks such as LearningRateMonitor", low=1)
+    enable_progress_bar: bool = option(True, "whether a progress bar is shown")
+    enable_model_summary: bool = option(False, "whether the layers and their sizes are printed")
+    enable_autolog_hparams: bool = option(True, "whether loggers get the options as hyperparameters")
 
 
 @dataclasses.dataclass
@@ -148,14 +175,40 @@ class CheckpointConfig:
 
 
 @dataclasses.dataclass
-class LoggerConfig:
-    """The logger in addition to metrics.jsonl."""
+class WandbConfig:
+    """Weights & Biases."""
 
-    name: str = option("wandb", "type of logger", choices=["wandb", "csv", "none"])
-    offline: bool = option(True, "W&B: keep the run in its folder, for `wandb sync`, instead of sending it")
-    project: str = option("skiplight", "W&B: project")
-    group: str | None = option(None, "W&B: group of runs")
-    artifact: bool = option(False, "W&B: log the vectors as an artifact of type model")
+    offline: bool = option(True, "keep the run in its folder, for `wandb sync`, instead of sending it")
+    project: str = option("skiplight", "project")
+    group: str | None = option(None, "group of runs; default: the folder of an experiment")
+    artifact: bool = option(False, "log the vectors as an artifact of type model")
+
+
+@dataclasses.dataclass
+class CsvConfig:
+    """A metrics.csv in RUN/csv."""
+
+
+@dataclasses.dataclass
+class TensorBoardConfig:
+    """Event files in RUN/tensorboard."""
+
+
+@dataclasses.dataclass
+class MlflowConfig:
+    """MLflow."""
+
+    experiment_name: str = option("skiplight", "experiment")
+    tracking_uri: str | None = option(None, "server or store; default: $MLFLOW_TRACKING_URI, else RUN/mlflow.db")
+
+
+LOGGERS: dict[str, type] = {
+    "wandb": WandbConfig,
+    "csv": CsvConfig,
+    "tensorboard": TensorBoardConfig,
+    "mlflow": MlflowConfig,
+}
+"""The options of each logger that `logger=` knows by name; others are named by `_target_`."""
 
 
 @dataclasses.dataclass
@@ -237,12 +290,15 @@ class Config:
     trainer: TrainerConfig = dataclasses.field(default_factory=TrainerConfig)
     evaluation: EvaluationConfig = dataclasses.field(default_factory=EvaluationConfig)
     checkpoint: CheckpointConfig = dataclasses.field(default_factory=CheckpointConfig)
-    logger: LoggerConfig = dataclasses.field(default_factory=LoggerConfig)
+    logger: Any = option(
+        {"wandb": dataclasses.asdict(WandbConfig())},
+        "loggers besides metrics.jsonl, {name: options}; logger=[wandb,csv] chooses, own ones have a `_target_`",
+    )
     distributed: DistributedConfig = dataclasses.field(default_factory=DistributedConfig)
     study: StudyConfig = dataclasses.field(default_factory=StudyConfig)
     compare: CompareConfig = dataclasses.field(default_factory=CompareConfig)
     callbacks: Any = option(
-        None, "further callbacks, {name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: ..., ...}}"
+        {}, "further callbacks, {name: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: ..., ...}}"
     )
     plugins: list[str] = option([], "modules or Python files that register objectives, noise distributions and others")
     seed: int = option(0, "seed of every random decision", low=0, high=2**32 - 1)

@@ -6,8 +6,8 @@ import dataclasses
 import difflib
 import functools
 import math
-import operator
 import os
+import re
 import typing
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,8 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, MAPPINGS, Config, chosen
+from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, LOGGERS, MAPPINGS, Config, chosen
+from skiplight.config.trainer_arguments import REFUSED, check_trainer
 from skiplight.errors import ConfigError
 from skiplight.registry import EVALUATIONS, NAMES, REGISTRIES, Registry, load_built_in, load_plugins, plugin_modules
 
@@ -26,9 +27,14 @@ RENAMED = {
     "model.start": "give `model.init_from`",
     "evaluation.hits": "give `evaluation.hit_rate`",
     "objective.proposal": "give `noise=log_uniform`",
+    **{f"logger.{name}": f"give `logger.wandb.{name}`" for name in ("offline", "project", "group", "artifact")},
+    "logger.name": "give the name alone, as in `logger=csv` or `logger=[wandb,csv]`",
     "distributed.every": "give `distributed.bytes_per_token`, what a machine may send to the others per token",
 }
 """Former options, and the advice for each."""
+
+OPEN = ("callbacks", "logger")
+"""Options that are mappings, by any name, of what has a `_target_` and its arguments."""
 
 MAX_DEPTH = 16
 """The deepest nesting of YAML that is read; no config has as much."""
@@ -62,6 +68,10 @@ def _walk(owners: Sequence[Any], prefix: str = "") -> Iterator[tuple[str, datacl
     for name, (field, kind) in found.items():
         if not dataclasses.is_dataclass(kind):
             yield prefix + name, field, kind
+            if prefix + name == "logger":
+                given = LOGGERS if isinstance(owners[0], type) else owners[0].logger
+                for logger in (logger for logger in LOGGERS if logger in given):
+                    yield from _walk([LOGGERS[logger]], f"logger.{logger}.")
             continue
         inner: list[Any] = [kind] if isinstance(owners[0], type) else [getattr(owners[0], name)]
         if inner == [kind] and prefix + name in CHOSEN:
@@ -75,7 +85,7 @@ def describe_options() -> Iterator[tuple[str, str, str, str]]:
     plugins = [entry for entry in map(EVALUATIONS.__getitem__, EVALUATIONS) if not entry.is_built_in]
     for name, field in iterate_options():
         group, _, last = name.rpartition(".")
-        value = default_value(field)
+        value = "wandb" if name == "logger" else default_value(field)
         limits, choices = field.metadata, field.metadata["choices"]
         if group in CHOSEN and last == REGISTRIES[group].key:
             choices = list(REGISTRIES[group])
@@ -85,7 +95,7 @@ def describe_options() -> Iterator[tuple[str, str, str, str]]:
             choices = [entry.name for entry in plugins]
         owners = [entry for entry in REGISTRIES.get(group, ()) if last in own_names(group, entry)]
         help = f"{', '.join(owners)}: {limits['help']}" if owners else limits["help"]
-        yield name, "" if value is None else str(value), _allowed(limits, choices), help
+        yield name, "" if value in (None, {}) else str(value), _allowed(limits, choices), help
         if name == EVALUATIONS.group:
             for entry in plugins:
                 for own in dataclasses.fields(entry.options):
@@ -129,8 +139,12 @@ def check_names(keys: Sequence[str]) -> None:
     for key in keys:
         if key in RENAMED:
             raise ConfigError(f"`{key}` no longer exists: {RENAMED[key]}")
-        # Entries of evaluations are checked by `check_evaluations`.
-        if key in known or key.startswith(tuple(f"{mapping}." for mapping in (*MAPPINGS, EVALUATIONS.group))):
+        group, _, last = key.partition(".")
+        if group == "trainer" and last in REFUSED:
+            raise ConfigError(f"`{key}` is refused: {REFUSED[last]}")
+        # Entries of evaluations are checked by `check_evaluations`, of loggers and callbacks by what makes them.
+        is_entry = key.startswith(tuple(f"{mapping}." for mapping in (*MAPPINGS, EVALUATIONS.group)))
+        if key in known or is_entry or (group in OPEN and last.partition(".")[0] not in LOGGERS):
             continue
         # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
         ends = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
@@ -143,6 +157,8 @@ def check_names(keys: Sequence[str]) -> None:
 def check_owner(key: str) -> None:
     """Raise a ConfigError if an option is that of a registered name which was not chosen."""
     group, _, last = key.rpartition(".")
+    if group == "logger" and last in LOGGERS:
+        raise ConfigError(f"`{key}.*` are options of `logger={last}` only: give `logger={last}`, or leave them out")
     if owners := [name for name in REGISTRIES.get(group, ()) if last in own_names(group, name)]:
         choices = " or ".join(f"`{group}={name}`" for name in owners)
         raise ConfigError(f"`{key}` is an option of {choices} only: give {choices}, or leave it out")
@@ -155,7 +171,7 @@ def check_ranges(config: Config) -> None:
         ConfigError: names the option, its value and the allowed values.
     """
     for name, field in iterate_options(config):
-        value = operator.attrgetter(name)(config)
+        value = get_option(config, name)
         if problem := _out_of_range(value, field.metadata):
             raise ConfigError(f"`{name}={value}` is out of range: {problem}")
         if name in NAMES:
@@ -163,6 +179,15 @@ def check_ranges(config: Config) -> None:
     tokens = config.data.block_tokens
     if tokens != "auto" and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 1):
         raise ConfigError(f"`data.block_tokens={tokens}` is out of range: it must be auto or an integer of at least 1")
+    check_trainer(config)
+
+
+def get_option(config: Config, name: str) -> Any:
+    """Return the value of an option by its dotted name."""
+    value: Any = config
+    for part in name.split("."):
+        value = value[part] if isinstance(value, Mapping) else getattr(value, part)
+    return value
 
 
 def check_evaluations(given: Any, plugins: Sequence[str] = ()) -> dict[str, dict[str, Any]] | None:
@@ -240,9 +265,17 @@ def from_mapping(mapping: Any) -> Config:
     Raises:
         ConfigError: an option is unknown, of the wrong type or out of range, or a name is not registered.
     """
+    if not isinstance(mapping, DictConfig):
+        mapping = _as_literals(mapping)
     try:
         merged = OmegaConf.merge(_schema(*_chosen_names(mapping)), mapping)  # into a copy
         config = typing.cast(Config, OmegaConf.to_object(merged))
+        if mapping.get("logger", {}) is None:
+            config.logger = {}
+        elif "logger" not in mapping:
+            config.logger = Config().logger
+        config.logger = _check_loggers(config.logger)
+        config.callbacks = config.callbacks or {}
     except OmegaConfBaseException as error:
         key = getattr(error, "full_key", None) or ""
         if "not in" in str(error):
@@ -252,6 +285,41 @@ def from_mapping(mapping: Any) -> Config:
     check_ranges(config)
     config.evaluation.metrics = check_evaluations(config.evaluation.metrics, config.plugins)
     return config
+
+
+def _as_literals(value: Any) -> Any:
+    """Return plain values in which OmegaConf reads no interpolation: `${` stands for itself."""
+    if isinstance(value, Mapping):
+        return {name: _as_literals(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_as_literals(inner) for inner in value]
+    if isinstance(value, str) and "${" in value:
+        return re.sub(r"(\\*)\$\{", lambda found: found[1] * 2 + "\\${", value)
+    return value
+
+
+def _check_loggers(loggers: Any) -> dict[str, Any]:
+    """Return the loggers with all their options; what has a `_target_` is checked when it is made."""
+    if not isinstance(loggers, Mapping):
+        raise ConfigError(
+            f"`logger={loggers}` must be a mapping, {{name: options}}: logger=[wandb,csv] chooses by name"
+        )
+    checked: dict[str, Any] = {}
+    for name, options in loggers.items():
+        if isinstance(options, Mapping) and "_target_" in options:
+            checked[name] = options
+        elif name in LOGGERS:
+            typed = OmegaConf.merge(
+                {"logger": {name: OmegaConf.structured(LOGGERS[name])}}, {"logger": {name: options}}
+            )
+            checked[name] = dataclasses.asdict(typing.cast(Any, OmegaConf.to_object(typed.logger[name])))
+        elif f"logger.{name}" in RENAMED:
+            check_names([f"logger.{name}"])
+        elif options is not None:
+            raise ConfigError(
+                f"`logger.{name}` needs a `_target_`, the class of a logger; by name there are {', '.join(LOGGERS)}"
+            )
+    return checked
 
 
 def _chosen_names(mapping: Any) -> tuple[str, ...]:
@@ -276,7 +344,7 @@ def _chosen_names(mapping: Any) -> tuple[str, ...]:
 @functools.cache
 def _schema(*names: str) -> DictConfig:
     """Return the schema for these registered names, cached since building it takes as long as the rest."""
-    config = Config()
+    config = Config(logger={})
     for group, name in zip(CHOSEN, names, strict=True):
         *path, last = group.split(".")
         setattr(functools.reduce(getattr, path, config), last, chosen(group, name))
@@ -328,7 +396,7 @@ def _check_events(text: str, path: Path) -> None:
 
 
 def _check_plain(value: Any, where: str) -> None:
-    """Refuse all but plain values; interpolations would pass the schema but stand for other values."""
+    """Refuse all but plain values; what stands for a value that is missing would pass the schema."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if not isinstance(key, str):
@@ -338,7 +406,7 @@ def _check_plain(value: Any, where: str) -> None:
         for inner in value:
             _check_plain(inner, where)
     elif isinstance(value, str):
-        if "${" in value or value == "???":
+        if value == "???":
             raise ConfigError(f"{where}: {value!r} stands for another value, which a run's config may not")
     elif not isinstance(value, int | float | None):
         raise ConfigError(f"{where}: {value!r} is of a type that no option has")

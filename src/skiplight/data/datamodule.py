@@ -109,7 +109,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
         self._heldout: HeldoutPairs | None = None
         self.text, self.sampler, self.block_tokens = text, sampler, block_tokens
         self.workers, self.takes_blocks, self.init_worker = workers, takes_blocks, init_worker
-        self.cursor = Cursor()
+        self.cursor, self.repeats_blocks = Cursor(), False
         # Where the text does not know its tokens, an epoch has those of the run, and may end earlier with the stream.
         known = tokens if text.tokens is None else text.tokens
         if known is None:
@@ -235,12 +235,20 @@ class SkipGramDataModule(lightning.LightningDataModule):
         self.cursor = block.after
 
     def end_epoch(self) -> None:
-        """Move the cursor to the next epoch, after a stream ended before the expected number of blocks.
+        """Move the cursor to the next epoch, where the last one ended before the expected number of blocks.
+
+        A stream may have ended, or `limit_train_batches` of the Trainer; with `overfit_batches` the same blocks come
+        again, with the same windows and negatives.
 
         Raises:
             DataError: the stream has no block at all.
         """
-        if self.cursor.index > 0:
+        trainer = self.trainer
+        if trainer is not None and (self.repeats_blocks or getattr(trainer, "overfit_batches", False)):
+            self.cursor = Cursor()
+        elif trainer is not None and trainer.fit_loop.max_batches < self.steps:
+            self.cursor = Cursor(self.cursor.epoch + (self.cursor.index > 0))
+        elif self.cursor.index > 0:
             log.info("the stream ended after %s tokens: it begins anew", f"{self.cursor.tokens:,}")
             self.cursor = Cursor(self.cursor.epoch + 1)
         elif self.cursor.epoch == 0:

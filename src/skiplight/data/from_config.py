@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import logging
 import time
@@ -99,22 +100,34 @@ def choose_engine(config: Config) -> type[Engine]:
     if config.noise.exclude == "auto" and objective.needs_noise and objective.default_exclude != "target":
         exclude = objective.default_exclude
         log.info("noise.exclude=%s: the correction of %s is exact with it", exclude, config.objective.name)
+    options = config.trainer
+    device = device_type(options.accelerator)
+    if options.precision == "16-mixed" and device == "cpu":
+        raise ConfigError("`trainer.precision=16-mixed`: torch scales such gradients on GPUs only; give bf16-mixed")
     args = optimizer_args(config.optim.name, config.optim.args)
-    return choose(
-        config.engine.name,
-        Request(
-            objective,
-            optimizer_class(config.optim.name),
-            arguments=changed_args_of(config.optim.name, args),
-            bias=bias != "none",
-            input=config.sampling.input,
-            device=device_type(config.trainer.accelerator),
-            precision=config.trainer.precision,
-            dim=config.model.dim,
-            negatives=config.noise.negatives,
-            window=config.sampling.window,
-        ),
+    request = Request(
+        objective,
+        optimizer_class(config.optim.name),
+        arguments=changed_args_of(config.optim.name, args),
+        bias=bias != "none",
+        input=config.sampling.input,
+        device=device,
+        precision=options.precision,
+        clipping=options.gradient_clip_val is not None,
+        accumulate=options.accumulate_grad_batches,
+        dim=config.model.dim,
+        negatives=config.noise.negatives,
+        window=config.sampling.window,
+        deterministic=options.deterministic is True,
+        threads=options.threads,
+        anomaly=options.detect_anomaly,
     )
+    engine = choose(config.engine.name, request)
+    if options.devices * options.num_nodes > 1:
+        problems = engine.unsupported(dataclasses.replace(request, strategy=engine.strategy))
+        if problems:
+            raise ConfigError(f"`engine={engine.name}` cannot do {', '.join(problems)}: leave it out")
+    return engine
 
 
 def output_bias(config: Config) -> str:
@@ -189,6 +202,8 @@ def device_type(accelerator: str) -> str:
     Raises:
         ConfigError: there is no such device.
     """
-    if accelerator == "cuda" and not torch.cuda.is_available():
-        raise ConfigError("`trainer.accelerator=cuda`: there is no GPU that torch can use; choose cpu or auto")
+    if accelerator in ("cuda", "gpu") and not torch.cuda.is_available():
+        raise ConfigError(
+            f"`trainer.accelerator={accelerator}`: there is no GPU that torch can use; choose cpu or auto"
+        )
     return "cuda" if accelerator != "cpu" and torch.cuda.is_available() else "cpu"

@@ -41,7 +41,7 @@ class AutogradEngine(Engine):
             f"accumulate_grad_batches={request.accumulate} on several devices": (
                 request.accumulate > 1 and request.strategy != "single"
             ),
-            f"gradient clipping with {optimizer}, whose gradients are sparse": (
+            f"gradient clipping with {optimizer}, whose gradients are sparse (those of Adam are dense)": (
                 request.clipping and keeps_sparse(request.optimizer, request.arguments)
             ),
         }

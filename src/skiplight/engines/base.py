@@ -54,6 +54,9 @@ class Request:
         dim: length of the vectors.
         negatives: K, the number of negatives per window or pair.
         window: W, the largest half-width of a window.
+        deterministic: whether two trainings must give the same bits.
+        threads: threads that move the tables; None for the engine's default.
+        anomaly: whether autograd is to find the operation whose gradient is not finite.
     """
 
     objective: type[Objective]
@@ -69,6 +72,9 @@ class Request:
     dim: int = 100
     negatives: int = 5
     window: int = 5
+    deterministic: bool = False
+    threads: int | None = None
+    anomaly: bool = False
 
 
 class Engine(abc.ABC):
@@ -234,5 +240,9 @@ class FusedEngine(Engine):
             ),
             "gradient clipping": request.clipping,
             f"accumulate_grad_batches={request.accumulate}": request.accumulate > 1,
+            "deterministic with several workers on one pair of tables (one thread on a CPU can)": (
+                request.deterministic and not (cls.device == "cpu" and request.threads == 1)
+            ),
+            "detect_anomaly, since it has no autograd graph": request.anomaly,
         }
         return [problem for problem, present in problems.items() if present]

@@ -125,7 +125,9 @@ class ExperimentFolder:
         """
         back = "/".join([".."] * len(path.relative_to(self.path).parts))
         config.run_dir = str(path)
-        config.logger.group = config.logger.group or self.path.resolve().name
+        if "wandb" in config.logger:
+            own = config.logger["wandb"]
+            config.logger = config.logger | {"wandb": own | {"group": own.get("group") or self.path.resolve().name}}
         RunFolder(path).create(config, TrialInfo(self.kind, self.read()["id"], back, number))
 
     def _check_options(self, about: dict[str, Any]) -> None:

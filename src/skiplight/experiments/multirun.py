@@ -10,26 +10,25 @@ from __future__ import annotations
 import itertools
 import logging
 import multiprocessing
-import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import hydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import IntervalSweep, Override
+from hydra.errors import HydraException
 from omegaconf import DictConfig
 
-from skiplight.config import conf_dir
 from skiplight.config.compose import (
     check_overrides,
     choose_groups,
     compose,
     named_plugins,
     quote_value,
-    register_schema,
+    run_hydra,
 )
+from skiplight.config.flags import split_flags
 from skiplight.config.schema import Config
 from skiplight.config.validate import from_mapping
 from skiplight.errors import ConfigError, RunError, command
@@ -118,13 +117,17 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
         RunError: some trials failed or were stopped, after all others finished.
         ConfigError: an override is wrong for one of the trials; then none is started.
     """
+    source, arguments = split_flags(arguments)
+    arguments, flags = choose_groups(arguments), source.flags
     load_plugins(named_plugins(arguments))
-    check_overrides(arguments)
     parser = OverridesParser.create()
+    fixed = [argument for argument in arguments if not _is_sweep(parser, argument)]
+    config = compose([*flags, *fixed])  # which loads the plug-ins that a config file names
+    check_overrides([*flags, *arguments])
     overrides = [parser.parse_override(argument) for argument in arguments]
     swept = [override for override in overrides if override.is_sweep_override()]
     plain = [o.input_line or "" for o in overrides if not o.is_sweep_override() and o.key_or_group != "run_dir"]
-    config = compose([text for text in arguments if text in plain or text.startswith("run_dir=")])
+    plain = [*flags, *plain]
     check_logger(config)
     combinations = list(itertools.product(*(_expand_override(override, plain) for override in swept)))
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
@@ -149,6 +152,14 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
         raise RunError(f"not finished: {numbers}; the same command with `run_dir={folder}` resumes them")
 
 
+def _is_sweep(parser: OverridesParser, argument: str) -> bool:
+    """Return whether an override has several values."""
+    try:
+        return parser.parse_override(argument).is_sweep_override()
+    except HydraException:
+        return False  # composing says what is wrong with it
+
+
 def _expand_override(override: Override, plain: Sequence[str]) -> list[str]:
     """Return an override for each value of a swept one, after checking that each composes."""
     if isinstance(override.value(), IntervalSweep):
@@ -165,14 +176,9 @@ def _expand_override(override: Override, plain: Sequence[str]) -> list[str]:
 
 def _launch_with_hydra(overrides: list[str], folder: Path) -> None:
     """Let Hydra's launcher call `train_trial` for each combination."""
-    register_schema()
-    before = sys.argv
     folders = [f"run_dir={quote_value(str(folder))}", f"hydra.sweep.dir={quote_value(str(folder))}"]
-    sys.argv = ["skiplight", "--multirun", *choose_groups(overrides), *folders]
-    try:
-        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")(train_trial)()
-    finally:
-        sys.argv = before
+    if code := run_hydra(["--multirun", *choose_groups(overrides), *folders], train_trial):
+        raise SystemExit(code)
 
 
 def train_trial(composed: DictConfig) -> dict[str, Any]:

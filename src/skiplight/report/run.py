@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ def write_run_page(folder: Path) -> Path:
 
 
 def show_finished_run(
-    run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, logger: Logger | None
+    run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, loggers: Sequence[Logger]
 ) -> None:
     """Write the page of a run whose training has just ended, and log its plots; a failure is only logged.
 
@@ -55,7 +56,7 @@ def show_finished_run(
     try:
         data = run_data(run, config, summary, vectors, tsne=False)
         write_page(run.report, render_page("run", data["name"], data))
-        log_pictures(logger, data, run.report, summary["tokens"])
+        log_pictures(loggers, data, run.report, summary["tokens"])
     except Exception as error:  # a plot is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
         log.warning(

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import operator
 from typing import Any
 
 from skiplight.config.schema import EXPERIMENT_GROUPS, Config
-from skiplight.config.validate import default_value, describe_options, iterate_options
+from skiplight.config.validate import default_value, describe_options, get_option, iterate_options
 
 OWN = ("run_dir", "data.store")
 """Options that are locations, never marked as changed."""
@@ -18,7 +17,7 @@ def list_settings(config: Config) -> list[dict[str, Any]]:
     settings = []
     for name, _, _, help in describe_options():
         if name.partition(".")[0] not in EXPERIMENT_GROUPS and name in own:
-            value, default = operator.attrgetter(name)(config), defaults[name]
+            value, default = get_option(config, name), defaults[name]
             texts = {"value": format_value(value), "default": format_value(default), "help": help}
             settings.append({"name": name, **texts, "changed": name not in OWN and value != default})
     return settings
@@ -30,4 +29,6 @@ def format_value(value: Any) -> str:
         return ""
     if isinstance(value, bool):
         return str(value).lower()
+    if isinstance(value, dict):
+        return f"{{{', '.join(f'{key}: {format_value(inner)}' for key, inner in value.items())}}}"
     return f"[{', '.join(map(format_value, value))}]" if isinstance(value, list) else str(value)

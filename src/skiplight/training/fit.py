@@ -22,7 +22,6 @@ from lightning.pytorch.loggers import Logger
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
-from skiplight.data.from_config import device_type
 from skiplight.distributed.launcher import GRACE, RankLauncher
 from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.strategy import RankStrategy, lost_connection
@@ -30,23 +29,31 @@ from skiplight.errors import ConfigError, DataError, RankError, RunError, Stoppe
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.training.build import TrainingComponents, build_training
 from skiplight.training.callbacks.divergence import DivergenceCheck
+from skiplight.training.callbacks.epoch_evaluation import EpochEvaluation
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.progress import TokenProgress
 from skiplight.training.callbacks.rank_consistency import RankConsistencyCheck
 from skiplight.training.callbacks.tracking import Tracking
-from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, list_checkpoints, verify_checkpoint
-from skiplight.training.loggers import check_logger, log_summary, open_logger
+from skiplight.training.checkpoints import Checkpointing, list_checkpoints, verify_checkpoint
+from skiplight.training.loggers import check_logger, log_summary, open_loggers
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.signals import StopRequest
 from skiplight.training.stability import shortened_warning
-from skiplight.training.targets import make_callbacks
+from skiplight.training.targets import make_callbacks, monitors_evaluation
+from skiplight.training.trainer import (
+    averages_tables,
+    check_callbacks,
+    early_end,
+    make_trainer,
+    restored_determinism,
+)
 from skiplight.vectors.model_card import model_card
 from skiplight.vectors.word_vectors import WordVectors
 
 log = logging.getLogger(__name__)
 
-Show = Callable[[RunFolder, Config, dict[str, Any], WordVectors, Logger | None], None]
-"""Shows a run that has just ended, while its logger is still open: `report.run.show_finished_run` makes its page."""
+Show = Callable[[RunFolder, Config, dict[str, Any], WordVectors, Sequence[Logger]], None]
+"""Shows a run that has just ended, while its loggers are still open: `report.run.show_finished_run` makes its page."""
 
 
 def train(
@@ -84,7 +91,7 @@ def train(
         return resume(run_dir, verify=verify, callbacks=callbacks)
     run.refuse_existing()
     check_logger(config)
-    make_callbacks(config.callbacks)  # what is wrong with them is said before a long text is prepared
+    _make_callbacks(config, run)  # what is wrong with them is said before a long text is prepared
     parts = build_training(config, run.path, place)
     if verify:
         parts.data.verify()
@@ -151,6 +158,13 @@ def resume(
         return _Training(run, config, parts, place, watch, show, callbacks).run(checkpoint=checkpoint, begin=begin)
 
 
+def _make_callbacks(config: Config, run: RunFolder) -> list[lightning.Callback]:
+    """Return the callbacks of the option `callbacks`, checked."""
+    made = make_callbacks(config.callbacks, checkpoints=run.checkpoints, has_logger=bool(config.logger))
+    check_callbacks(made, config)
+    return made
+
+
 class _Training:
     """A training in its folder."""
 
@@ -164,20 +178,24 @@ class _Training:
         show: Show | None = None,
         callbacks: Sequence[lightning.Callback] = (),
     ) -> None:
-        self.show, self.callbacks = show, [*make_callbacks(config.callbacks), *callbacks]
+        self.show, self.callbacks = show, [*_make_callbacks(config, run), *callbacks]
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
         self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
         self.tracking = Tracking(run.metrics, self.divergence, shares=bool(self.callbacks))
+        self.data.repeats_blocks = bool(config.trainer.overfit_batches)
         evaluation = config.evaluation
-        self.evaluation = Evaluation(
+        kind = EpochEvaluation if any(map(monitors_evaluation, self.callbacks)) else Evaluation
+        self.evaluation = kind(
             data,
             self.tracking,
             every=evaluation.every,
             words=evaluation.words,
             interrupted=lambda: self.stop.signal is not None,
         )
+        if isinstance(self.evaluation, EpochEvaluation):
+            self.evaluation.changes_tables = any(map(averages_tables, self.callbacks))
         # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.
         self.watching = [watch(self.evaluation)] if watch else []
 
@@ -185,16 +203,28 @@ class _Training:
         """Trains from a checkpoint, or the beginning, to the end; the first rank returns what summary.json holds."""
         folder, module, data = self.folder, self.module, self.data
         first = self.place.rank == 0
-        with self.stop.installed(), open_logger(self.config, folder) if first else contextlib.nullcontext() as logger:
-            trainer = self._trainer(logger)
+        logged = first and not self.config.trainer.fast_dev_run  # which logs nothing, as Lightning's users expect
+        opened: contextlib.AbstractContextManager[list[Logger]]
+        opened = open_loggers(self.config, folder) if logged else contextlib.nullcontext([])
+        with self.stop.installed(), restored_determinism(), opened as loggers:
+            trainer = self._trainer(loggers)
             self._fit(trainer, checkpoint)
             if not first:
                 return {}
+            early = early_end(trainer, module, self.config.trainer)
+            if module.tokens == 0:
+                raise ConfigError(f"`{early}` ended the training before its first step: give it more")
             if self.tracking.pairs == 0:
                 raise DataError(
                     f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"
                 )
             summary = self._summary(str(trainer.strategy.root_device))
+            if early:
+                summary["ended_early"] = early
+                log.info(
+                    "%s ended the training after %s of %s tokens: it is evaluated there, at a learning rate of %.2g",
+                    early, f"{module.tokens:,}", f"{module.total_tokens:,}", module.lr_at(module.tokens),
+                )  # fmt: skip
             if told := shortened_warning(summary["shortened"], per_window=module.engine.takes_blocks):
                 log.warning("%s", told)
             inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
@@ -204,13 +234,14 @@ class _Training:
             vectors.save(folder.vectors, card)
             summary["seconds"]["total"] = round(time.perf_counter() - begin, 3)
             if self.show is not None:
-                self.show(folder, self.config, summary, vectors, logger)
-            log_summary(logger, summary, folder, self.config.logger.artifact)
+                self.show(folder, self.config, summary, vectors, loggers)
+            artifact = bool(self.config.logger.get("wandb", {}).get("artifact"))
+            log_summary(loggers, summary, folder, artifact)
         folder.write_summary(summary)  # last, since it marks the run as finished
         return summary
 
-    def _trainer(self, logger: Logger | None) -> lightning.Trainer:
-        options, config = self.config.checkpoint, self.config.trainer
+    def _trainer(self, loggers: Sequence[Logger]) -> lightning.Trainer:
+        options = self.config.checkpoint
         saving = Checkpointing(
             self.folder.checkpoints,
             every=options.every,
@@ -219,34 +250,20 @@ class _Training:
             healthy=lambda: not self.divergence.is_above,
         )
         first = [self.divergence, self.tracking]
-        shown = [TokenProgress(self.tracking)] if self.place.rank == 0 else []
+        has_bar = self.place.rank == 0 and self.config.trainer.enable_progress_bar
+        shown = [TokenProgress(self.tracking)] if has_bar else []
         roll_call = [RankConsistencyCheck(self.folder, self.data.text.fingerprint)] if self.strategy is not None else []
-        trainer = lightning.Trainer(
-            accelerator=device_type(config.accelerator),
-            devices=config.devices,
-            num_nodes=config.num_nodes,
-            strategy=self.strategy or "auto",
-            precision=config.precision,  # type: ignore[arg-type]
-            max_epochs=-1,  # the module stops it by tokens
-            callbacks=[*roll_call, *first, *shown, self.evaluation, *self.watching, *self.callbacks, saving],
-            plugins=[FolderCheckpointIO()],
-            logger=logger or False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            limit_val_batches=0,  # `Evaluation` evaluates, at intervals in tokens
-            default_root_dir=self.folder.path,
-        )
-        # Lightning's own handlers would end a training without saving it, wait for other ranks inside a handler, and
-        # under Slurm save and requeue in their own way; and it asks the ranks at every step whether one was called.
-        trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
-        trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
-        return trainer
+        averaging = [callback for callback in self.callbacks if averages_tables(callback)]
+        others = [callback for callback in self.callbacks if callback not in averaging]
+        # Averaged tables are what is evaluated, so those callbacks come first.
+        callbacks = [*roll_call, *first, *shown, *averaging, self.evaluation, *self.watching, *others, saving]
+        return make_trainer(self.config, self.folder.path, callbacks=callbacks, loggers=loggers, strategy=self.strategy)
 
     def _fit(self, trainer: lightning.Trainer, checkpoint: Path | None) -> None:
         with warnings.catch_warnings():
             # Metrics are written by tracking, not by Lightning's interval of steps.
             warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+            warnings.filterwarnings("ignore", ".*Checkpoint directory .* exists and is not empty.*")
             warnings.filterwarnings("ignore", ".*isinstance.treespec, LeafSpec.*")
             # The data module answers these: its loader begins where its cursor stands, and needs no workers.
             warnings.filterwarnings("ignore", ".*does not have many workers.*")

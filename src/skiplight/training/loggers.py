@@ -1,66 +1,142 @@
-"""The loggers of `logger=`: W&B (offline by default), CSV, or none.
+"""The loggers of `logger=`: W&B (offline by default), CSV, TensorBoard, MLflow, and those named by `_target_`.
 
 W&B runs are created by `wandb.init`, because the offline mode of Lightning's logger sets an environment variable for
 the whole process. One training is one W&B run: its id comes from the run folder, so that a resumed run continues it,
-and it is always finished.
+and it is always finished. A resumed MLflow run has the id that environment.json keeps.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+import importlib.util
+import inspect
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import CSVLogger, Logger, WandbLogger
+from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, PrunedError, Stopped
 from skiplight.training.run_folder import RunFolder
+from skiplight.training.targets import find_target, make_target
+
+NEEDED = {
+    "tensorboard": (("tensorboard", "tensorboardX"), "tensorboard"),
+    "mlflow": (("mlflow",), "mlflow"),
+    "TensorBoardLogger": (("tensorboard", "tensorboardX"), "tensorboard"),
+    "MLFlowLogger": (("mlflow",), "mlflow"),
+    "CometLogger": (("comet_ml",), "comet-ml"),
+    "NeptuneLogger": (("neptune",), "neptune"),
+}
+"""By a logger's name or class, the modules of which it needs one, and what pip calls the package."""
+
+_BASE: Any = Logger
 
 
 def check_logger(config: Config) -> None:
-    """Check that the logger can be used, before anything is written.
+    """Check that the loggers can be used, before anything is written.
 
     Raises:
-        ConfigError: W&B is online, but nobody is logged in.
+        ConfigError: a package is not installed, W&B is online but nobody is logged in, or a `_target_` is no logger of
+            an allowed package.
     """
-    if config.logger.name == "wandb" and not config.logger.offline:
-        import wandb
+    for name, options in config.logger.items():
+        kind = name
+        if "_target_" in options:
+            found, arguments = find_target(f"logger.{name}", options, _BASE, "logger", "loggers.CSVLogger")
+            kind = found.__name__
+            try:
+                inspect.signature(found).bind_partial(**arguments)
+            except TypeError as error:
+                raise ConfigError(f"`logger.{name}`: {options['_target_']} cannot be made: {error}") from None
+        modules, package = NEEDED.get(kind, ((), ""))
+        if modules and not any(importlib.util.find_spec(module) for module in modules):
+            raise ConfigError(f"`logger={name}` needs a package that is not installed: `pip install {package}`")
+        if kind == "wandb" and not options["offline"]:
+            import wandb
 
-        if not wandb.api.api_key:
-            raise ConfigError(
-                "`logger.offline=false`, but nobody is logged in to W&B: run `wandb login` or set WANDB_API_KEY"
-            )
+            if not wandb.api.api_key:
+                raise ConfigError(
+                    "`logger.wandb.offline=false`, but nobody is logged in to W&B: run `wandb login` or set"
+                    " WANDB_API_KEY"
+                )
 
 
 @contextlib.contextmanager
-def open_logger(config: Config, run: RunFolder) -> Iterator[Logger | None]:
-    """Yield the logger of a training, or None, and finish it in every case."""
-    if config.logger.name == "wandb":
-        with _wandb(config, run) as logger:
-            yield logger
-    elif config.logger.name == "csv":
-        # Lightning empties a folder that has a file already, so a resumed run gets a new one.
-        number = sum(1 for _ in run.path.glob("csv*/metrics.csv"))
-        yield CSVLogger(run.path, name="", version=f"csv-{number}" if number else "csv")
-    else:
-        yield None
+def open_loggers(config: Config, run: RunFolder) -> Iterator[list[Logger]]:
+    """Yield the loggers of a training, and finish them in every case."""
+    with contextlib.ExitStack() as stack:
+        loggers = []
+        for name, options in config.logger.items():
+            if "_target_" in options:
+                loggers.append(_own(name, options, run))
+            else:
+                loggers.append(stack.enter_context(_OPENED[name](config, run)))
+        yield loggers
+
+
+def _own(name: str, options: dict[str, Any], run: RunFolder) -> Logger:
+    """Make a logger by its `_target_`; it writes to the run's folder where it takes one and none is given."""
+    found, _ = find_target(f"logger.{name}", options, _BASE, "logger", "loggers.CSVLogger")
+    takes = "save_dir" in inspect.signature(found).parameters
+    defaults = {"save_dir": str(run.path)} if takes else {}
+    return make_target(f"logger.{name}", options, _BASE, "logger", "loggers.CSVLogger", **defaults)
 
 
 @contextlib.contextmanager
-def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
+def _csv(config: Config, run: RunFolder) -> Iterator[Logger]:
+    # Lightning empties a folder that has a file already, so a resumed run gets a new one.
+    number = sum(1 for _ in run.path.glob("csv*/metrics.csv"))
+    yield CSVLogger(run.path, name="", version=f"csv-{number}" if number else "csv")
+
+
+@contextlib.contextmanager
+def _tensorboard(config: Config, run: RunFolder) -> Iterator[Logger]:
+    yield TensorBoardLogger(run.path, name="", version="tensorboard")
+
+
+@contextlib.contextmanager
+def _mlflow(config: Config, run: RunFolder) -> Iterator[Logger]:
+    options = config.logger["mlflow"]
+    named = options["tracking_uri"] or os.environ.get("MLFLOW_TRACKING_URI")
+    # MLflow no longer writes to plain folders, and would put the artifacts of a database into the working folder.
+    own = f"sqlite:///{run.path.resolve() / 'mlflow.db'}", str(run.path.resolve() / "mlflow-artifacts")
+    uri, artifacts = (named, None) if named else own
+    before = json.loads(run.environment.read_text(encoding="utf-8")).get("mlflow_run_id")
+    try:
+        logger = MLFlowLogger(
+            experiment_name=options["experiment_name"],
+            run_name=run.path.name,
+            tracking_uri=uri,
+            artifact_location=artifacts,
+            run_id=before,
+        )
+        number = logger.run_id  # which connects
+    except Exception as error:
+        raise ConfigError(f"`logger=mlflow` cannot write to {uri}: {type(error).__name__}: {error}") from error
+    if before is None:
+        run.add_facts(mlflow_run_id=number)
+    yield logger
+
+
+@contextlib.contextmanager
+def _wandb(config: Config, run: RunFolder) -> Iterator[Logger]:
     import wandb
 
+    options = config.logger["wandb"]
     experiment = wandb.init(
-        project=config.logger.project,
-        group=config.logger.group,
+        project=options["project"],
+        group=options["group"],
         id=run.id,
         name=run.path.name,
         dir=run.path,
         resume="allow",
-        mode="offline" if config.logger.offline else "online",
+        mode="offline" if options["offline"] else "online",
         config=run_options(config),
         reinit="create_new",  # not an earlier run of the same process
         settings=wandb.Settings(silent=True, console="off"),
@@ -69,7 +145,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
     experiment.define_metric("*", step_metric="tokens")
     failed = True
     try:
-        yield WandbLogger(experiment=experiment)
+        yield WandbLogger(experiment=experiment, save_dir=run.path)
         failed = False
     except (Stopped, PrunedError):
         failed = False
@@ -78,9 +154,21 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[WandbLogger]:
         experiment.finish(exit_code=int(failed))
 
 
-def log_neighbors(logger: Logger | None, neighbors: dict[str, list[tuple[str, float]]], tokens: int) -> None:
+_OPENED: dict[str, Callable[[Config, RunFolder], AbstractContextManager[Logger]]] = {
+    "wandb": _wandb,
+    "csv": _csv,
+    "tensorboard": _tensorboard,
+    "mlflow": _mlflow,
+}
+
+
+def _wandb_loggers(loggers: Iterable[Logger]) -> list[WandbLogger]:
+    return [logger for logger in loggers if isinstance(logger, WandbLogger)]
+
+
+def log_neighbors(loggers: Iterable[Logger], neighbors: dict[str, list[tuple[str, float]]], tokens: int) -> None:
     """Log the neighbours of words as a table, to W&B only."""
-    if isinstance(logger, WandbLogger) and neighbors:
+    for logger in _wandb_loggers(loggers) if neighbors else ():
         import wandb
 
         rows = [[word, rank, *near] for word, nearest in neighbors.items() for rank, near in enumerate(nearest, 1)]
@@ -88,12 +176,12 @@ def log_neighbors(logger: Logger | None, neighbors: dict[str, list[tuple[str, fl
         logger.experiment.log({"evaluation/neighbors": table, "tokens": tokens})
 
 
-def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens: int) -> None:
+def log_pictures(loggers: Iterable[Logger], data: dict[str, Any], page: Path, tokens: int) -> None:
     """Log the page of a run, and its word pairs and map as scatter plots, to W&B only.
 
     `data` is that of the page (`skiplight.report.run`), `page` its file, and `tokens` the tokens of the run.
     """
-    if not isinstance(logger, WandbLogger):
+    if not (found := _wandb_loggers(loggers)):
         return
     import wandb
 
@@ -101,19 +189,20 @@ def log_pictures(logger: Logger | None, data: dict[str, Any], page: Path, tokens
     for name, pairs in data["similarity"].items():
         table = wandb.Table(columns=["first", "second", "people", "cosine", "nearer than people rank it"], data=pairs)
         shown[f"similarity/{name}"] = wandb.plot.scatter(table, "people", "cosine", f"{name}: cosine against people")
-    if found := data["map"]:
-        rows = zip(found["words"], found["counts"], found["groups"], *found["layouts"]["PCA"], strict=True)
+    if words := data["map"]:
+        rows = zip(words["words"], words["counts"], words["groups"], *words["layouts"]["PCA"], strict=True)
         table = wandb.Table(columns=["word", "count", "group", "x", "y"], data=list(map(list, rows)))
         shown["map"] = wandb.plot.scatter(table, "x", "y", "the most frequent words along their principal axes")
-    logger.experiment.log({**shown, "tokens": tokens})
+    for logger in found:
+        logger.experiment.log({**shown, "tokens": tokens})
 
 
-def log_summary(logger: Logger | None, summary: dict[str, Any], run: RunFolder, artifact: bool) -> None:
+def log_summary(loggers: Iterable[Logger], summary: dict[str, Any], run: RunFolder, artifact: bool) -> None:
     """Log the content of summary.json and, if `artifact`, the vectors, to W&B only."""
-    if not isinstance(logger, WandbLogger):
-        return
-    logger.experiment.summary.update(summary)
-    if artifact:
+    for logger in _wandb_loggers(loggers):
+        logger.experiment.summary.update(summary)
+        if not artifact:
+            continue
         import wandb
 
         vectors = wandb.Artifact(f"vectors-{run.id}", type="model")

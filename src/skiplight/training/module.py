@@ -43,6 +43,7 @@ from skiplight.process import usable_cores
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.sampling.windows import WindowSampler
+from skiplight.training.checkpoints import FolderCheckpointIO
 from skiplight.training.initialize import initialize_from
 from skiplight.training.objective import build_objective
 from skiplight.training.schedules import Schedule, factor_of, largest_factor, linear, make_schedule
@@ -216,14 +217,18 @@ class SkipGramModule(lightning.LightningModule):
         """Return the module of a checkpoint that one's own Trainer has saved, with its tables.
 
         Args:
-            checkpoint_path: a file that Lightning's ModelCheckpoint or `trainer.save_checkpoint` has written.
+            checkpoint_path: a file that Lightning's ModelCheckpoint or `trainer.save_checkpoint` has written, or a
+                folder in the `checkpoints/` of a run.
             map_location: the device of the tables.
             data: the text; default: that of the options in the checkpoint, which is prepared if need be.
 
         Raises:
             RunError: the checkpoint has no options, or does not fit the text.
         """
-        checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+        if Path(checkpoint_path).is_dir():
+            checkpoint = FolderCheckpointIO().load_checkpoint(checkpoint_path, map_location)
+        else:
+            checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
         if not checkpoint.get("hyper_parameters"):
             raise RunError(f"{checkpoint_path} has no options: only modules of `SkipGramModule.from_config` save them")
         config = from_mapping(dict(checkpoint["hyper_parameters"]))
@@ -291,6 +296,9 @@ class SkipGramModule(lightning.LightningModule):
             strategy=_name_of(trainer.strategy),
             clipping=bool(trainer.gradient_clip_val),
             accumulate=trainer.accumulate_grad_batches,
+            deterministic=torch.are_deterministic_algorithms_enabled(),
+            threads=getattr(self.engine, "workers", None),
+            anomaly=bool(getattr(trainer, "_detect_anomaly", False)),
         )
         problems = self.engine.unsupported(request)
         if self.engine.takes_blocks and len({float(group["lr"]) for group in optimizer.param_groups}) > 1:

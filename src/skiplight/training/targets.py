@@ -1,26 +1,37 @@
-"""Callbacks that the option `callbacks` names by `_target_`, of Lightning, of skiplight and of plug-ins only."""
+"""Callbacks and loggers that options name by `_target_`, of Lightning, of skiplight and of plug-ins only."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 import lightning
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 from skiplight.errors import ConfigError
-from skiplight.registry import plugin_modules
+from skiplight.registry import is_ambiguous, plugin_modules
 
 ALLOWED = ("lightning", "skiplight")
-"""Packages whose callbacks any options may name, also those of somebody else's run."""
+"""Packages whose callbacks and loggers any options may name, also those of somebody else's run."""
+
+EVALUATED = ("heldout/", "evaluation/")
+"""The beginnings of metrics that an evaluation logs."""
+
+T = TypeVar("T")
 
 
-def make_callbacks(targets: Any) -> list[lightning.Callback]:
+def make_callbacks(
+    targets: Any, *, checkpoints: Path | None = None, has_logger: bool = True
+) -> list[lightning.Callback]:
     """Return the callbacks of the option `callbacks`.
 
     Args:
         targets: by any name, a mapping with `_target_`, the dotted name of a class, and its keyword arguments; None for
             no callbacks.
+        checkpoints: the folder of a ModelCheckpoint that names none.
+        has_logger: whether the run has a logger besides metrics.jsonl.
 
     Raises:
         ConfigError: a target is not a callback of an allowed package, or cannot be made; nothing else is imported.
@@ -29,30 +40,74 @@ def make_callbacks(targets: Any) -> list[lightning.Callback]:
         return []
     if not isinstance(targets, Mapping):
         raise ConfigError(f"`callbacks={targets}` must be a mapping, {{name: {{_target_: lightning...., ...}}}}")
-    return [_make(f"callbacks.{name}", target) for name, target in targets.items() if target is not None]
+    found = []
+    for name, target in targets.items():
+        if target is None:
+            continue
+        callback = make_target(f"callbacks.{name}", target, lightning.Callback, "callback", "callbacks.Timer")
+        if type(callback).__name__ in ("LearningRateMonitor", "DeviceStatsMonitor") and not has_logger:
+            raise ConfigError(
+                f"`callbacks.{name}`: {type(callback).__name__} writes to a logger only: give one, as in `logger=csv`"
+            )
+        if isinstance(callback, ModelCheckpoint) and callback.dirpath is None and checkpoints is not None:
+            callback.dirpath = str(checkpoints)
+        found.append(callback)
+    return found
 
 
-def _make(where: str, target: Any) -> lightning.Callback:
+def monitors_evaluation(callback: lightning.Callback) -> bool:
+    """Return whether a callback monitors a metric that an evaluation logs."""
+    monitor = getattr(callback, "monitor", None)
+    return isinstance(monitor, str) and monitor.startswith(EVALUATED)
+
+
+def find_target(where: str, target: Any, base: type[T], kind: str, example: str) -> tuple[type[T], dict[str, Any]]:
+    """Return the class that a target names, and its keyword arguments.
+
+    Args:
+        where: the option, for messages.
+        target: a mapping with `_target_` and the arguments.
+        base: what the class must be derived from.
+        kind: what it is called, for messages.
+        example: a class below lightning.pytorch, for messages.
+
+    Raises:
+        ConfigError: it is no such class of an allowed package; nothing else is imported.
+    """
     if not isinstance(target, Mapping) or not isinstance(target.get("_target_"), str):
-        raise ConfigError(f"`{where}={target}` needs `_target_`, as in `_target_: lightning.pytorch.callbacks.Timer`")
+        raise ConfigError(f"`{where}={target}` needs `_target_`, as in `_target_: lightning.pytorch.{example}`")
     name = target["_target_"]
     options = {key: value for key, value in target.items() if key != "_target_"}
     if "_target_" in str(options):
-        raise ConfigError(f"`{where}`: only a callback itself may have a `_target_`, not its arguments")
+        raise ConfigError(f"`{where}`: only a {kind} itself may have a `_target_`, not its arguments")
     module, _, attribute = name.rpartition(".")
     plugins = plugin_modules()
     if module.partition(".")[0] not in ALLOWED and module not in plugins:
         raise ConfigError(
-            f"`{where}._target_={name}`: give a callback of {' or '.join(ALLOWED)}, or of a plug-in that is"
+            f"`{where}._target_={name}`: give a {kind} of {' or '.join(ALLOWED)}, or of a plug-in that is"
             " installed or that `plugins` names"
+        )
+    if is_ambiguous(module):
+        raise ConfigError(
+            f"`{where}._target_={name}`: several plug-ins are files called {module}.py: rename all but one"
         )
     try:
         found = getattr(importlib.import_module(plugins.get(module, module)), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise ConfigError(f"`{where}._target_={name}` is not there: {error}") from None
-    if not (isinstance(found, type) and issubclass(found, lightning.Callback)):
-        raise ConfigError(f"`{where}._target_={name}` is no callback of Lightning")
+    if not (isinstance(found, type) and issubclass(found, base)):
+        raise ConfigError(f"`{where}._target_={name}` is no {kind} of Lightning")
+    return found, options
+
+
+def make_target(where: str, target: Any, base: type[T], kind: str, example: str, **defaults: Any) -> T:
+    """Return the object that a target describes; `defaults` are arguments that it may override.
+
+    Raises:
+        ConfigError: as for `find_target`, or it cannot be made.
+    """
+    found, options = find_target(where, target, base, kind, example)
     try:
-        return found(**options)
+        return found(**(defaults | options))
     except Exception as error:
-        raise ConfigError(f"`{where}`: {name} cannot be made: {type(error).__name__}: {error}") from error
+        raise ConfigError(f"`{where}`: {target['_target_']} cannot be made: {type(error).__name__}: {error}") from error

@@ -32,7 +32,7 @@ def test_its_parameters_are_options_and_its_metric_is_logged() -> None:
     arguments = agents_arguments({"noise.exponent": -0.37, "noise.negatives": 15, "model.dim": 200})
     config = compose(arguments[1:])
     assert (config.noise.exponent, config.noise.negatives, config.model.dim) == (-0.37, 15, 200)
-    assert not config.logger.offline
+    assert not config.logger["wandb"]["offline"]
     assert sweep["metric"]["name"] in available_metrics(config)
     assert sweep["early_terminate"]["min_iter"] * config.evaluation.every < 10 * 700_000
 
@@ -40,7 +40,9 @@ def test_its_parameters_are_options_and_its_metric_is_logged() -> None:
 def test_the_agents_command_trains(tmp_path: Path) -> None:
     texts = write_texts(tmp_path / "texts", files=1, documents=20, words=200)
     small = train_arguments(texts, tmp_path, tmp_path / "run", "logger=wandb")[1:]
-    asked = [a for a in agents_arguments({"noise.exponent": 0.5}) if not a.startswith(("data=", "logger.offline"))]
+    asked = [
+        a for a in agents_arguments({"noise.exponent": 0.5}) if not a.startswith(("data=", "logger.wandb.offline"))
+    ]
     done = skiplight([*asked, *(option for option in small if option != "logger=none"), "evaluation.every=1000"])
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "run" / "summary.json").read_text())["epochs"] == 10

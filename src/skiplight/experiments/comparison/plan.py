@@ -126,7 +126,10 @@ class Plan:
         self, view: View, variant: str, chosen: Sequence[str], number: int, more: Sequence[str]
     ) -> PlannedRun:
         seed = self.config.seed + number
-        overrides = [*self.overrides, *view.fixed, *self.variants[variant], *chosen, *more, f"seed={seed}"]
+        given = self.overrides
+        if "logger=none" in more:
+            given = [override for override in given if not override.lstrip("+~").startswith("logger.")]
+        overrides = [*given, *view.fixed, *self.variants[variant], *chosen, *more, f"seed={seed}"]
         key = view.name, variant, *overrides
         if key not in self._composed:
             try:

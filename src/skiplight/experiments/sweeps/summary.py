@@ -13,7 +13,7 @@ from typing import Any
 import yaml
 
 from skiplight.config.schema import CHOSEN, Config, chosen
-from skiplight.config.validate import run_options
+from skiplight.config.validate import OPEN, run_options
 from skiplight.errors import UnwritableError
 from skiplight.experiments.collect import collect_trials
 from skiplight.experiments.metrics import incomparable_options
@@ -197,7 +197,7 @@ def _changed_options(
     for name, value in config.items():
         if name in PER_RUN_OPTIONS:
             continue
-        if isinstance(value, dict) and (not group or group + name in CHOSEN):
+        if isinstance(value, dict) and (not group or group + name in CHOSEN) and name not in OPEN:
             value = _changed_options(value, defaults[name], swept, f"{group}{name}.")
             if value:
                 found[name] = value

@@ -107,7 +107,7 @@ class Evaluation(lightning.Callback):
         self.seconds += time.perf_counter() - begin
         if trainer.is_global_zero:
             module.evaluation.warn({**self.results, **near})
-        log_neighbors(trainer.logger, self.neighbors, module.tokens)
+        log_neighbors(trainer.loggers, self.neighbors, module.tokens)
 
     def state_dict(self) -> dict[str, Any]:
         found = json.dumps({"results": self.results, "neighbors": self.neighbors})

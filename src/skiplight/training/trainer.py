@@ -1,0 +1,153 @@
+"""The Trainer of a run: what the run decides itself, and the arguments that `trainer.*` passes on."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import lightning
+import torch
+from lightning.pytorch.callbacks import (
+    EarlyStopping,
+    RichModelSummary,
+    StochasticWeightAveraging,
+    Timer,
+    WeightAveraging,
+)
+from lightning.pytorch.loggers import Logger
+from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+
+from skiplight.config.schema import Config, TrainerConfig
+from skiplight.config.trainer_arguments import limits_batches, max_time
+from skiplight.data.from_config import device_type
+from skiplight.distributed.strategy import RankStrategy
+from skiplight.errors import ConfigError
+from skiplight.training.checkpoints import FolderCheckpointIO
+from skiplight.training.module import SkipGramModule
+
+PROFILERS: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler
+}  # fmt: skip
+
+PASSED_ON = (
+    "fast_dev_run",
+    "limit_train_batches",
+    "log_every_n_steps",
+    "accumulate_grad_batches",
+    "gradient_clip_val",
+    "gradient_clip_algorithm",
+    "deterministic",
+    "detect_anomaly",
+    "enable_progress_bar",
+    "enable_autolog_hparams",
+)
+"""Options of `trainer.*` that Lightning's Trainer gets as they are."""
+
+
+def make_trainer(
+    config: Config,
+    folder: Path,
+    *,
+    callbacks: Sequence[lightning.Callback],
+    loggers: Sequence[Logger],
+    strategy: RankStrategy | None,
+) -> lightning.Trainer:
+    """Return the Trainer of a run.
+
+    Args:
+        config: all options, checked.
+        folder: of the run.
+        callbacks: all callbacks, in the order in which they are called.
+        loggers: the loggers of this rank.
+        strategy: the strategy of several ranks; None for one rank.
+    """
+    options = config.trainer
+    passed = {name: getattr(options, name) for name in PASSED_ON}
+    if options.overfit_batches:
+        # The data module repeats the blocks. Lightning's own `overfit_batches` would replace its loader by one that
+        # reads a data set in its order, which a stream of blocks has not.
+        passed["limit_train_batches"] = options.overfit_batches
+    shown = [RichModelSummary()] if options.enable_model_summary else []
+    profiler = (
+        PROFILERS[options.profiler](dirpath=folder / "profile", filename=options.profiler) if options.profiler else None
+    )
+    # The module ends a run by its tokens. Shortened epochs end it too, and averaging needs to know their number.
+    counted = limits_batches(options) or any(map(averages_tables, callbacks))
+    trainer = lightning.Trainer(
+        accelerator=device_type(options.accelerator),
+        devices=options.devices,
+        num_nodes=options.num_nodes,
+        strategy=strategy or "auto",
+        precision=options.precision,  # type: ignore[arg-type]
+        max_epochs=options.max_epochs if counted and options.max_tokens is None else -1,
+        max_time=max_time(options),
+        callbacks=[*shown, *callbacks],
+        plugins=[FolderCheckpointIO()],
+        logger=list(loggers) or False,
+        profiler=profiler,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        limit_val_batches=0,  # `Evaluation` evaluates, at intervals in tokens
+        default_root_dir=folder,
+        **passed,
+    )
+    trainer.limit_val_batches = 0  # `fast_dev_run` sets it
+    # Lightning's own handlers would end a training without saving it, wait for other ranks inside a handler, and
+    # under Slurm save and requeue in their own way; and it asks the ranks at every step whether one was called.
+    trainer._signal_connector.register_signal_handlers = lambda: None  # type: ignore[method-assign]
+    trainer.fit_loop.epoch_loop._broadcast_sigterm_tensor = lambda: None  # type: ignore[method-assign]
+    return trainer
+
+
+def averages_tables(callback: lightning.Callback) -> bool:
+    """Return whether a callback replaces the tables by an average of them when training ends."""
+    return isinstance(callback, StochasticWeightAveraging | WeightAveraging)
+
+
+def check_callbacks(callbacks: Sequence[lightning.Callback], config: Config) -> None:
+    """Check that callbacks can work in a run of these options.
+
+    Raises:
+        ConfigError: weights are to be averaged from a share of epochs whose number is not known.
+    """
+    unknown = config.trainer.max_tokens is not None or config.data.streaming
+    for callback in callbacks:
+        if unknown and isinstance(getattr(callback, "_swa_epoch_start", None), float):
+            raise ConfigError(
+                "StochasticWeightAveraging: `swa_epoch_start` as a share of the epochs needs a stored text and"
+                " `trainer.max_epochs`: give the number of an epoch"
+            )
+
+
+def early_end(trainer: lightning.Trainer, module: SkipGramModule, options: TrainerConfig) -> str | None:
+    """Return what has ended a training before its last token; None if nothing has."""
+    if module.tokens >= module.total_tokens:
+        return None
+    for name in ("fast_dev_run", "overfit_batches", "limit_train_batches"):
+        if value := getattr(options, name):
+            return f"trainer.{name}={value}"
+    for callback in trainer.callbacks:  # type: ignore[attr-defined]
+        if isinstance(callback, Timer) and (left := callback.time_remaining()) is not None and left <= 0:
+            return "Timer" if options.max_time is None else f"trainer.max_time={options.max_time}"
+        if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
+            return f"EarlyStopping on {callback.monitor}"
+    return "a callback"
+
+
+@contextlib.contextmanager
+def restored_determinism() -> Iterator[None]:
+    """Leave torch's settings as they were: `trainer.deterministic` sets them for the whole process."""
+    before: Any = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    benchmark, variable = torch.backends.cudnn.benchmark, "CUBLAS_WORKSPACE_CONFIG"
+    environment = os.environ.get(variable)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = benchmark
+        if environment is None:
+            os.environ.pop(variable, None)
