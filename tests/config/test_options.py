@@ -32,9 +32,9 @@ from skiplight.training.targets import make_callbacks
 
 
 def presets() -> list[str]:
-    """Every file of every group, also of groups within groups."""
-    files = sorted(conf_dir().rglob("*/*.yaml"))
-    return [f"{path.parent.relative_to(conf_dir()).as_posix()}={path.stem}" for path in files]
+    """Every file of every group, also of groups within groups; launchers of Hydra need packages of their own."""
+    files = [path.relative_to(conf_dir()) for path in sorted(conf_dir().rglob("*/*.yaml"))]
+    return [f"{path.parent.as_posix()}={path.stem}" for path in files if path.parts[0] != "hydra"]
 
 
 def read(group: str, name: str) -> dict:
