@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import json
 import os
 import struct
@@ -97,7 +98,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def arguments(folder: Path, run: str, *options: str) -> list[str]:
-    return train_arguments(folder / "texts" / "*.txt", folder, folder / run, *SHORT, *options)
+    given = train_arguments(folder / "texts" / "*.txt", folder, folder / run, *SHORT, *options)
+    return list({option.partition("=")[0]: option for option in given}.values())  # the last of each option
 
 
 def test_two_trainings_of_a_process_are_two_runs_of_wandb(folder: Path) -> None:
@@ -262,6 +264,78 @@ def test_csv_has_the_same_figures(folder: Path) -> None:
         rows = [row for row in csv.DictReader(file) if row["train/loss"]]
     ours = [line for line in metrics(folder / "csv") if "train/loss" in line]
     assert [float(row["train/loss"]) for row in rows] == pytest.approx([line["train/loss"] for line in ours])
+
+
+def test_several_loggers_and_one_by_its_class_have_the_same_figures(folder: Path) -> None:
+    own = "logger.mine={_target_: lightning.pytorch.loggers.CSVLogger, name: mine, version: ''}"
+    assert main(arguments(folder, "several", "logger=[wandb,csv]", f"+{own}", "evaluation.words=[abcde]")) == 0
+    ours = [line["train/loss"] for line in metrics(folder / "several") if "train/loss" in line]
+    [run] = runs(folder / "several")
+    assert [line["train/loss"] for line in run["history"] if "train/loss" in line] == pytest.approx(ours)
+    for path in ("csv/metrics.csv", "mine/metrics.csv"):
+        with (folder / "several" / path).open() as file:
+            found = [float(row["train/loss"]) for row in csv.DictReader(file) if row["train/loss"]]
+        assert found == pytest.approx(ours)
+    saved = yaml.safe_load((folder / "several" / "config.yaml").read_text())["logger"]
+    assert list(saved) == ["wandb", "csv", "mine"]
+
+
+def test_tensorboard_has_the_same_figures(folder: Path) -> None:
+    tensorboard = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    assert main(arguments(folder, "board", "logger=tensorboard")) == 0
+    events = tensorboard.EventAccumulator(str(folder / "board" / "tensorboard"))
+    events.Reload()
+    ours = [line["train/loss"] for line in metrics(folder / "board") if "train/loss" in line]
+    assert [event.value for event in events.Scalars("train/loss")] == pytest.approx(ours)
+
+
+def test_mlflow_has_the_same_figures(folder: Path) -> None:
+    mlflow = pytest.importorskip("mlflow")
+    assert main(arguments(folder, "mlflow", "logger=mlflow", "logger.mlflow.experiment_name=words")) == 0
+    client = mlflow.MlflowClient(f"sqlite:///{(folder / 'mlflow').resolve() / 'mlflow.db'}")
+    [run] = client.search_runs([client.get_experiment_by_name("words").experiment_id])
+    assert run.info.status == "FINISHED"
+    assert run.info.run_id == json.loads((folder / "mlflow" / "environment.json").read_text())["mlflow_run_id"]
+    ours = [line["train/loss"] for line in metrics(folder / "mlflow") if "train/loss" in line]
+    assert [found.value for found in client.get_metric_history(run.info.run_id, "train/loss")] == pytest.approx(ours)
+
+
+@pytest.mark.parametrize(("name", "module"), [("tensorboard", "tensorboard"), ("mlflow", "mlflow")])
+def test_a_logger_whose_package_is_missing_is_refused_with_the_line_for_pip(
+    folder: Path, capsys: pytest.CaptureFixture[str], name: str, module: str
+) -> None:
+    if importlib.util.find_spec(module) or (name == "tensorboard" and importlib.util.find_spec("tensorboardX")):
+        pytest.skip(f"{module} is installed")
+    given = [option for option in arguments(folder, "missing", f"logger={name}") if not option.startswith("data.path")]
+    assert main([*given, "data.path=/no/such/text"]) == 2  # before the text is looked for
+    assert f"`pip install {module}`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("logger", "message"),
+    [
+        ("{a: {_target_: os.system, command: 'touch harm'}}", "give a logger of lightning or skiplight"),
+        ("{a: {_target_: lightning.pytorch.callbacks.Timer}}", "is no logger of Lightning"),
+        ("{a: {_target_: lightning.pytorch.loggers.CSVLogger, dir: x}}", "unexpected keyword argument 'dir'"),
+        ("{a: {_target_: lightning.pytorch.loggers.CSVLoger}}", "is not there"),
+        ("{a: {_target_: lightning.pytorch.loggers.CSVLogger, name: {_target_: os.system}}}", "not its arguments"),
+        ("{a: {name: b}}", "needs a `_target_`"),
+    ],
+)
+def test_loggers_that_are_none_run_nothing(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    logger: str,
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = [option for option in arguments(folder, "none") if not option.startswith("logger=")]
+    assert main([*given, f"logger={logger}"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "harm").exists()
+    assert not (folder / "none").exists()
 
 
 def test_an_evaluation_that_cannot_be_made_does_not_end_training(folder: Path) -> None:

@@ -187,6 +187,7 @@ def test_arguments_that_concern_gradients_work_with_autograd(folder: Path, tmp_p
     [
         ({"accumulate_grad_batches": 2}, "accumulate_grad_batches=2"),
         ({"gradient_clip_val": 1.0}, "gradient clipping"),
+        ({"detect_anomaly": True}, "detect_anomaly"),
     ],
 )
 def test_what_the_fused_engine_cannot_do_is_refused_by_name(

@@ -213,7 +213,7 @@ class _Training:
                 return {}
             early = early_end(trainer, module, self.config.trainer)
             if module.tokens == 0:
-                raise ConfigError(f"`{early}` ended the training before its first step: give it more")
+                raise ConfigError(f"{early} ended the training before its first step: there is nothing to evaluate")
             if self.tracking.pairs == 0:
                 raise DataError(
                     f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"

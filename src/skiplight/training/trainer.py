@@ -18,6 +18,7 @@ from lightning.pytorch.callbacks import (
     WeightAveraging,
 )
 from lightning.pytorch.loggers import Logger
+from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
 
 from skiplight.config.schema import Config, TrainerConfig
@@ -45,6 +46,13 @@ PASSED_ON = (
     "enable_autolog_hparams",
 )
 """Options of `trainer.*` that Lightning's Trainer gets as they are."""
+
+
+class _DoublePrecision(DoublePrecision):
+    """Double precision for batches without floating-point numbers, whose containers Lightning could not copy."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
 
 
 def make_trainer(
@@ -76,16 +84,17 @@ def make_trainer(
     )
     # The module ends a run by its tokens. Shortened epochs end it too, and averaging needs to know their number.
     counted = limits_batches(options) or any(map(averages_tables, callbacks))
+    double = options.precision == "64-true"
     trainer = lightning.Trainer(
         accelerator=device_type(options.accelerator),
         devices=options.devices,
         num_nodes=options.num_nodes,
         strategy=strategy or "auto",
-        precision=options.precision,  # type: ignore[arg-type]
+        precision=None if double else options.precision,  # type: ignore[arg-type]
         max_epochs=options.max_epochs if counted and options.max_tokens is None else -1,
         max_time=max_time(options),
         callbacks=[*shown, *callbacks],
-        plugins=[FolderCheckpointIO()],
+        plugins=[FolderCheckpointIO(), *([_DoublePrecision()] if double else [])],
         logger=list(loggers) or False,
         profiler=profiler,
         enable_model_summary=False,
