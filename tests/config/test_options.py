@@ -138,6 +138,8 @@ def test_overrides_win_over_experiments_and_experiments_over_defaults() -> None:
         ("data.heldout=half", "data.heldout"),
         ("model.dim=1.5", "model.dim"),
         ("data=vitl", "vital"),
+        ("optim=adm", "did you mean adam?"),
+        ("debug=fdr", "`debug=fdr` is none of default, fast, limit, overfit, profile"),
         ("nonsense", "name=value"),
         ("evaluation.metrics=[similarity]", "it needs sets, give them as `evaluation.similarity=[...]`"),
         ("evaluation.metrics=[f]", "`evaluation.metrics=f` is not registered: it must be one of"),

@@ -100,7 +100,7 @@ def test_a_folder_of_configs_may_stand_in_place_of_conf(mine: Path) -> None:
         ("plugins: [nowhere_at_all]", "cannot be imported: ModuleNotFoundError"),
         ("plugins: nowhere", "experiment/wrong"),
         ("trainer: {max_steps: 3}", "`trainer.max_steps` is refused"),
-        ("defaults: [override /noise: nothing]", "noise/nothing"),
+        ("defaults: [override /noise: nothing]", "`noise=nothing` is none of"),
         ("callbacks: {a: {_target_: os.system, command: 'touch harm'}}", None),
     ],
 )

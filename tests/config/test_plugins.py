@@ -189,7 +189,8 @@ def test_callbacks_of_lightning_and_of_plugins_follow_a_run(folder: Path, tmp_pa
         ("{a: {_target_: lightning.pytorch.callbacks.EarlyStopping}}", "cannot be made: TypeError"),
         ("{a: {_target_: lightning.pytorch.callbacks.Timer, duration: {_target_: os.system}}}", "not its arguments"),
         ("{a: {monitor: loss}}", "needs `_target_`"),
-        ("[a]", "must be a mapping"),
+        ("[a]", "`callbacks=a` is none of early_stopping,"),
+        ("a", "`callbacks=a` is none of early_stopping,"),
     ],
 )
 def test_callbacks_that_are_none_run_nothing(

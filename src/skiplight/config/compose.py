@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import difflib
 import re
 import sys
 import typing
@@ -114,6 +115,13 @@ def _compose(source: ConfigSource, overrides: list[str]) -> DictConfig:
                 check_owner(key)
                 check_names([key])
             _explain_unknown_key(reason)
+            group, _, name = str(getattr(error, "missing_cfg_file", None) or "").rpartition("/")
+            if group and (choices := loader.get_group_options(group, ObjectType.CONFIG, source.name)):
+                near = difflib.get_close_matches(name, choices, n=1)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                raise ConfigError(
+                    f"`{group}={name}` is none of {', '.join(choices)}{hint}: give one of these"
+                ) from None
             raise ConfigError((f"`{key}`: " if key else "") + " ".join(reason.split())) from None
 
 
