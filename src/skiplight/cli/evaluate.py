@@ -6,7 +6,7 @@ import argparse
 import json
 from pathlib import Path
 
-from skiplight.cli.common import add_verify, load_vectors
+from skiplight.cli.common import add_no_verify, load_vectors
 from skiplight.errors import EvaluationError
 
 
@@ -22,7 +22,7 @@ def evaluate(arguments: list[str]) -> int:
         "--restrict-vocabulary", type=int, default=30_000, help="number of most frequent words that may answer (30000)"
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    add_verify(parser)
+    add_no_verify(parser)
     options = parser.parse_args(arguments)
     from skiplight.evaluation.suite import evaluate as score
 
