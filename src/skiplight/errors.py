@@ -22,6 +22,10 @@ class RunError(SkiplightError):
     """A run folder already exists, is missing, or is damaged."""
 
 
+class BusyError(RunError):
+    """Another process trains in a run folder."""
+
+
 class UnwritableError(RunError):
     """A folder cannot be written to; with enough space and permission, the run can be resumed."""
 

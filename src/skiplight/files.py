@@ -7,15 +7,57 @@ that fills up, leaves the old file or none, never a part of a file that looks co
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
 import os
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from skiplight.errors import UnwritableError
+
+
+def open_regular(path: str | os.PathLike[str], mode: str = "r", *, encoding: str | None = None) -> IO[Any]:
+    """Open a file as `open` does, if it is a regular file: never a pipe, a socket or a device, which may not end.
+
+    A file that is written to may not be a symbolic link either: in a folder that others share, it would lead elsewhere.
+
+    Raises:
+        OSError: it is something else, or cannot be opened; `strerror` has the reason.
+
+    >>> open_regular("/dev/zero")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 22] it is not a regular file: '/dev/zero'
+    """
+
+    def opener(name: str, flags: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            if os.path.islink(name):
+                raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", name)
+            flags |= os.O_NOFOLLOW
+        # Without O_NONBLOCK, opening a pipe waits for its other end.
+        with contextlib.suppress(FileNotFoundError):
+            _refuse_other(os.stat(name), name)
+        descriptor = os.open(name, flags | os.O_NONBLOCK, 0o666)
+        try:
+            _refuse_other(os.fstat(descriptor), name)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    return open(path, mode, encoding=encoding or (None if "b" in mode else "utf-8"), opener=opener)
+
+
+def _refuse_other(status: os.stat_result, name: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", name)
 
 
 @contextlib.contextmanager

@@ -74,23 +74,41 @@ def _of_study(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
     rows = []
     for trial in study.trials:
         run, state = runs.get(trial.number, RunFolder(study.run(trial.number))), trial.state.name.lower()
+        state, error = {"fail": "failed"}.get(state, state), trial.user_attrs.get("error", "")
         if state == "running":
-            state = "running" if heartbeat.holder(run.path) else "unfinished"
-        state = {"fail": "failed"}.get(state, state)
+            state, error = _state_of(run)
         seed = run.config().seed if run.config_file.exists() else study.config.seed
-        error = trial.user_attrs.get("error", "")
-        rows.append(TrialRow(trial.number, state, seed, trial.params, *_measured(run), run.path.name, error))
+        measured, seconds = _measured(run)
+        if state == "complete" and trial.values is not None and run.summary.exists():
+            _compare(run, study, trial.values, measured)
+        rows.append(TrialRow(trial.number, state, seed, trial.params, measured, seconds, run.path.name, error))
     return rows
 
 
+def _state_of(run: RunFolder) -> tuple[str, str]:
+    """The state of a run that no journal has as over, and why it failed: a killed process may not have recorded it."""
+    if run.summary.exists():
+        return "complete", ""
+    if heartbeat.holder(run.path):
+        return "running", ""
+    result = read_result(run.path)
+    if result is not None and result.state in ("failed", "diverged", "killed", "pruned"):
+        return ("pruned", "") if result.state == "pruned" else ("failed", result.message)
+    return "unfinished", ""
+
+
+def _compare(run: RunFolder, study: Study, values: Sequence[float], measured: dict[str, float]) -> None:
+    """Raise a `RunError` if a summary does not have the values that the study has recorded of it."""
+    for target, value in zip(study.targets, values, strict=True):
+        if measured.get(target) != value:
+            raise RunError(
+                f"{run.summary} has {target} {measured.get(target)}, and the study has recorded {value}: one of the two"
+                " is damaged; take it back from a copy"
+            )
+
+
 def _of_run(number: int, run: RunFolder, config: Config, swept: Sequence[str]) -> TrialRow:
-    state, error = "complete" if run.summary.exists() else "unfinished", ""
-    if state == "unfinished" and heartbeat.holder(run.path):
-        state = "running"
-    elif state == "unfinished":
-        result = read_result(run.path)
-        if result is not None and result.state in ("failed", "diverged", "killed"):
-            state, error = "failed", result.message
+    state, error = _state_of(run)
     flat = flat_options(run_options(config))
     return TrialRow(
         number, state, config.seed, {name: flat[name] for name in swept}, *_measured(run), run.path.name, error

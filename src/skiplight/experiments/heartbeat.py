@@ -11,10 +11,13 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
-from skiplight.files import replacing
+from skiplight.files import open_regular, replacing
 
 NAME = "heartbeat.json"
+
+MAX_CHARACTERS = 10_000
 
 REFRESH_SECONDS = 10
 
@@ -71,21 +74,34 @@ def refresh(run: Path) -> None:
 
 
 def release_run(run: Path) -> None:
-    """Ends the heartbeat."""
-    (run / NAME).unlink(missing_ok=True)
+    """End the heartbeat, unless another process has taken the trial over."""
+    if (about := _read(run)) is None or (about["machine"], about["pid"]) == (machine(), os.getpid()):
+        (run / NAME).unlink(missing_ok=True)
 
 
 def holder(run: Path) -> str | None:
     """Who is at work on the trial, for people; None if nobody is, or one that is dead."""
-    try:
-        about = json.loads((run / NAME).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    about = _read(run)
+    if about is None:
         return None
     if about["machine"] == machine():
         alive = process_start(about["pid"]) == about["start"]
     else:
         alive = _now(run) - (run / NAME).stat().st_mtime < DEAD_SECONDS
     return f"process {about['pid']} on {about['host']}" if alive else None
+
+
+def _read(run: Path) -> dict[str, Any] | None:
+    """Return what the holder has written down; None if there is no such file, or a damaged one, which nobody holds."""
+    try:
+        with open_regular(run / NAME) as file:
+            about = json.loads(file.read(MAX_CHARACTERS))
+        known = {name: str(about[name]) for name in ("machine", "host", "start")}
+        return known | {"pid": int(about["pid"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def _now(folder: Path) -> float:

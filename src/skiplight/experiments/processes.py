@@ -24,8 +24,10 @@ IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.
 
 POLL_SECONDS = 0.2
 
-State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed"]
-CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
+State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed", "busy"]
+CODES: dict[State, int] = {
+    "finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "busy": 6, "stopped": 143,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +35,8 @@ class ProcessResult:
     """How a training ended.
 
     Attributes:
-        state: `unwritable` if the disk was full or read-only, `killed` if a signal ended the process.
+        state: `unwritable` if the disk was full or read-only, `killed` if a signal ended the process, `busy` if
+            another process trains the run.
         message: what went wrong, in a line; empty where nothing did.
     """
 

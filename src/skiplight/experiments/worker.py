@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skiplight.errors import DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
+from skiplight.errors import BusyError, DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
 from skiplight.experiments.processes import CODES, ProcessResult
 from skiplight.process import hurry
 from skiplight.training.run_folder import RunFolder
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     return CODES[outcome.state]
 
 
-def train_folder(run: Path) -> ProcessResult:
+def train_folder(run: Path, patience: float = PATIENCE) -> ProcessResult:
     """Trains the run in a folder, in this process; raises nothing."""
     os.environ.pop("WANDB_SERVICE", None)  # a parent's: this training's W&B run is its own
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -59,11 +59,13 @@ def train_folder(run: Path) -> ProcessResult:
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-        resume(run, _watching(run), PATIENCE)
+        resume(run, _watching(run), patience)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
     except Stopped as error:
         return ProcessResult("stopped", str(error))
+    except BusyError as error:
+        return ProcessResult("busy", str(error))
     except UnwritableError as error:
         return ProcessResult("unwritable", str(error))
     except KeyboardInterrupt:

@@ -18,7 +18,7 @@ from typing import Any
 
 from skiplight.config import validate
 from skiplight.config.schema import Config
-from skiplight.errors import PrunedError, RunError, Stopped, UnwritableError, command
+from skiplight.errors import BusyError, PrunedError, RunError, Stopped, UnwritableError, command
 from skiplight.files import locked, remove, replacing, writing
 from skiplight.training.environment import describe_environment, job_name
 
@@ -175,7 +175,7 @@ class RunFolder:
             patience: seconds to wait for another process to end.
 
         Raises:
-            RunError: another process trains in the folder.
+            BusyError: another process trains in the folder.
         """
         lock, begin = self.path / ".lock", time.monotonic()
         with contextlib.ExitStack() as held:
@@ -188,7 +188,7 @@ class RunFolder:
                     if time.monotonic() - begin < (max(patience, ORPHANS) if _is_dead(process) else patience):
                         time.sleep(0.1)
                         continue
-                    raise RunError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
+                    raise BusyError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
                 except OSError as error:
                     raise RunError(f"{self.path} cannot be written to: {error.strerror}; make it writable") from None
             file.truncate(0)
