@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 
+from skiplight.cli import main
 from skiplight.errors import DivergedError
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
@@ -80,6 +81,16 @@ def test_killed_behind_its_last_line_it_does_not_write_it_again(folder: Path) ->
         file.write('{"step": 99')
     assert skiplight(["resume", str(run), "--verify"]).returncode == 0
     assert left(run)[1:] == left(whole)[1:]
+
+
+def test_killed_while_it_writes_its_vectors_it_has_the_loss_of_its_last_epoch(folder: Path) -> None:
+    whole, run = folder / "vectors-whole", folder / "vectors-killed"
+    for path, options in ((whole, []), (run, ["checkpoint.every=1e-6"])):  # and so one between last step and epoch's end
+        assert main(started(folder, path, "trainer.max_epochs=2", "data.heldout=0.1", *options)) == 0
+    (run / "summary.json").unlink()
+    shutil.rmtree(run / "vectors")
+    assert main(["resume", str(run)]) == 0
+    assert left(run) == left(whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

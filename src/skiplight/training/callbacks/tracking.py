@@ -100,6 +100,8 @@ class Tracking(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         self.shares = False  # Lightning logs nothing after the last step
         self._write_loss(trainer, pl_module)
+        # A run that goes on from a checkpoint at its last step, saved before its epoch ended, trains no more batches.
+        self._end_epoch(pl_module)
         self._stop()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -109,11 +111,14 @@ class Tracking(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        self._collect(pl_module)
-        if self._epoch[1]:
-            self.epoch_loss = self._epoch[0] / self._epoch[1]
+        self._end_epoch(pl_module)
         if self.shares:  # what monitors a metric at the end of an epoch finds that of the epoch
             pl_module.log("train/loss", self.epoch_loss, logger=False, batch_size=1)
+
+    def _end_epoch(self, module: SkipGramModule) -> None:
+        self._collect(module)
+        if self._epoch[1]:
+            self.epoch_loss = self._epoch[0] / self._epoch[1]
 
     def _collect(self, module: SkipGramModule) -> None:
         """Add the loss of all ranks since the last call; all ranks must call this at the same tokens."""
