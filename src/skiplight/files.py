@@ -10,17 +10,24 @@ import contextlib
 import errno
 import fcntl
 import hashlib
+import json
 import os
+import re
 import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO, cast
 
 from skiplight.errors import UnwritableError
 
+MAX_DEPTH = 64
+"""The deepest nesting of JSON that is read."""
 
-def open_regular(path: str | os.PathLike[str], mode: str = "r", *, encoding: str | None = None) -> IO[Any]:
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def open_regular(path: str | os.PathLike[str], mode: str = "r", *, errors: str | None = None) -> IO[Any]:
     """Open a file as `open` does, if it is a regular file: never a pipe, a socket or a device, which may not end.
 
     A file that is written to may not be a symbolic link either: in a folder that others share, it would lead elsewhere.
@@ -50,7 +57,50 @@ def open_regular(path: str | os.PathLike[str], mode: str = "r", *, encoding: str
             raise
         return descriptor
 
-    return open(path, mode, encoding=encoding or (None if "b" in mode else "utf-8"), opener=opener)
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", errors=errors, opener=opener)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError if `path` is not a regular file, for a library that opens it by its name."""
+    open_regular(path, "rb").close()
+
+
+def read_text(path: str | os.PathLike[str], *, errors: str | None = None) -> str:
+    """Return the content of a regular file in UTF-8."""
+    with open_regular(path, errors=errors) as file:
+        return str(file.read())
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return the content of a JSON file whose nesting is bounded.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it is not JSON, or is nested deeper than `MAX_DEPTH`.
+    """
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text stands for.
+
+    Raises:
+        ValueError: it is not JSON, or is nested deeper than `MAX_DEPTH`, at which parsers may crash.
+
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: it is nested more than 64 deep
+    """
+    depth = 0
+    for bracket in _BRACKETS.findall(text):
+        if bracket in ("[", "{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        elif bracket in ("]", "}"):
+            depth -= 1
+    return json.loads(text)
 
 
 def _refuse_other(status: os.stat_result, name: str) -> None:
@@ -120,8 +170,8 @@ def sync(path: Path) -> None:
 
 def digest(path: Path) -> str:
     """Return the BLAKE2b hash of a file's content, 128 bits in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    with open_regular(path, "rb") as file:
+        return hashlib.file_digest(cast(BinaryIO, file), lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 @contextlib.contextmanager
@@ -138,7 +188,7 @@ def locked(path: Path, *, wait: Callable[[], object] | None = None) -> Iterator[
         BlockingIOError: another process holds the lock, and `wait` is not given.
     """
     while True:
-        with path.open("a+", encoding="utf-8") as file:
+        with open_regular(path, "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

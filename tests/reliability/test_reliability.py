@@ -85,7 +85,7 @@ def test_killed_behind_its_last_line_it_does_not_write_it_again(folder: Path) ->
 
 def test_killed_while_it_writes_its_vectors_it_has_the_loss_of_its_last_epoch(folder: Path) -> None:
     whole, run = folder / "vectors-whole", folder / "vectors-killed"
-    for path, options in ((whole, []), (run, ["checkpoint.every=1e-6"])):  # and so one between last step and epoch's end
+    for path, options in ((whole, []), (run, ["checkpoint.every=1e-6"])):  # one before the epoch ends
         assert main(started(folder, path, "trainer.max_epochs=2", "data.heldout=0.1", *options)) == 0
     (run / "summary.json").unlink()
     shutil.rmtree(run / "vectors")

@@ -18,7 +18,7 @@ from skiplight.cli.report import report
 from skiplight.cli.resume import resume
 from skiplight.cli.sweep import sweep
 from skiplight.cli.train import train
-from skiplight.errors import ConfigError, SkiplightError, Stopped
+from skiplight.errors import ConfigError, SkiplightError, Stopped, describe_os_error
 from skiplight.process import hurry
 
 
@@ -62,6 +62,14 @@ def _run(arguments: list[str]) -> int:
         return 128 + stopped.signal
     except SkiplightError as error:
         print(f"skiplight: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"skiplight: error: {describe_os_error(error)}", file=sys.stderr)
+        return 2
+    except MemoryError as error:
+        print(f"skiplight: error: out of memory ({error}): free some, or allow more", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # training handles signals between two steps instead
         print("skiplight: interrupted", file=sys.stderr)

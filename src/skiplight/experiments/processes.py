@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from skiplight.errors import command
+from skiplight.files import open_regular
 from skiplight.registry import VARIABLE
 
 IMPORTED = ["skiplight.training.fit", "skiplight.engines.fused_cpu", "skiplight.evaluation.suite", "optuna", "wandb"]
@@ -104,7 +105,7 @@ def _apart(
     # Its loaders are started as in any process, not by another server, which would import everything again.
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     try:
-        with (run / "output.log").open("ab") as file:
+        with open_regular(run / "output.log", "ab") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         if cores:

@@ -16,7 +16,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skiplight.errors import BusyError, DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
+from skiplight.errors import (
+    BusyError,
+    DivergedError,
+    PrunedError,
+    SkiplightError,
+    Stopped,
+    UnwritableError,
+    command,
+    describe_os_error,
+)
 from skiplight.experiments.processes import CODES, ProcessResult
 from skiplight.process import hurry
 from skiplight.training.run_folder import RunFolder
@@ -74,6 +83,9 @@ def train_folder(run: Path, patience: float = PATIENCE) -> ProcessResult:
         return ProcessResult("diverged", str(error))
     except SkiplightError as error:
         return ProcessResult("failed", str(error))
+    except OSError as error:
+        traceback.print_exc()
+        return ProcessResult("failed", describe_os_error(error))
     except BaseException as error:
         reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
         # torch raises RuntimeError where the CPU's memory is at its end, numpy a MemoryError, CUDA an OutOfMemoryError.

@@ -25,7 +25,7 @@ from safetensors.torch import load_file, save_file
 
 from skiplight.distributed.strategy import RankStrategy, is_synchronized, synchronize
 from skiplight.errors import RunError
-from skiplight.files import digest, remove, replacing, writing
+from skiplight.files import digest, read_json, remove, replacing, writing
 from skiplight.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ def verify_checkpoint(folder: Path) -> None:
     """
     remedy = f"delete {folder} to go on from the checkpoint before it"
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / _MANIFEST)
         version = int(manifest["format"])
     except OSError as error:
         raise RunError(
@@ -153,6 +153,7 @@ class Checkpointing(Checkpoint):
             self.stop.signal = signal
             trainer.should_stop = True
         self._save(trainer)
+        self.stop.report_saved()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         synchronize(trainer)

@@ -168,7 +168,7 @@ class _Training:
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
-        self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
+        self.stop, self.divergence = StopRequest(saves=True), DivergenceCheck(data.sampler)
         self.tracking = Tracking(run.metrics, self.divergence, shares=bool(self.callbacks))
         evaluation = config.evaluation
         self.evaluation = Evaluation(

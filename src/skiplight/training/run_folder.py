@@ -19,7 +19,7 @@ from typing import Any
 from skiplight.config import validate
 from skiplight.config.schema import Config
 from skiplight.errors import BusyError, PrunedError, RunError, Stopped, UnwritableError, command
-from skiplight.files import locked, remove, replacing, writing
+from skiplight.files import locked, open_regular, parse_json, read_json, read_text, remove, replacing, writing
 from skiplight.training.environment import describe_environment, job_name
 
 log = logging.getLogger(__name__)
@@ -98,12 +98,12 @@ class RunFolder:
 
     def describe(self, seed: int) -> None:
         """Write the environment to environment.json if it is not there yet; called by the process that trains."""
-        if self.id and "python" not in json.loads(self.environment.read_text(encoding="utf-8")):
+        if self.id and "python" not in read_json(self.environment):
             self.add_facts(**describe_environment(seed))
 
     def add_facts(self, **facts: Any) -> None:
         """Add facts to environment.json."""
-        about = json.loads(self.environment.read_text(encoding="utf-8"))
+        about = read_json(self.environment)
         with writing(self.environment), replacing(self.environment) as temporary:
             temporary.write_text(json.dumps(about | facts, indent=2), encoding="utf-8")
 
@@ -130,7 +130,7 @@ class RunFolder:
             RunError: trial.json is damaged.
         """
         try:
-            return PartOf(**json.loads(self.trial.read_text(encoding="utf-8")))
+            return PartOf(**read_json(self.trial))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -144,7 +144,7 @@ class RunFolder:
             RunError: environment.json is damaged.
         """
         try:
-            name = json.loads(self.environment.read_text(encoding="utf-8"))["id"]
+            name = read_json(self.environment)["id"]
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
             name = None
         # The id becomes part of folder names and addresses.
@@ -184,7 +184,7 @@ class RunFolder:
                     file = held.enter_context(locked(lock))
                     break
                 except BlockingIOError:
-                    process = lock.read_text(encoding="utf-8") if lock.exists() else ""
+                    process = read_text(lock) if lock.exists() else ""
                     if time.monotonic() - begin < (max(patience, ORPHANS) if _is_dead(process) else patience):
                         time.sleep(0.1)
                         continue
@@ -215,7 +215,8 @@ class RunFolder:
         except BaseException:
             try:
                 self.errors.mkdir(exist_ok=True)
-                (self.errors / f"{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                with open_regular(self.errors / f"{rank}.txt", "w") as file:
+                    file.write(traceback.format_exc())
             except OSError as error:
                 log.warning("%s cannot be written: %s", self.errors, error.strerror)
             raise
@@ -229,13 +230,15 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a last line that a killed process left in the middle is left out."""
         try:
-            text = self.metrics.read_text(encoding="utf-8", errors="replace")
+            text = read_text(self.metrics, errors="replace")
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise RunError(f"{self.metrics} cannot be read: {error.strerror}; put back the file of this run") from None
         found = []
         for line in text.splitlines():
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+                found.append(parse_json(line))
         return [about for about in found if isinstance(about, dict)]
 
     def read_summary(self) -> dict[str, Any]:
@@ -245,7 +248,7 @@ class RunFolder:
             RunError: the run is not finished, or the file is damaged or of a newer format.
         """
         try:
-            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+            summary = read_json(self.summary)
             version = int(summary["format"])
         except FileNotFoundError:
             raise RunError(f"{self.path} is not finished: go on with `{command('resume', self.path)}`") from None

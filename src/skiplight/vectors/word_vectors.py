@@ -22,7 +22,7 @@ import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import RunError
-from skiplight.files import digest, replacing, writing
+from skiplight.files import check_regular, digest, read_text, replacing, writing
 from skiplight.vectors.nearest import find_row, nearest_words
 
 FORMAT_VERSION = 1
@@ -136,6 +136,7 @@ class WordVectors:
             raise RunError(f"{folder} has vectors but no {_VOCABULARY}: copy the whole folder from its run")
         remedy = "copy it again from its run, or train again"
         try:
+            check_regular(file)
             with safe_open(file, framework="pt") as tensors:
                 metadata, names = tensors.metadata() or {}, set(tensors.keys())
                 tables = {name: tensors.get_tensor(name) for name in ("input", "output") if name in names}
@@ -158,7 +159,7 @@ class WordVectors:
                 raise RunError(f"{file} is damaged in the table {name}; {remedy}")
         card = folder / _CARD
         try:
-            text = card.read_text(encoding="utf-8", errors="replace") if card.exists() else None
+            text = read_text(card, errors="replace") if card.exists() else None
             return cls(vocabulary, **tables, card=text)
         except ValueError as error:
             raise RunError(f"{folder}: {error}; copy the whole folder from its run, or train again") from None

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning
 
-from skiplight.files import replacing, sync, writing
+from skiplight.files import open_regular, replacing, sync, writing
 from skiplight.training.callbacks.divergence import DivergenceCheck
 from skiplight.training.module import SkipGramModule
 
@@ -158,7 +158,7 @@ class Tracking(lightning.Callback):
             "seconds": round(self.seconds, 4),
             "pairs": self.pairs,
         } | metrics
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), open_regular(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
         self._lines += 1
         for logger in trainer.loggers:
@@ -182,7 +182,9 @@ class Tracking(lightning.Callback):
 
 def truncate_metrics(path: Path, lines: int) -> None:
     """Keep the first `lines` lines of metrics.jsonl; a resumed run writes those after the checkpoint again."""
-    written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    written = []
+    with contextlib.suppress(FileNotFoundError), open_regular(path, "rb") as file:
+        written = file.read().splitlines(keepends=True)
     if len(written) < lines:
         log.warning(
             "%s has %d of the %d lines that it had at the checkpoint: the others are lost", path, len(written), lines
