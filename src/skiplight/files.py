@@ -17,7 +17,7 @@ import shutil
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any
 
 from skiplight.errors import UnwritableError
 
@@ -171,7 +171,7 @@ def sync(path: Path) -> None:
 def digest(path: Path) -> str:
     """Return the BLAKE2b hash of a file's content, 128 bits in hexadecimal."""
     with open_regular(path, "rb") as file:
-        return hashlib.file_digest(cast(BinaryIO, file), lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
@@ -23,6 +24,7 @@ from skiplight.registry import OBJECTIVES
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.checkpoints import list_checkpoints, verify_checkpoint
 from skiplight.training.module import SkipGramModule
+from skiplight.training.signals import StopRequest
 from skiplight.training.stability import learning_rate_warning
 from tests.support.runs import Running, kill_when, left, newest_step, skiplight, train_arguments
 from tests.support.texts import write_texts
@@ -93,7 +95,7 @@ def test_killed_while_it_writes_its_vectors_it_has_the_loss_of_its_last_epoch(fo
     assert left(run) == left(whole)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_stops_the_training_and_not_its_loaders(folder: Path, number: int) -> None:
     run = folder / f"group-{number}"
     options = ["data.workers=2", "engine=autograd", "trainer.max_epochs=200", "checkpoint.every=1000"]
@@ -107,6 +109,48 @@ def test_a_signal_to_all_processes_stops_the_training_and_not_its_loaders(folder
     assert f"skiplight resume {run}" in said
     assert "Traceback" not in said
     verify_checkpoint(list_checkpoints(run / "checkpoints")[-1])
+
+
+def received(*steps: int | str) -> int:
+    """The exit code of a process that gets signals, and saves where a step is `save`; 0 if it comes to its end."""
+
+    def receive() -> None:
+        stop = StopRequest(saves=True)
+        with stop.installed():
+            for step in steps:
+                if isinstance(step, int):
+                    os.kill(os.getpid(), step)
+                else:
+                    stop.report_saved()
+        os._exit(0 if stop.signal == steps[0] else 1)
+
+    process = multiprocessing.get_context("fork").Process(target=receive)
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 15, 24])
+def test_every_signal_that_ends_a_process_asks_it_to_save(number: int) -> None:
+    assert received(number, "save") == 0
+
+
+def test_a_second_signal_waits_for_the_save_and_a_third_does_not() -> None:
+    interrupt, terminate, limit = signal.SIGINT, signal.SIGTERM, signal.SIGXCPU
+    assert received(interrupt, interrupt) == 0
+    assert received(interrupt, terminate, "save", limit) == 128 + terminate
+    assert received(interrupt, interrupt, terminate) == 128 + terminate
+    assert received(interrupt, "save", interrupt) == 128 + interrupt
+    assert received(limit, limit, limit, "save", limit) == 0, "the limit of CPU time is told every second"
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest().installed():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def trained_while(folder: Path, run: Path, disturb: Callable[[], object], *options: str) -> str:
