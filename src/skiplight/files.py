@@ -13,13 +13,15 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
 import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from skiplight.errors import UnwritableError
+from skiplight.errors import ConfigError, UnwritableError
 
 MAX_DEPTH = 64
 """The deepest nesting of JSON that is read."""
@@ -131,7 +133,8 @@ def replacing(path: str | os.PathLike[str], *, parents: bool = True) -> Iterator
     path = Path(path)
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    # No other user can guess the name, and put a link there that leads elsewhere.
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         for file in [*temporary.rglob("*"), temporary]:
@@ -241,6 +244,39 @@ def _umask() -> int:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: $SKIPLIGHT_CACHE, else the folder skiplight in $XDG_CACHE_HOME or ~/.cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
-    return Path(os.environ.get("SKIPLIGHT_CACHE") or default)
+    """Return the cache folder: $SKIPLIGHT_CACHE, else the folder skiplight in $XDG_CACHE_HOME or ~/.cache.
+
+    Where there is no home folder that can be written to, as in some containers, it is a folder for temporary files.
+
+    Raises:
+        ConfigError: other users may write to it, whose texts and compiled kernels would be taken.
+    """
+    folder = Path(os.environ.get("SKIPLIGHT_CACHE") or _default_cache())
+    refuse_shared(folder, "set SKIPLIGHT_CACHE to a folder of your own")
+    return folder
+
+
+def _default_cache() -> Path:
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and a user without an entry among the users
+        return _temporary_cache()
+    existing = next(path for path in (base, *base.parents) if os.path.exists(path))
+    return base / "skiplight" if os.access(existing, os.W_OK | os.X_OK) else _temporary_cache()
+
+
+def _temporary_cache() -> Path:
+    folder = Path(tempfile.gettempdir(), f"skiplight-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ConfigError(f"{folder} is not a folder of this user: set SKIPLIGHT_CACHE to a folder of your own")
+    return folder
+
+
+def refuse_shared(folder: Path, remedy: str) -> None:
+    """Raise a `ConfigError` if every user may write to a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_IMODE(os.stat(folder).st_mode) & stat.S_IWOTH:
+            raise ConfigError(f"every user may write to {folder}: `chmod o-w {folder}`, or {remedy}")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from skiplight.cli import main
+from skiplight.files import locked, open_regular
 from tests.support.runs import train_arguments
 
 FILES = ["config.yaml", "metrics.jsonl", "environment.json", "summary.json", "trial.json", "vectors/vocabulary.tsv",
@@ -66,3 +67,48 @@ def test_what_is_not_a_regular_file_is_named_and_not_read(
     assert codes["neighbors"] == (2 if name.startswith("vectors/") else 0)
     assert "Traceback" not in said
     assert str(run) in said
+
+
+@pytest.mark.parametrize("name", [".lock", "metrics.jsonl", "vectors", "checkpoints", "errors", "wandb", "output.log"])
+def test_a_link_in_a_run_folder_leads_nothing_elsewhere(
+    run: Path, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "summary.json").unlink()
+    outside = tmp_path / "outside"
+    if (run / name).is_dir() or name in ("errors", "wandb"):
+        shutil.rmtree(run / name, ignore_errors=True)
+        outside.mkdir()
+    else:
+        (run / name).unlink(missing_ok=True)
+        outside.write_text("of another user")
+    (run / name).symlink_to(outside)
+    assert main(["resume", str(run)]) == 2
+    assert f"{run / name} is a symbolic link" in capsys.readouterr().err
+    assert outside.is_dir() or outside.read_text() == "of another user"
+    assert not outside.is_dir() or not list(outside.iterdir())
+
+
+def test_a_lock_that_is_a_link_is_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "outside").write_text("of another user")
+    (tmp_path / ".lock").symlink_to(tmp_path / "outside")
+    with pytest.raises(OSError, match="symbolic link"), locked(tmp_path / ".lock"):
+        pass
+    with pytest.raises(OSError, match="symbolic link"):
+        open_regular(tmp_path / ".lock", "a")
+    assert (tmp_path / "outside").read_text() == "of another user"
+    assert open_regular(tmp_path / ".lock").read() == "of another user"
+
+
+def test_a_cache_that_every_user_may_write_to_is_refused(
+    finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = train_arguments(finished.parent / "a.txt", finished.parent, tmp_path / "run")
+    (tmp_path / "cache").mkdir()
+    (tmp_path / "cache").chmod(0o777)
+    assert main([*arguments, f"data.store={tmp_path / 'cache'}"]) == 2
+    monkeypatch.setenv("SKIPLIGHT_CACHE", str(tmp_path / "cache"))
+    assert main(arguments) == 2
+    said = capsys.readouterr().err
+    assert said.count(f"every user may write to {tmp_path / 'cache'}: `chmod o-w") == 2
+    assert "SKIPLIGHT_CACHE" in said
+    assert not list((tmp_path / "cache").iterdir())

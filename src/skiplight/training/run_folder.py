@@ -28,6 +28,12 @@ SUMMARY_FORMAT = 1
 
 LOG_SECONDS = 30
 
+OWN_NAMES = (
+    ".lock", "checkpoints", "config.yaml", "environment.json", "errors", "heartbeat.json", "metrics.jsonl",
+    "output.log", "report.html", "result.json", "summary.json", "trial.json", "vectors", "wandb",
+)  # fmt: skip
+"""What a training writes in its folder."""
+
 ORPHANS = 15
 """Seconds to wait for the loaders of a killed process, which hold its lock until they exit, after about 5 seconds."""
 
@@ -167,6 +173,12 @@ class RunFolder:
             with contextlib.suppress(OSError):  # they do no harm
                 remove(self.checkpoints)
 
+    def refuse_links(self) -> None:
+        """Raise a `RunError` if a symbolic link in the folder leads what is written into it elsewhere."""
+        for name in OWN_NAMES:
+            if (self.path / name).is_symlink():
+                raise RunError(f"{self.path / name} is a symbolic link: put what it leads to in its place")
+
     @contextlib.contextmanager
     def locked(self, patience: float = 0) -> Iterator[None]:
         """Lock the folder against other processes that train in it.
@@ -176,7 +188,9 @@ class RunFolder:
 
         Raises:
             BusyError: another process trains in the folder.
+            RunError: something in it is a symbolic link, or cannot be written to.
         """
+        self.refuse_links()
         lock, begin = self.path / ".lock", time.monotonic()
         with contextlib.ExitStack() as held:
             while True:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import statistics
 import warnings
@@ -25,6 +26,8 @@ POINTS = 20
 
 def draw(table: TrialTable, folder: Path) -> dict[str, Path]:
     """Draws what there is to draw of the complete trials; title and file of each figure."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(folder))
     folder.mkdir(exist_ok=True)
     drawings: list[tuple[str, str, Callable[[TrialTable], Figure | None]]] = [
         ("Exponent and negatives", "heatmap.png", _heatmap),
