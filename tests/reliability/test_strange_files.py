@@ -12,6 +12,7 @@ import pytest
 
 from skiplight.cli import main
 from skiplight.files import locked, open_regular
+from skiplight.training.checkpoints import FolderCheckpointIO
 from tests.support.runs import train_arguments
 
 FILES = ["config.yaml", "metrics.jsonl", "environment.json", "summary.json", "trial.json", "vectors/vocabulary.tsv",
@@ -112,3 +113,43 @@ def test_a_cache_that_every_user_may_write_to_is_refused(
     assert said.count(f"every user may write to {tmp_path / 'cache'}: `chmod o-w") == 2
     assert "SKIPLIGHT_CACHE" in said
     assert not list((tmp_path / "cache").iterdir())
+
+
+def forge(checkpoint: Path, *path: str, value: object) -> None:
+    """Write another value into the state of a checkpoint, with checksums that are right."""
+    reader = FolderCheckpointIO()
+    state = reader.load_checkpoint(checkpoint)
+    inner = state
+    for name in path[:-1]:
+        inner = inner[name]
+    if value is None:
+        del inner[path[-1]]
+    else:
+        inner[path[-1]] = value
+    shutil.rmtree(checkpoint)
+    reader.save_checkpoint(state, checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (["loops"], None), (["loops", "fit_loop"], [1]), (["loops", "fit_loop"], None), (["epoch"], "x"),
+        (["loops", "fit_loop", "epoch_progress"], {}), (["callbacks"], []), (["callbacks", "Tracking"], 7),
+        (["callbacks", "Tracking", "line"], (1.0,)), (["callbacks", "Tracking", "pairs"], None),
+        (["callbacks", "Evaluation", "found"], "["), (["callbacks", "Evaluation", "found"], "[" * 100_000),
+        (["callbacks", "DivergenceCheck", "blanks"], [1]), (["skiplight"], None), (["skiplight", "tokens"], "9"),
+        (["SkipGramDataModule"], None), (["SkipGramDataModule", "cursor"], (1, 2)), (["global_step"], 2**70),
+        (["SkipGramDataModule", "version"], "x"), (["optimizer_states"], [3]), (["optimizer_states"], None),
+        (["lr_schedulers"], {"a": 1}), (["pytorch-lightning_version"], None), (["pytorch-lightning_version"], "x"),
+    ],
+)  # fmt: skip
+def test_a_forged_state_is_refused(
+    run: Path, path: list[str], value: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run / "summary.json").unlink()
+    checkpoint = max((run / "checkpoints").iterdir())
+    forge(checkpoint, *path, value=value)
+    code = main(["resume", str(run)])
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    assert code == 0 or (code == 2 and str(checkpoint) in said)

@@ -21,6 +21,7 @@ from skiplight.errors import EvaluationError
 from skiplight.evaluation.heldout import heldout
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.evaluation.suite import evaluate
+from skiplight.files import parse_json
 from skiplight.objectives.base import Objective, Tables
 from skiplight.training.callbacks.tracking import Tracking
 from skiplight.training.loggers import log_neighbors
@@ -133,7 +134,7 @@ class Evaluation(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.evaluated = state_dict["seconds"], state_dict["evaluated"]
-        found = json.loads(state_dict["found"])
+        found = parse_json(state_dict["found"])
         self.results, self.neighbors = found["results"], found["neighbors"]
 
 
