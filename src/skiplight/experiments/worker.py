@@ -27,7 +27,7 @@ from skiplight.errors import (
     describe_os_error,
 )
 from skiplight.experiments.processes import CODES, ProcessResult
-from skiplight.process import hurry
+from skiplight.process import hurry, provide_home
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ PATIENCE = 30
 def main(arguments: list[str] | None = None) -> int:
     """Trains the run in the folder that is given; 0 if it is finished, else as `CODES` has it."""
     hurry()
+    provide_home()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m skiplight.experiments.worker", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)

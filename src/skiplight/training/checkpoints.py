@@ -34,6 +34,9 @@ FORMAT = 1
 _TABLES, _STATE, _MANIFEST = "tables-0.safetensors", "state.pt", "manifest.json"
 
 
+_UNREADABLE = (
+    OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError,
+)  # fmt: skip
 _SCHEMA: dict[str, Any] = {
     "epoch": int,
     "global_step": int,
@@ -82,7 +85,7 @@ class FolderCheckpointIO(CheckpointIO):
             checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
             check_state(checkpoint)
             checkpoint["state_dict"] = load_file(folder / _TABLES)
-        except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError):
+        except _UNREADABLE:
             # The checksums are correct, so the file is not damaged: somebody else wrote it.
             raise RunError(
                 f"{folder} was not written by skiplight: it holds other than its tensors and plain values; delete it to"
