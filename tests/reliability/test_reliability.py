@@ -85,14 +85,20 @@ def test_killed_behind_its_last_line_it_does_not_write_it_again(folder: Path) ->
     assert left(run)[1:] == left(whole)[1:]
 
 
-def test_killed_while_it_writes_its_vectors_it_has_the_loss_of_its_last_epoch(folder: Path) -> None:
-    whole, run = folder / "vectors-whole", folder / "vectors-killed"
-    for path, options in ((whole, []), (run, ["checkpoint.every=1e-6"])):  # one before the epoch ends
+def test_killed_between_the_last_step_of_an_epoch_and_its_end_it_has_the_loss_of_its_last_epoch(folder: Path) -> None:
+    """So it is while it writes its vectors, too."""
+    whole, often = folder / "epochs-whole", folder / "epochs-often"
+    for path, options in ((whole, []), (often, ["checkpoint.every=1e-6", "checkpoint.keep=1000"])):
         assert main(started(folder, path, "trainer.max_epochs=2", "data.heldout=0.1", *options)) == 0
-    (run / "summary.json").unlink()
-    shutil.rmtree(run / "vectors")
-    assert main(["resume", str(run)]) == 0
-    assert left(run) == left(whole)
+    steps = len(list_checkpoints(often / "checkpoints"))
+    for step in (steps // 2, steps // 2 + 1, steps):
+        run = Path(shutil.copytree(often, folder / f"epochs-{step}"))
+        (run / "summary.json").unlink()
+        shutil.rmtree(run / "vectors")
+        for checkpoint in list_checkpoints(run / "checkpoints")[step:]:
+            shutil.rmtree(checkpoint)
+        assert main(["resume", str(run)]) == 0
+        assert left(run) == left(whole)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])

@@ -49,6 +49,7 @@ class Tracking(lightning.Callback):
         self._lines = 0  # written so far
         self._least_tokens = 1  # between two lines
         self._next = 0
+        self._restored = False  # from a checkpoint
 
     @property
     def seconds(self) -> float:
@@ -77,6 +78,11 @@ class Tracking(lightning.Callback):
         if trainer.is_global_zero:
             with writing(self.path):
                 truncate_metrics(self.path, self._lines)
+        cursor = getattr(getattr(trainer, "datamodule", None), "cursor", None)
+        if self._restored and cursor is not None and cursor.index == 0:
+            # The checkpoint is of the last step of an epoch, and Lightning announces neither its end nor the next one.
+            self._end_epoch(pl_module)
+            self._epoch = (0.0, 0)
         self._since = time.perf_counter()
         if trainer.world_size > 1:
             block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
@@ -174,6 +180,7 @@ class Tracking(lightning.Callback):
         return state | {"line": self._line, "epoch": self._epoch, "lines": self._lines, "written": self._written}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = True
         self._seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
         self.loss, self.epoch_loss = state_dict["loss"], state_dict["epoch_loss"]
         self._line, self._epoch = tuple(state_dict["line"]), tuple(state_dict["epoch"])
