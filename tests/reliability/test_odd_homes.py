@@ -35,8 +35,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     environment = {"PATH": os.environ["PATH"], "PYTHONPATH": os.pathsep.join(sys.path), **given}
     done = subprocess.run(
-        [*prefix, *command(*arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=setup,
-        check=False, timeout=200, cwd="/",
+        [*prefix, *command(*arguments)], stdout=stdout, stderr=subprocess.PIPE, text=True, env=environment,
+        preexec_fn=setup, check=False, timeout=200, cwd="/",
     )  # fmt: skip
     assert "Traceback" not in done.stderr
     assert done.returncode >= 0, done.stderr
