@@ -8,10 +8,12 @@ been used for a month.
 
 from __future__ import annotations
 
-import contextlib
+import atexit
 import functools
 import hashlib
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +21,7 @@ from typing import Any
 
 import numba
 
-from skiplight.files import cache_folder, remove
+from skiplight.files import cache_folder, refuse_shared, remove
 
 KEPT_SECONDS = 30 * 24 * 3600
 
@@ -33,11 +35,24 @@ def _kernel_cache() -> str:
     for source in sorted([*package.glob("sampling/*.py"), *package.glob("engines/*.py"), Path(__file__)]):
         digest.update(source.read_bytes())
     folder = cache_folder() / "kernels" / digest.hexdigest()[:16]
-    with contextlib.suppress(OSError):  # without a cache, every process compiles its kernels
+    try:
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)  # the time of the last use
         remove_unused(folder.parent, time.time() - KEPT_SECONDS)
-    return str(folder)
+    except OSError:
+        pass
+    for path in (folder.parent, folder):  # whoever can write to it can have this process run code
+        refuse_shared(path, "set SKIPLIGHT_CACHE to a folder of your own")
+    return str(folder if os.access(folder, os.W_OK | os.X_OK) else _process_folder())
+
+
+@functools.cache
+def _process_folder() -> Path:
+    """Return a folder for the kernels of this process, which compiles them anew."""
+    folder = Path(tempfile.mkdtemp(prefix="skiplight-kernels-"))
+    owner = os.getpid()
+    atexit.register(lambda: shutil.rmtree(folder, ignore_errors=True) if os.getpid() == owner else None)
+    return folder
 
 
 def remove_unused(folder: Path, since: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 
@@ -20,6 +21,10 @@ class DataError(SkiplightError):
 
 class RunError(SkiplightError):
     """A run folder already exists, is missing, or is damaged."""
+
+
+class BusyError(RunError):
+    """Another process trains in a run folder."""
 
 
 class UnwritableError(RunError):
@@ -52,6 +57,35 @@ class Stopped(SkiplightError):
     def __init__(self, message: str, signal: int) -> None:
         super().__init__(message)
         self.signal = signal
+
+
+_REMEDIES = {
+    errno.EACCES: "give this user access to it",
+    errno.EPERM: "give this user access to it",
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room",
+    errno.EROFS: "choose a folder that can be written to",
+    errno.ENOENT: "it was removed, or its name is wrong",
+    errno.ENOTDIR: "a part of its path is a file",
+    errno.EISDIR: "put a file in its place",
+    errno.EINVAL: "put a regular file in its place",
+    errno.ELOOP: "put a file in place of the link",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.EMFILE: "allow more open files (`ulimit -n`)",
+    errno.ENOMEM: "free memory, or allow more",
+}
+
+
+def describe_os_error(error: OSError) -> str:
+    """Return an error of the operating system in words, with the path and the remedy.
+
+    >>> describe_os_error(PermissionError(errno.EACCES, "Permission denied", "runs/a"))
+    'runs/a: Permission denied; give this user access to it'
+    """
+    paths = [os.fsdecode(path) for path in (error.filename, error.filename2) if isinstance(path, str | bytes)]
+    remedy = _REMEDIES.get(error.errno or 0)
+    reason = error.strerror or str(error) or type(error).__name__
+    return (f"{' and '.join(paths)}: " if paths else "") + reason + (f"; {remedy}" if remedy else "")
 
 
 def command(verb: str, folder: str | os.PathLike[str]) -> str:

@@ -7,15 +7,109 @@ that fills up, leaves the old file or none, never a part of a file that looks co
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import hashlib
+import json
 import os
+import re
+import secrets
 import shutil
+import stat
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-from skiplight.errors import UnwritableError
+from skiplight.errors import ConfigError, UnwritableError
+
+MAX_DEPTH = 64
+"""The deepest nesting of JSON that is read."""
+
+_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[\]{}]', re.DOTALL)
+
+
+def open_regular(path: str | os.PathLike[str], mode: str = "r", *, errors: str | None = None) -> IO[Any]:
+    """Open a file as `open` does, if it is a regular file: never a pipe, a socket or a device, which may not end.
+
+    A file that is written to may not be a symbolic link either: in a folder that others share, it would lead elsewhere.
+
+    Raises:
+        OSError: it is something else, or cannot be opened; `strerror` has the reason.
+
+    >>> open_regular("/dev/zero")
+    Traceback (most recent call last):
+    ...
+    OSError: [Errno 22] it is not a regular file: '/dev/zero'
+    """
+
+    def opener(name: str, flags: int) -> int:
+        if flags & (os.O_WRONLY | os.O_RDWR):
+            if os.path.islink(name):
+                raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", name)
+            flags |= os.O_NOFOLLOW
+        # Without O_NONBLOCK, opening a pipe waits for its other end.
+        with contextlib.suppress(FileNotFoundError):
+            _refuse_other(os.stat(name), name)
+        descriptor = os.open(name, flags | os.O_NONBLOCK, 0o666)
+        try:
+            _refuse_other(os.fstat(descriptor), name)
+        except OSError:
+            os.close(descriptor)
+            raise
+        return descriptor
+
+    return open(path, mode, encoding=None if "b" in mode else "utf-8", errors=errors, opener=opener)
+
+
+def check_regular(path: str | os.PathLike[str]) -> None:
+    """Raise an OSError if `path` is not a regular file, for a library that opens it by its name."""
+    open_regular(path, "rb").close()
+
+
+def read_text(path: str | os.PathLike[str], *, errors: str | None = None) -> str:
+    """Return the content of a regular file in UTF-8."""
+    with open_regular(path, errors=errors) as file:
+        return str(file.read())
+
+
+def read_json(path: str | os.PathLike[str]) -> Any:
+    """Return the content of a JSON file whose nesting is bounded.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it is not JSON, or is nested deeper than `MAX_DEPTH`.
+    """
+    return parse_json(read_text(path))
+
+
+def parse_json(text: str) -> Any:
+    """Return what a JSON text stands for.
+
+    Raises:
+        ValueError: it is not JSON, or is nested deeper than `MAX_DEPTH`, at which parsers may crash.
+
+    >>> parse_json("[" * 100_000)
+    Traceback (most recent call last):
+    ...
+    ValueError: it is nested more than 64 deep
+    """
+    depth = 0
+    for bracket in _BRACKETS.findall(text):
+        if bracket in ("[", "{"):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        elif bracket in ("]", "}"):
+            depth -= 1
+    return json.loads(text)
+
+
+def _refuse_other(status: os.stat_result, name: str) -> None:
+    if stat.S_ISDIR(status.st_mode):
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), name)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", name)
 
 
 @contextlib.contextmanager
@@ -39,7 +133,8 @@ def replacing(path: str | os.PathLike[str], *, parents: bool = True) -> Iterator
     path = Path(path)
     if parents:
         path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".tmp-{os.getpid()}-{path.name}")
+    # No other user can guess the name, and put a link there that leads elsewhere.
+    temporary = path.with_name(f".tmp-{secrets.token_hex(4)}-{path.name}")
     try:
         yield temporary
         for file in [*temporary.rglob("*"), temporary]:
@@ -78,8 +173,8 @@ def sync(path: Path) -> None:
 
 def digest(path: Path) -> str:
     """Return the BLAKE2b hash of a file's content, 128 bits in hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    with open_regular(path, "rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -96,7 +191,7 @@ def locked(path: Path, *, wait: Callable[[], object] | None = None) -> Iterator[
         BlockingIOError: another process holds the lock, and `wait` is not given.
     """
     while True:
-        with path.open("a+", encoding="utf-8") as file:
+        with open_regular(path, "a+") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -149,6 +244,39 @@ def _umask() -> int:
 
 
 def cache_folder() -> Path:
-    """Return the cache folder: $SKIPLIGHT_CACHE, else the folder skiplight in $XDG_CACHE_HOME or ~/.cache."""
-    default = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "skiplight"
-    return Path(os.environ.get("SKIPLIGHT_CACHE") or default)
+    """Return the cache folder: $SKIPLIGHT_CACHE, else the folder skiplight in $XDG_CACHE_HOME or ~/.cache.
+
+    Where there is no home folder that can be written to, as in some containers, it is a folder for temporary files.
+
+    Raises:
+        ConfigError: other users may write to it, whose texts and compiled kernels would be taken.
+    """
+    folder = Path(os.environ.get("SKIPLIGHT_CACHE") or _default_cache())
+    refuse_shared(folder, "set SKIPLIGHT_CACHE to a folder of your own")
+    return folder
+
+
+def _default_cache() -> Path:
+    try:
+        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    except RuntimeError:  # no HOME, and a user without an entry among the users
+        return _temporary_cache()
+    existing = next(path for path in (base, *base.parents) if os.path.exists(path))
+    return base / "skiplight" if os.access(existing, os.W_OK | os.X_OK) else _temporary_cache()
+
+
+def _temporary_cache() -> Path:
+    folder = Path(tempfile.gettempdir(), f"skiplight-{os.getuid()}")
+    with contextlib.suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    status = os.lstat(folder)
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid():
+        raise ConfigError(f"{folder} is not a folder of this user: set SKIPLIGHT_CACHE to a folder of your own")
+    return folder
+
+
+def refuse_shared(folder: Path, remedy: str) -> None:
+    """Raise a `ConfigError` if every user may write to a folder."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_IMODE(os.stat(folder).st_mode) & stat.S_IWOTH:
+            raise ConfigError(f"every user may write to {folder}: `chmod o-w {folder}`, or {remedy}")

@@ -5,10 +5,18 @@ from __future__ import annotations
 import atexit
 import contextlib
 import gc
+import getpass
 import os
+import resource
 import sys
 from collections.abc import Callable
 from typing import NoReturn
+
+from skiplight.errors import SkiplightError
+from skiplight.files import cache_folder
+
+LEAST_MEMORY = 2 << 30
+"""Bytes of memory addresses, most of them of libraries."""
 
 
 def usable_cores() -> list[int]:
@@ -41,3 +49,58 @@ def run_program(main: Callable[[], int]) -> NoReturn:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
         raise
     sys.exit(code)
+
+
+def check_process() -> None:
+    """Check what torch needs, which otherwise ends the process while it is imported.
+
+    Raises:
+        SkiplightError: the working directory was removed, or the address space is too small.
+    """
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        raise SkiplightError("the working directory was removed: change to another one") from None
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if limit != resource.RLIM_INFINITY and limit < LEAST_MEMORY:
+        raise SkiplightError(
+            f"this process may use {limit / 2**30:.1f} GiB of memory addresses (`ulimit -v`): torch needs"
+            f" {LEAST_MEMORY >> 30} GiB or more"
+        )
+
+
+def provide_streams() -> None:
+    """Open standard streams that the parent has closed: the next file that is opened would get their numbers."""
+    for descriptor, name, mode in ((0, "stdin", "r"), (1, "stdout", "w"), (2, "stderr", "w")):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            opened = os.open(os.devnull, os.O_RDWR)
+            if opened != descriptor:
+                os.dup2(opened, descriptor)
+                os.close(opened)
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+def provide_home() -> None:
+    """Give libraries folders to write to and a user's name, where there is no home folder that can be written to.
+
+    Containers on Kubernetes and OpenShift run so: with a number for a user, and / for a home. Variables that are set
+    already stay as they are.
+    """
+    try:
+        getpass.getuser()
+    except (KeyError, OSError):
+        os.environ["USER"] = f"user{os.getuid()}"
+    home = os.path.expanduser("~")
+    if os.access(home, os.W_OK | os.X_OK):
+        return
+    cache = cache_folder()
+    names = {"HF_DATASETS_CACHE": "datasets", "HF_HUB_CACHE": "hub", "HF_MODULES_CACHE": "modules"}
+    names |= {"MPLCONFIGDIR": "matplotlib", "WANDB_CACHE_DIR": "wandb", "WANDB_CONFIG_DIR": "wandb"}
+    names |= {"WANDB_DATA_DIR": "wandb", "TRITON_CACHE_DIR": "triton"}
+    for name, folder in names.items():
+        os.environ.setdefault(name, str(cache / folder))
+    if home == "~":
+        os.environ["HOME"] = str(cache)

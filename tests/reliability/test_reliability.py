@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 
+from skiplight.cli import main
 from skiplight.errors import DivergedError
 from skiplight.objectives import make_objective
 from skiplight.objectives.base import Tables
@@ -22,6 +24,7 @@ from skiplight.registry import OBJECTIVES
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.checkpoints import list_checkpoints, verify_checkpoint
 from skiplight.training.module import SkipGramModule
+from skiplight.training.signals import StopRequest
 from skiplight.training.stability import learning_rate_warning
 from tests.support.runs import Running, kill_when, left, newest_step, skiplight, train_arguments
 from tests.support.texts import write_texts
@@ -82,7 +85,23 @@ def test_killed_behind_its_last_line_it_does_not_write_it_again(folder: Path) ->
     assert left(run)[1:] == left(whole)[1:]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_killed_between_the_last_step_of_an_epoch_and_its_end_it_has_the_loss_of_its_last_epoch(folder: Path) -> None:
+    """So it is while it writes its vectors, too."""
+    whole, often = folder / "epochs-whole", folder / "epochs-often"
+    for path, options in ((whole, []), (often, ["checkpoint.every=1e-6", "checkpoint.keep=1000"])):
+        assert main(started(folder, path, "trainer.max_epochs=2", "data.heldout=0.1", *options)) == 0
+    steps = len(list_checkpoints(often / "checkpoints"))
+    for step in (steps // 2, steps // 2 + 1, steps):
+        run = Path(shutil.copytree(often, folder / f"epochs-{step}"))
+        (run / "summary.json").unlink()
+        shutil.rmtree(run / "vectors")
+        for checkpoint in list_checkpoints(run / "checkpoints")[step:]:
+            shutil.rmtree(checkpoint)
+        assert main(["resume", str(run)]) == 0
+        assert left(run) == left(whole)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_to_all_processes_stops_the_training_and_not_its_loaders(folder: Path, number: int) -> None:
     run = folder / f"group-{number}"
     options = ["data.workers=2", "engine=autograd", "trainer.max_epochs=200", "checkpoint.every=1000"]
@@ -96,6 +115,48 @@ def test_a_signal_to_all_processes_stops_the_training_and_not_its_loaders(folder
     assert f"skiplight resume {run}" in said
     assert "Traceback" not in said
     verify_checkpoint(list_checkpoints(run / "checkpoints")[-1])
+
+
+def received(*steps: int | str) -> int:
+    """The exit code of a process that gets signals, and saves where a step is `save`; 0 if it comes to its end."""
+
+    def receive() -> None:
+        stop = StopRequest(saves=True)
+        with stop.installed():
+            for step in steps:
+                if isinstance(step, int):
+                    os.kill(os.getpid(), step)
+                else:
+                    stop.report_saved()
+        os._exit(0 if stop.signal == steps[0] else 1)
+
+    process = multiprocessing.get_context("fork").Process(target=receive)
+    process.start()
+    process.join()
+    return process.exitcode or 0
+
+
+@pytest.mark.parametrize("number", [1, 2, 3, 10, 15, 24])
+def test_every_signal_that_ends_a_process_asks_it_to_save(number: int) -> None:
+    assert received(number, "save") == 0
+
+
+def test_a_second_signal_waits_for_the_save_and_a_third_does_not() -> None:
+    interrupt, terminate, limit = signal.SIGINT, signal.SIGTERM, signal.SIGXCPU
+    assert received(interrupt, interrupt) == 0
+    assert received(interrupt, terminate, "save", limit) == 128 + terminate
+    assert received(interrupt, interrupt, terminate) == 128 + terminate
+    assert received(interrupt, "save", interrupt) == 128 + interrupt
+    assert received(limit, limit, limit, "save", limit) == 0, "the limit of CPU time is told every second"
+
+
+def test_a_signal_that_is_ignored_stays_so() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
+    try:
+        with StopRequest().installed():
+            assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def trained_while(folder: Path, run: Path, disturb: Callable[[], object], *options: str) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
+from skiplight.cli import main
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError, RunError
 from skiplight.vectors.word_vectors import WordVectors
@@ -123,11 +126,11 @@ def test_damaged_folders_are_named(tmp_path):
         WordVectors.load(tmp_path)
 
     file.write_bytes(good[:-1] + bytes([good[-1] ^ 1]))
-    WordVectors.load(tmp_path)
+    WordVectors.load(tmp_path, verify=False)
     with pytest.raises(RunError, match=rf"{file} is damaged in the table output"):
-        WordVectors.load(tmp_path, verify=True)
+        WordVectors.load(tmp_path)
     file.write_bytes(good)
-    assert_equal(WordVectors.load(tmp_path, verify=True), make())
+    assert_equal(WordVectors.load(tmp_path), make())
     right = words.read_text()
     words.write_text(right.replace("the", "thy"))
     with pytest.raises(RunError, match=rf"{words} is not the one"):
@@ -139,3 +142,34 @@ def test_damaged_folders_are_named(tmp_path):
     words.unlink()
     with pytest.raises(RunError, match=r"no vocabulary\.tsv"):
         WordVectors.load(tmp_path)
+
+
+def test_any_flipped_bit_is_found_or_changes_nothing(tmp_path):
+    make().save(tmp_path)
+    file = tmp_path / "vectors.safetensors"
+    good = file.read_bytes()
+    for bit in range(0, 8 * len(good), 7):
+        damaged = bytearray(good)
+        damaged[bit // 8] ^= 1 << bit % 8
+        file.write_bytes(damaged)
+        with contextlib.suppress(RunError):
+            assert_equal(WordVectors.load(tmp_path), make())
+
+
+def test_verbs_that_read_vectors_verify_them_by_default(tmp_path, capsys):
+    make(["a", "b", "c"]).save(tmp_path / "vectors")
+    file = tmp_path / "vectors" / "vectors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-40] ^= 64  # in the exponent of an input vector
+    file.write_bytes(data)
+    verbs = [
+        ["neighbors", str(tmp_path), "a"],
+        ["analogy", str(tmp_path), "a", "b", "c"],
+        ["evaluate", str(tmp_path), "--similarity", "wordsim353", "--analogy"],
+        ["export", str(tmp_path), "--format", "word2vec", "--output", str(tmp_path / "out.txt")],
+    ]
+    for verb in verbs:
+        assert main(verb) == 2
+        assert "is damaged in the table" in capsys.readouterr().err
+    assert not (tmp_path / "out.txt").exists()
+    assert main([*verbs[0], "--no-verify"]) == 0

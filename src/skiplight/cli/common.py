@@ -21,7 +21,7 @@ def query_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
     parser.add_argument("-k", type=parse_positive, default=10, help="number of words (10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    add_verify(parser)
+    add_no_verify(parser)
     return parser
 
 
@@ -32,9 +32,12 @@ def parse_positive(text: str) -> int:
     return number
 
 
-def add_verify(parser: argparse.ArgumentParser) -> None:
-    """Add the option `--verify`."""
-    parser.add_argument("--verify", action="store_true", help="check the checksums of all files first")
+def add_no_verify(parser: argparse.ArgumentParser) -> None:
+    """Add the option `--no-verify`."""
+    parser.add_argument(
+        "--no-verify", dest="verify", action="store_false", help="do not check the checksums of the vectors"
+    )
+    parser.add_argument("--verify", action="store_true", default=True, help=argparse.SUPPRESS)  # what is the default
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skiplight.cli.common import add_verify, load_vectors
+from skiplight.cli.common import add_no_verify, load_vectors
 from skiplight.errors import ConfigError, EvaluationError
 
 log = logging.getLogger(__name__)
@@ -33,7 +33,7 @@ def evaluate(arguments: list[str]) -> int:
         help="evaluations of plug-ins, NAME or '{NAME: {OPTION: VALUE}}'; default: those the run was trained with",
     )
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
-    add_verify(parser)
+    add_no_verify(parser)
     options = parser.parse_args(arguments)
     from skiplight.evaluation.suite import evaluate as score
     from skiplight.registry import load_plugins

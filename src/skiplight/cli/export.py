@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skiplight.cli.common import add_verify, load_vectors
+from skiplight.cli.common import add_no_verify, load_vectors
 
 
 def export(arguments: list[str]) -> int:
@@ -19,7 +19,7 @@ def export(arguments: list[str]) -> int:
     parser.add_argument("--output", type=Path, help="file or folder to write")
     parser.add_argument("--escape", action="store_true", help="escape white space in words, for word2vec formats")
     parser.add_argument("--push-to-hub", metavar="OWNER/NAME", help="upload the vectors and their card to the Hub")
-    add_verify(parser)
+    add_no_verify(parser)
     options = parser.parse_args(arguments)
     if (options.format is None) != (options.output is None) or not (options.format or options.push_to_hub):
         parser.error("give --format and --output together, or --push-to-hub")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skiplight.cli.common import add_verify, parse_positive, print_summary, quiet_lightning
+from skiplight.cli.common import parse_positive, print_summary, quiet_lightning
 
 
 def resume(arguments: list[str]) -> int:
@@ -14,7 +14,7 @@ def resume(arguments: list[str]) -> int:
     parser.add_argument("run", type=Path, help="folder of the run")
     parser.add_argument("--devices", type=parse_positive, help="devices per machine from now on; default: as before")
     parser.add_argument("--num-nodes", type=parse_positive, help="machines from now on; default: as before")
-    add_verify(parser)
+    parser.add_argument("--verify", action="store_true", help="check the checksums of all files first")
     given = parser.parse_args(arguments)
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit

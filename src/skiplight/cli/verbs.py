@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import select
 import sys
 from collections.abc import Callable, Sequence
@@ -19,11 +20,14 @@ from skiplight.cli.report import report
 from skiplight.cli.resume import resume
 from skiplight.cli.sweep import sweep
 from skiplight.cli.train import train
-from skiplight.errors import ConfigError, SkiplightError, Stopped
+from skiplight.errors import ConfigError, SkiplightError, Stopped, describe_os_error
+from skiplight.process import check_process, provide_home, provide_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a verb; return 0 on success, 2 for an error in the input, 1 if the output pipe was closed (`| head`)."""
+    provide_streams()
+    provide_home()
     try:
         code = _run(sys.argv[1:] if arguments is None else list(arguments))
         sys.stdout.flush()
@@ -33,6 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Discard the rest of the buffer, which would cause a traceback when Python exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
+    except OSError as error:  # a full disk: what is left in the buffer is discarded as well
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        print(f"skiplight: error: the standard output cannot be written: {describe_os_error(error)}", file=sys.stderr)
+        return 2
     return code
 
 
@@ -57,6 +65,7 @@ def _run(arguments: list[str]) -> int:
     try:
         if arguments[0] == "-sc":
             return complete(arguments[1:], VERBS)
+        check_process()
         if verb is None:
             raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
         return verb(_take_plugins(arguments[1:]) if arguments[0] in READING else arguments[1:]) or 0
@@ -65,6 +74,17 @@ def _run(arguments: list[str]) -> int:
         return 128 + stopped.signal
     except SkiplightError as error:
         print(f"skiplight: error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        print(f"skiplight: error: {describe_os_error(error)}", file=sys.stderr)
+        return 2
+    except (MemoryError, ImportError, RuntimeError) as error:
+        # A library that cannot be mapped is an ImportError, a tensor or thread that has no room a RuntimeError.
+        if not (isinstance(error, MemoryError) or re.search("memory|map segment|start new thread", str(error))):
+            raise
+        print(f"skiplight: error: out of memory ({str(error).partition(os.linesep)[0]}): allow more", file=sys.stderr)
         return 2
     except KeyboardInterrupt:  # training handles signals between two steps instead
         print("skiplight: interrupted", file=sys.stderr)

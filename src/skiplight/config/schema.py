@@ -24,7 +24,7 @@ class DataConfig:
     heldout: float = option(0.01, "share of the text that is used for evaluation only", low=0, high=0.5)
     tokens: int | None = option(None, "tokens per epoch, for a stream of unknown size", low=1)
     block_tokens: Any = option("auto", "tokens per step; auto: the engine's default, at most 1/200 of the run")
-    workers: int = option(0, "processes that load blocks in advance; 0: none", low=0)
+    workers: int = option(0, "processes that load blocks in advance; 0: none", low=0, high=1024)
 
 
 @dataclasses.dataclass

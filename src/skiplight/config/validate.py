@@ -20,6 +20,7 @@ from omegaconf.errors import OmegaConfBaseException
 from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, LOGGERS, MAPPINGS, Config, chosen
 from skiplight.config.trainer_arguments import REFUSED, check_trainer
 from skiplight.errors import ConfigError
+from skiplight.files import read_text
 from skiplight.registry import EVALUATIONS, NAMES, REGISTRIES, Registry, load_built_in, load_plugins, plugin_modules
 
 MAX_BYTES = 1 << 20
@@ -244,6 +245,8 @@ def registered(registry: Registry, name: str, plugins: Sequence[str] = ()) -> An
 def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
     if value is None:
         return None
+    if problem := _unfit(value):
+        return problem
     low, high, above, choices = (limits[name] for name in ("low", "high", "above", "choices"))
     if choices is not None and value not in choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
@@ -257,6 +260,26 @@ def _out_of_range(value: Any, limits: Mapping[str, Any]) -> str | None:
     if above is not None and not value > above:
         return f"it must be above {above:g}"
     return None
+
+
+def _unfit(value: Any, depth: int = 0) -> str | None:
+    """Return why no option can have a value, or one inside it; None if an option can."""
+    if isinstance(value, int) and abs(value) >= 2**63:
+        return "it must have at most 64 bits"
+    if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+        return "it must be of Unicode characters other than NUL; give a file whose name is not UTF-8 another name"
+    if depth > MAX_DEPTH:
+        return f"it is nested more than {MAX_DEPTH} deep"
+    inner = [*value, *value.values()] if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return next((problem for item in inner if (problem := _unfit(item, depth + 1))), None)
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:  # a byte that is not UTF-8 came as a lone surrogate
+        return False
+    return True
 
 
 def from_mapping(mapping: Any) -> Config:
@@ -370,7 +393,7 @@ def load_config(path: Path) -> Config:
     try:
         if path.stat().st_size > MAX_BYTES:
             raise ConfigError(f"{path} is no run's config: it has more than {MAX_BYTES:,} bytes")
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
         _check_events(text, path)
         mapping = yaml.safe_load(text)
     except OSError as error:

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from skiplight.errors import DataError
-from skiplight.files import replacing
+from skiplight.files import read_text, replacing
 
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 
@@ -118,7 +118,7 @@ class Vocabulary:
             DataError: the file is missing, a line is not a word, a tab and a count of 1 or more, or a word is repeated.
         """
         try:
-            text = Path(path).read_text(encoding="utf-8")
+            text = read_text(path)
         except FileNotFoundError:
             raise DataError(f"no vocabulary at {path}: give `vocabulary.path` an existing vocabulary.tsv") from None
         except OSError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from skiplight.errors import EvaluationError
+from skiplight.files import read_text
 
 if TYPE_CHECKING:
     from skiplight.corpus.vocabulary import Vocabulary
@@ -69,7 +70,7 @@ def read_set(source: str | os.PathLike[str], built_in: Mapping[str, str]) -> tup
     """
     path = _gensim_data() / built_in[str(source)] if str(source) in built_in else Path(source)
     try:
-        return path, path.read_text(encoding="utf-8-sig").split("\n")
+        return path, read_text(path).removeprefix("\ufeff").split("\n")
     except FileNotFoundError:
         raise EvaluationError(
             f"there is no evaluation set {str(source)!r}: give the path of a file, or one of {', '.join(built_in)}"

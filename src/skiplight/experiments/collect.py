@@ -84,23 +84,48 @@ def _study_rows(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
     rows = []
     for trial in study.trials:
         run, state = runs.get(trial.number, RunFolder(study.run(trial.number))), trial.state.name.lower()
+        state, error = {"fail": "failed"}.get(state, state), trial.user_attrs.get("error", "")
         if state == "running":
-            state = "running" if heartbeat.find_holder(run.path) else "unfinished"
-        state = {"fail": "failed"}.get(state, state)
+            state, error = _state_of(run)
         seed = run.config().seed if run.config_file.exists() else study.config.seed
-        error = trial.user_attrs.get("error", "")
-        rows.append(TrialRow(trial.number, state, seed, trial.params, *_latest_metrics(run), run.path.name, error))
+        metrics, seconds = _latest_metrics(run)
+        if state == "complete" and trial.values is not None and run.summary.exists():
+            _check_values(run, study, trial.values, metrics)
+        rows.append(TrialRow(trial.number, state, seed, trial.params, metrics, seconds, run.path.name, error))
     return rows
 
 
+def _state_of(run: RunFolder) -> tuple[str, str]:
+    """Return the state of a run that no journal has as ended, and why it failed.
+
+    A process that was killed may not have recorded how the run ended.
+    """
+    if run.summary.exists():
+        return "complete", ""
+    if heartbeat.find_holder(run.path):
+        return "running", ""
+    result = read_result(run.path)
+    if result is not None and result.state in ("failed", "diverged", "killed", "pruned"):
+        return ("pruned", "") if result.state == "pruned" else ("failed", result.message)
+    return "unfinished", ""
+
+
+def _check_values(run: RunFolder, study: Study, values: Sequence[float], metrics: dict[str, float]) -> None:
+    """Check that a summary has the values that the study has recorded of it.
+
+    Raises:
+        RunError: a value differs.
+    """
+    for target, value in zip(study.targets, values, strict=True):
+        if metrics.get(target) != value:
+            raise RunError(
+                f"{run.summary} has {target} {metrics.get(target)}, and the study has recorded {value}: one of the two"
+                " is damaged; restore it from a backup"
+            )
+
+
 def _run_row(number: int, run: RunFolder, config: Config, swept: Sequence[str]) -> TrialRow:
-    state, error = "complete" if run.summary.exists() else "unfinished", ""
-    if state == "unfinished" and heartbeat.find_holder(run.path):
-        state = "running"
-    elif state == "unfinished":
-        result = read_result(run.path)
-        if result is not None and result.state in ("failed", "diverged", "killed"):
-            state, error = "failed", result.message
+    state, error = _state_of(run)
     flat = flat_options(run_options(config))
     return TrialRow(
         number, state, config.seed, {name: flat[name] for name in swept}, *_latest_metrics(run), run.path.name, error

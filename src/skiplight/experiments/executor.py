@@ -120,5 +120,9 @@ def train_claimed_trial(trial: ClaimedTrial, resources: Resources, stopping: Cal
         if result.state != "killed" or attempt == ATTEMPTS:
             break
         log.warning("%s: %s; it resumes from its last checkpoint", trial.name, result.message)
-    write_result(trial.run, result)
+    if result.state != "finished" and RunFolder(trial.run).summary.exists():
+        # This process was stopped for long, or a clock jumped, and another one took the trial over and finished it.
+        result = ProcessResult("finished")
+    if result.state != "busy":
+        write_result(trial.run, result)
     return result

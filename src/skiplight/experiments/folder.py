@@ -18,7 +18,7 @@ import yaml
 from skiplight.config.schema import CHOSEN, MAPPINGS, Config
 from skiplight.config.validate import run_options
 from skiplight.errors import ConfigError, RunError, UnwritableError
-from skiplight.files import locked, replacing
+from skiplight.files import locked, read_text, replacing
 from skiplight.training.run_folder import RunFolder, TrialInfo
 
 FORMAT = 2
@@ -83,7 +83,7 @@ class ExperimentFolder:
             RunError: the file is missing, damaged, or of another format.
         """
         try:
-            about = yaml.safe_load(self.file.read_text(encoding="utf-8"))
+            about = yaml.safe_load(read_text(self.file))
             version = about["format"]
             str(about["id"])
         except FileNotFoundError:

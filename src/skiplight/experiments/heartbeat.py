@@ -12,10 +12,13 @@ import os
 import platform
 import time
 from pathlib import Path
+from typing import Any
 
-from skiplight.files import replacing
+from skiplight.files import open_regular, replacing
 
 HEARTBEAT_FILE = "heartbeat.json"
+
+MAX_CHARACTERS = 10_000
 
 REFRESH_SECONDS = 10
 
@@ -75,21 +78,34 @@ def refresh_heartbeat(run: Path) -> None:
 
 
 def release_run(run: Path) -> None:
-    """Delete the heartbeat of a run that this process no longer trains."""
-    (run / HEARTBEAT_FILE).unlink(missing_ok=True)
+    """Delete the heartbeat of a run that this process no longer trains, unless another process has taken it over."""
+    if (about := _read(run)) is None or (about["machine"], about["pid"]) == (machine_id(), os.getpid()):
+        (run / HEARTBEAT_FILE).unlink(missing_ok=True)
 
 
 def find_holder(run: Path) -> str | None:
     """Return the process that is training a run, as text for messages, or None if there is none that is alive."""
-    try:
-        about = json.loads((run / HEARTBEAT_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    about = _read(run)
+    if about is None:
         return None
     if about["machine"] == machine_id():
         alive = process_start_time(about["pid"]) == about["start"]
     else:
         alive = _file_system_time(run) - (run / HEARTBEAT_FILE).stat().st_mtime < DEAD_SECONDS
     return f"process {about['pid']} on {about['host']}" if alive else None
+
+
+def _read(run: Path) -> dict[str, Any] | None:
+    """Return what the holder has written; None without a file, or with a damaged one, which nobody holds."""
+    try:
+        with open_regular(run / HEARTBEAT_FILE) as file:
+            about = json.loads(file.read(MAX_CHARACTERS))
+        known = {name: str(about[name]) for name in ("machine", "host", "start")}
+        return known | {"pid": int(about["pid"])}
+    except FileNotFoundError:
+        return None
+    except (ValueError, TypeError, LookupError, RecursionError):
+        return None
 
 
 def _file_system_time(folder: Path) -> float:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Literal
 
 from skiplight.errors import command
+from skiplight.files import open_regular
 from skiplight.registry import VARIABLE
 
 PRELOADED_MODULES = [
@@ -30,8 +31,10 @@ PRELOADED_MODULES = [
 
 POLL_SECONDS = 0.2
 
-State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed"]
-EXIT_CODES: dict[State, int] = {"finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "stopped": 143}
+State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed", "busy"]
+EXIT_CODES: dict[State, int] = {
+    "finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "busy": 6, "stopped": 143,
+}  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +42,8 @@ class ProcessResult:
     """How a training ended.
 
     Attributes:
-        state: `unwritable` if the disk was full or read-only, `killed` if a signal ended the process.
+        state: `unwritable` if the disk was full or read-only, `killed` if a signal ended the process, `busy` if
+            another process trains the run.
         message: the error or the reason, in one line; empty if the training finished.
     """
 
@@ -107,7 +111,7 @@ def _train_in_child(
     # Data loaders start as in any process, not by a fork server of their own, which would import everything again.
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     try:
-        with (run / "output.log").open("ab") as file:
+        with open_regular(run / "output.log", "ab") as file:
             os.dup2(file.fileno(), 1)
             os.dup2(file.fileno(), 2)
         if cores:

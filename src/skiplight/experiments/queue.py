@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from skiplight.errors import UnwritableError
 from skiplight.experiments.processes import ProcessResult
-from skiplight.files import replacing, writing
+from skiplight.files import read_json, replacing, writing
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def write_result(run: Path, result: ProcessResult) -> None:
 def read_result(run: Path) -> ProcessResult | None:
     """Return how the last process of a trial ended, or None if none has ended or result.json cannot be read."""
     try:
-        about = json.loads((run / RESULT_FILE).read_text(encoding="utf-8"))
+        about = read_json(run / RESULT_FILE)
         return ProcessResult(about["state"], about["message"])
     except (OSError, ValueError, LookupError, TypeError):
         return None

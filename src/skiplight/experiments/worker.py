@@ -16,9 +16,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from skiplight.errors import DivergedError, PrunedError, SkiplightError, Stopped, UnwritableError, command
+from skiplight.errors import (
+    BusyError,
+    DivergedError,
+    PrunedError,
+    SkiplightError,
+    Stopped,
+    UnwritableError,
+    command,
+    describe_os_error,
+)
 from skiplight.experiments.processes import EXIT_CODES, ProcessResult
-from skiplight.process import run_program
+from skiplight.process import provide_home, run_program
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -32,6 +41,7 @@ LOCK_WAIT_SECONDS = 30
 
 def main(arguments: list[str] | None = None) -> int:
     """Train the run in the given folder, and return the exit code of its state, from `EXIT_CODES`."""
+    provide_home()
     arguments = sys.argv[1:] if arguments is None else arguments
     parser = argparse.ArgumentParser("python -m skiplight.experiments.worker", description=__doc__.partition("\n")[0])
     parser.add_argument("run", type=Path)
@@ -48,7 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
     return EXIT_CODES[result.state]
 
 
-def train_folder(run: Path) -> ProcessResult:
+def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResult:
     """Train the run in a folder, in this process, and return how it ended; never raises."""
     os.environ.pop("WANDB_SERVICE", None)  # the parent's W&B process, which would end with the parent
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -58,11 +68,13 @@ def train_folder(run: Path) -> ProcessResult:
 
         logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
         logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
-        resume(run, _pruning_callback_factory(run), LOCK_WAIT_SECONDS)
+        resume(run, _pruning_callback_factory(run), lock_wait)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
     except Stopped as error:
         return ProcessResult("stopped", str(error))
+    except BusyError as error:
+        return ProcessResult("busy", str(error))
     except UnwritableError as error:
         return ProcessResult("unwritable", str(error))
     except KeyboardInterrupt:
@@ -71,6 +83,9 @@ def train_folder(run: Path) -> ProcessResult:
         return ProcessResult("diverged", str(error))
     except SkiplightError as error:
         return ProcessResult("failed", str(error))
+    except OSError as error:
+        traceback.print_exc()
+        return ProcessResult("failed", describe_os_error(error))
     except BaseException as error:
         reason = f"{type(error).__name__}: {str(error).strip() or 'no message'}".splitlines()[0]
         # Out of memory is a RuntimeError in torch on the CPU, a MemoryError in NumPy, and an OutOfMemoryError on CUDA.

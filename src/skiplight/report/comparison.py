@@ -17,6 +17,7 @@ from skiplight.experiments.comparison.plan import DEFAULT_VIEWS
 from skiplight.experiments.comparison.queue import TrialResult, comparison_table, read_results
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import RUN_METRICS
+from skiplight.files import read_json, read_text
 from skiplight.report.html import render_page, write_page
 from skiplight.training.run_folder import RunFolder
 
@@ -31,8 +32,8 @@ def write_comparison_page(folder: Path) -> Path:
     try:
         results = read_results(folder)
         about = ExperimentFolder(folder, "comparison").read()["compare"]
-        levels = json.loads((folder / LEVELS).read_text(encoding="utf-8"))
-        findings = (folder / FINDINGS).read_text(encoding="utf-8")
+        levels = read_json(folder / LEVELS)
+        findings = read_text(folder / FINDINGS)
         name = folder.resolve().name
         data = {
             "kind": "comparison",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import shlex
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import EvaluationError, RunError
 from skiplight.evaluation.sets import set_name
 from skiplight.evaluation.similarity import judged_pairs
+from skiplight.files import read_json
 from skiplight.report.frequencies import word_frequencies
 from skiplight.report.html import render_page, write_page
 from skiplight.report.settings import list_settings
@@ -71,7 +71,7 @@ def run_data(
     similarity = {set_name(source): similarity_rows(vectors, source) for source in config.evaluation.similarity}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
-        environment = json.loads(run.environment.read_text(encoding="utf-8"))
+        environment = read_json(run.environment)
     return {
         "kind": "run",
         "name": run.path.resolve().name,

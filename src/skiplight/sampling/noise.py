@@ -19,10 +19,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
+from skiplight.files import read_text
 from skiplight.registry import option, register_noise
 from skiplight.sampling.draws import thresholds_below
 
@@ -101,7 +101,7 @@ def file_weights(counts: np.ndarray, path: str | None, words: Sequence[str]) -> 
         raise ValueError("`noise.path` is missing: give the file of weights")
     weights = {}
     try:
-        lines = Path(path).read_text(encoding="utf-8").splitlines()
+        lines = read_text(path).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise ValueError(f"`noise.path={path}` cannot be read: {error}") from None
     for number, line in enumerate(lines, 1):

@@ -25,13 +25,36 @@ from safetensors.torch import load_file, save_file
 
 from skiplight.distributed.strategy import RankStrategy, is_synchronized, synchronize
 from skiplight.errors import RunError
-from skiplight.files import digest, remove, replacing, writing
+from skiplight.files import digest, read_json, remove, replacing, writing
 from skiplight.training.signals import StopRequest
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 _TABLES, _STATE, _MANIFEST = "tables-0.safetensors", "state.pt", "manifest.json"
+
+
+_UNREADABLE = (
+    OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, ValueError,
+)  # fmt: skip
+_SCHEMA: dict[str, Any] = {
+    "epoch": int,
+    "global_step": int,
+    "pytorch-lightning_version": str,
+    "optimizer_states": [dict],
+    "lr_schedulers": [dict],
+    "skiplight": {"tokens": int, "loss_sum": float, "pairs": int, "world_size": int},
+    "SkipGramDataModule": {"block_tokens": int, "cursor": (int,) * 5, "text": str, "version": int},
+    "callbacks": {
+        "DivergenceCheck": {"above": int, "blanks": [(float, float)], "since": int},
+        "Evaluation": {"evaluated": int, "found": str, "seconds": float},
+        "Tracking": {
+            "seconds": float, "pairs": int, "loss": float, "epoch_loss": float, "line": (float, int),
+            "epoch": (float, int), "lines": int, "written": (int, float),
+        },
+    },
+}  # fmt: skip
+"""The types of what skiplight and Lightning read from a state: of what a run has, since a user's own may have less."""
 
 
 class FolderCheckpointIO(CheckpointIO):
@@ -60,16 +83,61 @@ class FolderCheckpointIO(CheckpointIO):
         verify_checkpoint(folder)
         try:
             checkpoint = torch.load(folder / _STATE, map_location=map_location, weights_only=True)
+            check_state(checkpoint)
             checkpoint["state_dict"] = load_file(folder / _TABLES)
-        except (OSError, SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError):
+        except _UNREADABLE:
             # The checksums are correct, so the file is not damaged: somebody else wrote it.
             raise RunError(
-                f"{folder} was not written by skiplight: it holds more than tensors and plain values"
+                f"{folder} was not written by skiplight: it holds other than its tensors and plain values; delete it to"
+                " go on from the checkpoint before it"
             ) from None
         return checkpoint
 
     def remove_checkpoint(self, path: Any) -> None:
         remove(Path(path))
+
+
+def check_state(state: object) -> None:
+    """Check the types of a checkpoint's state, which those who read it rely on.
+
+    Raises:
+        TypeError: a value is of another type, out of range, or missing.
+    """
+    if not isinstance(state, dict):
+        raise TypeError("the state is no mapping")
+    for name, kind in _SCHEMA.items():
+        if name in state:
+            _check_type(state[name], kind, name, optional=name == "callbacks")
+    _check_counts(state.get("loops", {}))
+
+
+def _check_type(value: Any, kind: Any, name: str, *, optional: bool = False) -> None:
+    if isinstance(kind, dict):
+        good = isinstance(value, dict) and (optional or kind.keys() <= value.keys())
+        parts = [(value[key], inner) for key, inner in kind.items() if key in value] if good else []
+    elif isinstance(kind, list):
+        good = isinstance(value, list | tuple)
+        parts = [(item, kind[0]) for item in value] if good else []
+    elif isinstance(kind, tuple):
+        good = isinstance(value, list | tuple) and len(value) == len(kind)
+        parts = list(zip(value, kind, strict=True)) if good else []
+    elif kind is int:
+        good, parts = isinstance(value, int) and not isinstance(value, bool) and -1 <= value < 2**63, []
+    else:
+        good, parts = isinstance(value, (int, float) if kind is float else kind), []
+    if not good:
+        raise TypeError(f"{name} is not as skiplight writes it")
+    for inner, its_kind in parts:
+        _check_type(inner, its_kind, name)
+
+
+def _check_counts(value: Any, depth: int = 0) -> None:
+    """Check that the state of Lightning's loops is of counts and flags, besides an empty state of the user's."""
+    if isinstance(value, dict) and depth < 16:
+        for inner in value.values():
+            _check_counts(inner, depth + 1)
+    elif not isinstance(value, int) or not 0 <= value < 2**63:
+        raise TypeError("loops are not as Lightning writes them")
 
 
 def verify_checkpoint(folder: Path) -> None:
@@ -80,7 +148,7 @@ def verify_checkpoint(folder: Path) -> None:
     """
     remedy = f"delete {folder} to go on from the checkpoint before it"
     try:
-        manifest = json.loads((folder / _MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / _MANIFEST)
         version = int(manifest["format"])
     except OSError as error:
         raise RunError(
@@ -129,9 +197,10 @@ class Checkpointing(Checkpoint):
         self.folder, self.every, self.keep, self.stop, self.healthy = folder, every, keep, stop, healthy
         self._saved = time.monotonic()
         self._step = 0  # of the newest checkpoint
+        self.has_begun = False  # the training, from a state that every part has taken
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
-        self._saved, self._step = time.monotonic(), trainer.global_step
+        self._saved, self._step, self.has_begun = time.monotonic(), trainer.global_step, True
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
@@ -153,6 +222,7 @@ class Checkpointing(Checkpoint):
             self.stop.signal = signal
             trainer.should_stop = True
         self._save(trainer)
+        self.stop.report_saved()
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         synchronize(trainer)

@@ -182,7 +182,7 @@ class _Training:
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
-        self.stop, self.divergence = StopRequest(), DivergenceCheck(data.sampler)
+        self.stop, self.divergence = StopRequest(saves=True), DivergenceCheck(data.sampler)
         self.tracking = Tracking(run.metrics, self.divergence, shares=bool(self.callbacks))
         self.data.repeats_blocks = bool(config.trainer.overfit_batches)
         evaluation = config.evaluation
@@ -271,7 +271,7 @@ class _Training:
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
             # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
             warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
-            with _with_other_ranks(self.strategy):
+            with _with_other_ranks(self.strategy), _refusing(checkpoint, trainer):
                 trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: {command('resume', self.folder.path)}", self.stop.signal)
@@ -318,6 +318,25 @@ class _Training:
                 "bytes_sent": self.strategy.machine_bytes_sent,
             }
         }
+
+
+@contextlib.contextmanager
+def _refusing(checkpoint: Path | None, trainer: lightning.Trainer) -> Iterator[None]:
+    """Name the checkpoint in an error that comes before the training from it begins.
+
+    Raises:
+        RunError: the checkpoint's state does not fit.
+    """
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, AttributeError) as error:
+        begun = any(saving.has_begun for saving in trainer.callbacks if isinstance(saving, Checkpointing))  # type: ignore[attr-defined]
+        if checkpoint is None or begun:
+            raise
+        raise RunError(
+            f"{checkpoint} does not fit its run ({type(error).__name__}: {error}): delete it to go on from the"
+            " checkpoint before it"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -18,8 +18,8 @@ from typing import Any
 
 from skiplight.config import validate
 from skiplight.config.schema import Config
-from skiplight.errors import PrunedError, RunError, Stopped, UnwritableError, command
-from skiplight.files import locked, remove, replacing, writing
+from skiplight.errors import BusyError, PrunedError, RunError, Stopped, UnwritableError, command
+from skiplight.files import locked, open_regular, parse_json, read_json, read_text, remove, replacing, writing
 from skiplight.training.environment import describe_environment, job_name
 
 log = logging.getLogger(__name__)
@@ -27,6 +27,12 @@ log = logging.getLogger(__name__)
 SUMMARY_FORMAT = 1
 
 LOG_SECONDS = 30
+
+OWN_NAMES = (
+    ".lock", "checkpoints", "config.yaml", "environment.json", "errors", "heartbeat.json", "metrics.jsonl",
+    "output.log", "report.html", "result.json", "summary.json", "trial.json", "vectors", "wandb",
+)  # fmt: skip
+"""What a training writes in its folder."""
 
 ORPHANS = 15
 """Seconds to wait for the loaders of a killed process, which hold its lock until they exit, after about 5 seconds."""
@@ -98,12 +104,12 @@ class RunFolder:
 
     def describe(self, seed: int) -> None:
         """Write the environment to environment.json if it is not there yet; called by the process that trains."""
-        if self.id and "python" not in json.loads(self.environment.read_text(encoding="utf-8")):
+        if self.id and "python" not in read_json(self.environment):
             self.add_facts(**describe_environment(seed))
 
     def add_facts(self, **facts: Any) -> None:
         """Add facts to environment.json."""
-        about = json.loads(self.environment.read_text(encoding="utf-8"))
+        about = read_json(self.environment)
         with writing(self.environment), replacing(self.environment) as temporary:
             temporary.write_text(json.dumps(about | facts, indent=2), encoding="utf-8")
 
@@ -130,7 +136,7 @@ class RunFolder:
             RunError: trial.json is damaged.
         """
         try:
-            return TrialInfo(**json.loads(self.trial.read_text(encoding="utf-8")))
+            return TrialInfo(**read_json(self.trial))
         except FileNotFoundError:
             return None
         except (OSError, ValueError, TypeError) as error:
@@ -146,7 +152,7 @@ class RunFolder:
             RunError: environment.json is damaged.
         """
         try:
-            name = json.loads(self.environment.read_text(encoding="utf-8"))["id"]
+            name = read_json(self.environment)["id"]
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
             name = None
         # The id becomes part of folder names and addresses.
@@ -169,6 +175,12 @@ class RunFolder:
             with contextlib.suppress(OSError):  # they do no harm
                 remove(self.checkpoints)
 
+    def refuse_links(self) -> None:
+        """Raise a `RunError` if a symbolic link in the folder leads what is written into it elsewhere."""
+        for name in OWN_NAMES:
+            if (self.path / name).is_symlink():
+                raise RunError(f"{self.path / name} is a symbolic link: put what it leads to in its place")
+
     @contextlib.contextmanager
     def locked(self, patience: float = 0) -> Iterator[None]:
         """Lock the folder against other processes that train in it.
@@ -177,8 +189,10 @@ class RunFolder:
             patience: seconds to wait for another process to end.
 
         Raises:
-            RunError: another process trains in the folder.
+            BusyError: another process trains in the folder.
+            RunError: something in it is a symbolic link, or cannot be written to.
         """
+        self.refuse_links()
         lock, begin = self.path / ".lock", time.monotonic()
         with contextlib.ExitStack() as held:
             while True:
@@ -186,11 +200,11 @@ class RunFolder:
                     file = held.enter_context(locked(lock))
                     break
                 except BlockingIOError:
-                    process = lock.read_text(encoding="utf-8") if lock.exists() else ""
+                    process = read_text(lock) if lock.exists() else ""
                     if time.monotonic() - begin < (max(patience, ORPHANS) if _is_dead(process) else patience):
                         time.sleep(0.1)
                         continue
-                    raise RunError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
+                    raise BusyError(f"{self.path} is being trained by process {process or '?'}: let it end") from None
                 except OSError as error:
                     raise RunError(f"{self.path} cannot be written to: {error.strerror}; make it writable") from None
             file.truncate(0)
@@ -217,7 +231,8 @@ class RunFolder:
         except BaseException:
             try:
                 self.errors.mkdir(exist_ok=True)
-                (self.errors / f"{rank}.txt").write_text(traceback.format_exc(), encoding="utf-8")
+                with open_regular(self.errors / f"{rank}.txt", "w") as file:
+                    file.write(traceback.format_exc())
             except OSError as error:
                 log.warning("%s cannot be written: %s", self.errors, error.strerror)
             raise
@@ -231,13 +246,15 @@ class RunFolder:
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a last line that a killed process left in the middle is left out."""
         try:
-            text = self.metrics.read_text(encoding="utf-8", errors="replace")
+            text = read_text(self.metrics, errors="replace")
         except FileNotFoundError:
             return []
+        except OSError as error:
+            raise RunError(f"{self.metrics} cannot be read: {error.strerror}; put back the file of this run") from None
         found = []
         for line in text.splitlines():
             with contextlib.suppress(ValueError):
-                found.append(json.loads(line))
+                found.append(parse_json(line))
         return [about for about in found if isinstance(about, dict)]
 
     def read_summary(self) -> dict[str, Any]:
@@ -247,7 +264,7 @@ class RunFolder:
             RunError: the run is not finished, or the file is damaged or of a newer format.
         """
         try:
-            summary = json.loads(self.summary.read_text(encoding="utf-8"))
+            summary = read_json(self.summary)
             version = int(summary["format"])
         except FileNotFoundError:
             raise RunError(f"{self.path} is not finished: go on with `{command('resume', self.path)}`") from None

@@ -14,10 +14,14 @@ from optuna.trial import TrialState
 from skiplight.config.compose import compose
 from skiplight.errors import ConfigError, RunError, UnwritableError
 from skiplight.experiments import heartbeat
+from skiplight.experiments.collect import collect_trials
+from skiplight.experiments.executor import train_claimed_trial
 from skiplight.experiments.processes import ProcessResult
+from skiplight.experiments.resources import Resources
 from skiplight.experiments.sweeps.journal import cut_torn_line
 from skiplight.experiments.sweeps.pruning import should_prune
 from skiplight.experiments.sweeps.study import JOURNAL_FILE, Study
+from skiplight.experiments.worker import train_folder
 from skiplight.training.run_folder import RunFolder
 
 SPACE = "study.space={noise.exponent: {low: -1, high: 1}, noise.negatives: [5, 15]}"
@@ -183,3 +187,98 @@ def test_a_trial_whose_set_could_not_be_evaluated_has_failed(tmp_path: Path) -> 
     (found,) = study.trials
     assert found.state == TrialState.FAIL
     assert "no evaluation/wordsim353: no pair is in the vocabulary" in found.user_attrs["error"]
+
+
+def finished_study(folder: Path) -> Study:
+    """A study of four trials: one complete, one failed, one complete, one whose process has died."""
+    study = create_study(folder, "study.metric=loss")
+    for number in range(4):
+        trial = study.claim()
+        assert trial is not None
+        if number == 1:
+            study.finish(trial, ProcessResult("failed", "no text"))
+        elif number < 3:
+            write_summary(trial.run, loss=2.5 - number)
+            study.finish(trial, ProcessResult("finished"))
+        else:
+            claim_in_a_process_that_ends(trial.run)
+    return study
+
+
+def write_summary(run: Path, loss: float) -> None:
+    metrics = dict.fromkeys(("words_per_second", "effective_words_per_second", "pairs_per_second"), 1)
+    seconds = dict.fromkeys(("train", "evaluate", "total"), 1.0)
+    RunFolder(run).write_summary({"evaluation": {}, "seconds": seconds, "loss": loss, **metrics})
+
+
+def table(folder: Path) -> list[tuple]:
+    rows = collect_trials(folder).rows
+    return [(row.number, row.state, sorted(row.params.items()), row.metrics.get("loss")) for row in rows]
+
+
+def test_a_damaged_journal_is_named_or_gives_the_same_table(tmp_path: Path) -> None:
+    journal = finished_study(tmp_path).folder / JOURNAL_FILE
+    whole = table(tmp_path)
+    assert [row[1] for row in whole] == ["complete", "failed", "complete", "unfinished"]
+    lines = journal.read_bytes().splitlines(keepends=True)
+    count = len(lines)
+    damages = [lines[:n] for n in range(0, count, 2)] + [[*lines[:n], *lines[n + 1 :]] for n in range(0, count, 3)]
+    damages += [[*lines[: n + 1], lines[n], *lines[n + 1 :]] for n in range(0, count, 4)]
+    damages += [[*lines[:n], lines[n + 1], lines[n], *lines[n + 2 :]] for n in range(0, count - 1, 4)]
+    data = b"".join(lines)
+    for bit in range(5, 8 * len(data), 8 * len(data) // 15):
+        flipped = bytearray(data)
+        flipped[bit // 8] ^= 1 << bit % 8
+        damages.append([bytes(flipped)])
+    damages += [[b""], [b"\0" * 100 + b"\n"], [b"[" * 100_000 + b"\n"], [data, b'{"op_code": 5, "work']]
+    found = 0
+    for damage in damages:
+        journal.write_bytes(b"".join(damage))
+        try:
+            assert table(tmp_path) == whole
+        except RunError as error:
+            found += "journal.log is damaged" in str(error)
+    assert found > len(damages) * 0.8
+    journal.write_bytes(data)
+    assert table(tmp_path) == whole
+    write_summary(tmp_path / "0", loss=2.25)
+    with pytest.raises(RunError, match=r"has loss 2.25, and the study has recorded 2.5"):
+        table(tmp_path)
+
+
+def test_a_trial_that_another_process_took_over_is_not_called_failed(tmp_path: Path) -> None:
+    study, other = create_study(tmp_path, "study.metric=loss"), create_study(tmp_path, "study.metric=loss")
+    trial = study.claim()
+    assert trial is not None
+    about = json.loads((trial.run / heartbeat.HEARTBEAT_FILE).read_text())
+    (trial.run / heartbeat.HEARTBEAT_FILE).write_text(json.dumps(about | {"start": "1"}))  # as if this process had died
+    taken = other.claim()
+    assert taken is not None
+    assert taken.number == trial.number
+    with RunFolder(trial.run).locked():
+        assert train_folder(trial.run, lock_wait=0).state == "busy"
+    assert other.finish(taken, ProcessResult("busy", "is being trained")) == "is being trained"
+    assert study.trials[0].state == TrialState.RUNNING
+
+    def finish_elsewhere() -> bool:
+        write_summary(trial.run, loss=1.5)
+        return False
+
+    result = train_claimed_trial(trial, Resources(), finish_elsewhere)  # there is no text that it could be trained on
+    assert result.state == "finished"
+    assert study.finish(trial, result) == "loss 1.5"
+    assert other.finish(taken, result) == "loss 1.5", "recorded once, though both have seen its end"
+    assert table(tmp_path) == [(0, "complete", sorted(trial.params.items()), 1.5)]
+
+
+def test_a_heartbeat_that_is_damaged_or_of_another_process_does_no_harm(tmp_path: Path) -> None:
+    heartbeat.claim_run(tmp_path)
+    about = (tmp_path / heartbeat.HEARTBEAT_FILE).read_text()
+    (tmp_path / heartbeat.HEARTBEAT_FILE).write_text(about.replace(f": {os.getpid()}", ": 1"))
+    heartbeat.release_run(tmp_path)
+    assert (tmp_path / heartbeat.HEARTBEAT_FILE).exists(), "another process has taken it over"
+    for text in ("", "[]", "{", "[" * 5000, '{"machine": 1, "pid": "x"}'):
+        (tmp_path / heartbeat.HEARTBEAT_FILE).write_text(text)
+        assert heartbeat.find_holder(tmp_path) is None
+    heartbeat.release_run(tmp_path)
+    assert not (tmp_path / heartbeat.HEARTBEAT_FILE).exists()

@@ -46,21 +46,26 @@ class FilesOptions:
     path: Any = option(None, "file, folder, glob or URL, or a list of them")
     column: str = option("text", "column of JSON lines and Parquet that holds the text (or the tokens, for sequences)")
     max_bytes: int | None = option(None, "limit of an unpacked file; default: 200 times its size or 256 MiB", low=1)
+    timeout: float = option(60.0, "seconds for which the server of a URL may send nothing", above=0)
 
 
 Path_ = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 @register_source("files", options=FilesOptions)
-def open_files(path: Path_, column: str, max_bytes: int | None, *, cache: Path, unit: Document) -> Source:
+def open_files(
+    path: Path_, column: str, max_bytes: int | None, timeout: float, *, cache: Path, unit: Document
+) -> Source:
     """Return the text of files."""
-    return _files("files", _find("files", path), None, column, max_bytes, cache, unit)
+    return _files("files", _find("files", path), None, column, max_bytes, cache, unit, timeout)
 
 
 @register_source("sequences", options=FilesOptions)
-def open_sequences(path: Path_, column: str, max_bytes: int | None, *, cache: Path, unit: Document) -> Source:
+def open_sequences(
+    path: Path_, column: str, max_bytes: int | None, timeout: float, *, cache: Path, unit: Document
+) -> Source:
     """Return the sequences of tokens or ids that files have: lines, or rows of a list column."""
-    return _files("sequences", _find("sequences", path), None, column, max_bytes, cache, unit)
+    return _files("sequences", _find("sequences", path), None, column, max_bytes, cache, unit, timeout)
 
 
 @dataclass
@@ -92,11 +97,19 @@ def _find(source: str, path: Path_) -> list[str]:
 
 
 def _files(
-    kind: str, files: list[str], describe: str | None, column: str, max_bytes: int | None, cache: Path, unit: Document
+    kind: str,
+    files: list[str],
+    describe: str | None,
+    column: str,
+    max_bytes: int | None,
+    cache: Path,
+    unit: Document,
+    timeout: float = file_lists.TIMEOUT,
 ) -> Source:
     format = file_lists.detect_format(files)
     column = "text" if format == "text" else column
     describe = describe or (files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1]}")
-    fingerprint = hash_parts(kind, format, column, unit, *file_lists.hash_files(files, cache))
-    loader = FilesLoader(format, tuple(files), max_bytes)
+    hashes = file_lists.hash_files(files, cache, timeout)
+    fingerprint = hash_parts(kind, format, column, unit, *hashes)
+    loader = FilesLoader(format, tuple(files), max_bytes, tuple(hashes), timeout)
     return Source(loader, fingerprint, describe, column, unit, sequences=kind == "sequences")

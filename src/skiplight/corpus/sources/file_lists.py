@@ -19,13 +19,17 @@ from urllib.parse import urlsplit
 
 from skiplight.corpus.sources.credentials import make_http_options, refuse_secrets
 from skiplight.errors import DataError
-from skiplight.files import digest, replacing
+from skiplight.files import digest, read_json, replacing
 
 KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # Python reads the others
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
+_WEB = ("http://", "https://")
+
+TIMEOUT = 60.0
+"""Seconds for which a server may send nothing."""
 
 
 def find_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -37,6 +41,9 @@ def find_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) 
     paths = [path] if isinstance(path, str | os.PathLike) else list(path)
     if not paths:
         raise DataError("data.path is an empty list: name a file, folder, glob pattern or URL")
+    for item in paths:
+        if not isinstance(item, str | os.PathLike):
+            raise DataError(f"data.path: {item!r} is no path: give files, folders, patterns or URLs")
     return [file for item in paths for file in _find(os.fspath(item))]
 
 
@@ -65,6 +72,11 @@ def _find(path: str) -> list[str]:
             )
         return files
     if os.path.exists(path):
+        if not os.path.isfile(path):
+            raise DataError(
+                f"data.path={path} is no regular file: text is read several times, so write what a pipe or device gives"
+                " to a file first"
+            )
         return [os.path.abspath(path)]
     files = sorted(os.path.abspath(file) for file in glob.glob(path, recursive=True) if os.path.isfile(file))
     if not files:
@@ -94,7 +106,7 @@ def detect_format(files: Sequence[str]) -> str:
     return kinds.pop()
 
 
-def hash_files(files: Sequence[str], cache: Path) -> list[str]:
+def hash_files(files: Sequence[str], cache: Path, timeout: float = TIMEOUT) -> list[str]:
     """Return a hash of the content of each file.
 
     Hashes of local files are kept in the folder `cache` by path, size and time of change, so that files are read once.
@@ -108,7 +120,7 @@ def hash_files(files: Sequence[str], cache: Path) -> list[str]:
     hashes, fresh = [], False
     for file in files:
         if is_url(file):
-            hashes.append(_remote_version(file))
+            hashes.append(_remote_version(file, timeout))
             continue
         status = os.stat(file)
         entry = known.get(file)
@@ -124,7 +136,7 @@ def hash_files(files: Sequence[str], cache: Path) -> list[str]:
 def read_cache(path: Path) -> dict[str, Any]:
     """Return the entries of a JSON file that `write_cache` wrote; none where it is missing or damaged."""
     try:
-        known = json.loads(path.read_text())
+        known = read_json(path)
     except (OSError, ValueError, RecursionError):
         return {}
     return known if isinstance(known, dict) else {}
@@ -140,23 +152,34 @@ def _is_entry(entry: object) -> bool:
     return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
 
 
-def _remote_version(url: str) -> str:
+def limit_remote_reads(files: Sequence[str], hashes: Sequence[str], timeout: float, *, is_text: bool) -> None:
+    """Read URLs among the files as `skiplight.corpus.sources.remote` does, each of the version that its hash is of."""
+    urls = {file: version for file, version in zip(files, hashes, strict=False) if file.startswith(_WEB)}
+    if urls:
+        from skiplight.corpus.sources import remote
+
+        remote.limit_remote_reads(timeout, urls, is_text=is_text)
+
+
+def _remote_version(url: str, timeout: float) -> str:
     import fsspec
 
+    from skiplight.corpus.sources import remote
+
     try:
+        remote.limit_remote_reads(timeout)
         filesystem, path = fsspec.core.url_to_fs(url, **make_http_options(url))
         info = filesystem.info(path)
     except ImportError as error:
         raise DataError(f"data.path={url}: {error}") from None
+    except DataError:
+        raise
     except Exception as error:  # each protocol has its own
-        raise DataError(f"data.path={url}: cannot be read ({error or type(error).__name__})") from error
-    for name in ("ETag", "etag", "Content-MD5", "Digest", "sha256", "md5Hash"):
-        if info.get(name):
-            return f"{name} {info[name]}"
-    changed = next((info[name] for name in ("Last-Modified", "LastModified", "mtime") if info.get(name)), None)
-    if changed is None or info.get("size") is None:
+        raise DataError(f"data.path={url}: {remote.describe_loss(error, timeout)}") from error
+    version = remote.find_version(info)
+    if version is None:
         raise DataError(f"data.path={url}: the server does not say which version this is; download it first")
-    return f"{changed} {info['size']}"
+    return version
 
 
 def _name(file: str) -> str:

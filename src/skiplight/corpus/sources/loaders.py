@@ -41,11 +41,18 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class FilesLoader:
-    """Files of one format, `text`, `json` or `parquet`; each is a shard and unpacks to at most `max_bytes`."""
+    """Files of one format, `text`, `json` or `parquet`; each is a shard and unpacks to at most `max_bytes`.
+
+    Attributes:
+        hashes: of the files, by `hash_files`; empty if they are not known.
+        timeout: seconds for which the server of a URL may send nothing.
+    """
 
     kind: str
     files: tuple[str, ...]
     max_bytes: int | None = None
+    hashes: tuple[str, ...] = ()
+    timeout: float = file_lists.TIMEOUT
     option: ClassVar[str] = "data.path"
 
     @property
@@ -56,6 +63,7 @@ class FilesLoader:
         import datasets
 
         limit_unpacked_bytes(self.max_bytes)
+        file_lists.limit_remote_reads(self.files, self.hashes, self.timeout, is_text=self.kind == "text")
         names = [file if file_lists.is_url(file) else glob.escape(file) for file in self.files]
         try:
             if self.kind == "text":

@@ -29,7 +29,7 @@ from skiplight.corpus.text.encoding import Indexer, Numbered
 from skiplight.corpus.tokens import TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
-from skiplight.files import locked, sync
+from skiplight.files import locked, refuse_shared, sync
 
 log = logging.getLogger(__name__)
 
@@ -50,8 +50,10 @@ def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path]
     """Load `folder`. Where it does not exist, first let `make` fill a temporary folder, and rename that.
 
     Raises:
+        ConfigError: every user may write to the folder that it is in, and could change it.
         DataError: the disk is full or cannot be written to; no incomplete folder is left.
     """
+    refuse_shared(folder.parent, "give `data.store` a folder of your own")
     if folder.exists():
         return load(folder)
     try:

@@ -15,7 +15,6 @@ first read, tokens in chunks of 1 MiB when they are first read, and everything b
 from __future__ import annotations
 
 import functools
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,6 +27,7 @@ from skiplight.corpus.store.segments import SEGMENT_TOKENS
 from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
+from skiplight.files import read_json
 
 FORMAT = 2
 CHECKSUM_BYTES = 1 << 20
@@ -223,7 +223,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         DataError: there is none, it cannot be read, or a newer version wrote it.
     """
     try:
-        manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        manifest = read_json(folder / MANIFEST)
         version = int(manifest["format"])
         well_made = version > FORMAT or _well_made(manifest)
     except FileNotFoundError:

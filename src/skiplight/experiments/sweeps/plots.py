@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import statistics
 import warnings
@@ -25,6 +26,8 @@ MAX_VALUES = 20
 
 def plot_trials(table: TrialTable, folder: Path) -> dict[str, Path]:
     """Plot the complete trials into a folder, and return the file of each plot by its title."""
+    if folder.is_symlink():
+        raise OSError(errno.ELOOP, "it is a symbolic link, which is not followed", str(folder))
     folder.mkdir(exist_ok=True)
     drawings: list[tuple[str, str, Callable[[TrialTable], Figure | None]]] = [
         ("Exponent and negatives", "heatmap.png", _heatmap),

@@ -62,13 +62,19 @@ class Study:
             self.storage = open_storage(folder / JOURNAL_FILE)
         except OSError as error:
             raise UnwritableError(f"{folder / JOURNAL_FILE} cannot be written: {error.strerror}") from None
-        except ValueError as error:
-            raise RunError(f"{folder / JOURNAL_FILE} is damaged ({error}): restore it from a backup") from None
+        folders = [path for path in folder.glob("*/trial.json") if path.parent.name.isdecimal()]
         try:
             self.study = optuna.load_study(storage=self.storage, study_name=STUDY_NAME)
         except KeyError:
             self.study = optuna.create_study(
                 storage=self.storage, study_name=STUDY_NAME, directions=self.directions, load_if_exists=True
+            )
+        # A trial is in the journal before its folder is made.
+        count = len(self.trials)
+        if lost := [number for path in folders if (number := int(path.parent.name)) >= count]:
+            raise RunError(
+                f"{folder / JOURNAL_FILE} is damaged: it has lost trial {max(lost)}, whose folder exists; restore it"
+                " from a backup, or begin another study"
             )
 
     @classmethod
@@ -164,6 +170,8 @@ class Study:
         """
         from optuna.trial import TrialState
 
+        if result.state == "busy":  # its heartbeat stays, so that this command does not try it again
+            return result.message
         trial_id, values, error = self.trials[trial.number]._trial_id, None, result.message
         if result.state == "finished":
             summary = RunFolder(trial.run).read_summary()
@@ -174,7 +182,9 @@ class Study:
                 why = summary["evaluation"].get(key, {}).get("error", "it is not a finite number")
                 values, error = None, f"the run has no {missing[0]}: {why}"
         with self.experiment.locked():  # so that others see the trial either as claimed or as ended
-            if values is not None:
+            if self.trials[trial.number].state.is_finished():
+                pass  # the process that had taken it over has recorded it
+            elif values is not None:
                 self.storage.set_trial_state_values(trial_id, TrialState.COMPLETE, values)
             elif result.state == "pruned":
                 last = list(self.trials[trial.number].intermediate_values.values())[-1:]

@@ -20,6 +20,7 @@ from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.evaluation.ranks import Ranks
 from skiplight.evaluation.suite import Results, evaluation_metrics
+from skiplight.files import parse_json
 from skiplight.objectives.base import Tables
 from skiplight.training.callbacks.tracking import Tracking
 from skiplight.training.loggers import log_neighbors
@@ -115,7 +116,7 @@ class Evaluation(lightning.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.seconds, self.evaluated = state_dict["seconds"], state_dict["evaluated"]
-        found = json.loads(state_dict["found"])
+        found = parse_json(state_dict["found"])
         self.results, self.neighbors = found["results"], found["neighbors"]
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import lightning
 
-from skiplight.files import replacing, sync, writing
+from skiplight.files import open_regular, replacing, sync, writing
 from skiplight.training.callbacks.divergence import DivergenceCheck
 from skiplight.training.module import SkipGramModule
 
@@ -49,6 +49,7 @@ class Tracking(lightning.Callback):
         self._lines = 0  # written so far
         self._least_tokens = 1  # between two lines
         self._next = 0
+        self._restored = False  # from a checkpoint
 
     @property
     def seconds(self) -> float:
@@ -77,6 +78,11 @@ class Tracking(lightning.Callback):
         if trainer.is_global_zero:
             with writing(self.path):
                 truncate_metrics(self.path, self._lines)
+        cursor = getattr(getattr(trainer, "datamodule", None), "cursor", None)
+        if self._restored and cursor is not None and cursor.index == 0:
+            # The checkpoint is of the last step of an epoch, and Lightning announces neither its end nor the next one.
+            self._end_epoch(pl_module)
+            self._epoch = (0.0, 0)
         self._since = time.perf_counter()
         if trainer.world_size > 1:
             block_tokens = getattr(getattr(trainer, "datamodule", None), "block_tokens", 1)
@@ -100,6 +106,8 @@ class Tracking(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         self.shares = False  # Lightning logs nothing after the last step
         self._write_loss(trainer, pl_module)
+        # A run that goes on from a checkpoint at its last step, saved before its epoch ended, trains no more batches.
+        self._end_epoch(pl_module)
         self._stop()
 
     def on_train_epoch_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
@@ -109,11 +117,14 @@ class Tracking(lightning.Callback):
 
     def on_train_epoch_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
-        self._collect(pl_module)
-        if self._epoch[1]:
-            self.epoch_loss = self._epoch[0] / self._epoch[1]
+        self._end_epoch(pl_module)
         if self.shares:  # what monitors a metric at the end of an epoch finds that of the epoch
             pl_module.log("train/loss", self.epoch_loss, logger=False, batch_size=1)
+
+    def _end_epoch(self, module: SkipGramModule) -> None:
+        self._collect(module)
+        if self._epoch[1]:
+            self.epoch_loss = self._epoch[0] / self._epoch[1]
 
     def _collect(self, module: SkipGramModule) -> None:
         """Add the loss of all ranks since the last call; all ranks must call this at the same tokens."""
@@ -153,7 +164,7 @@ class Tracking(lightning.Callback):
             "seconds": round(self.seconds, 4),
             "pairs": self.pairs,
         } | metrics
-        with writing(self.path), self.path.open("a", encoding="utf-8") as file:
+        with writing(self.path), open_regular(self.path, "a") as file:
             file.write(json.dumps(line) + "\n")
         self._lines += 1
         for logger in trainer.loggers:
@@ -169,6 +180,7 @@ class Tracking(lightning.Callback):
         return state | {"line": self._line, "epoch": self._epoch, "lines": self._lines, "written": self._written}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self._restored = True
         self._seconds, self.pairs = state_dict["seconds"], state_dict["pairs"]
         self.loss, self.epoch_loss = state_dict["loss"], state_dict["epoch_loss"]
         self._line, self._epoch = tuple(state_dict["line"]), tuple(state_dict["epoch"])
@@ -177,7 +189,9 @@ class Tracking(lightning.Callback):
 
 def truncate_metrics(path: Path, lines: int) -> None:
     """Keep the first `lines` lines of metrics.jsonl; a resumed run writes those after the checkpoint again."""
-    written = path.read_bytes().splitlines(keepends=True) if path.exists() else []
+    written = []
+    with contextlib.suppress(FileNotFoundError), open_regular(path, "rb") as file:
+        written = file.read().splitlines(keepends=True)
     if len(written) < lines:
         log.warning(
             "%s has %d of the %d lines that it had at the checkpoint: the others are lost", path, len(written), lines
