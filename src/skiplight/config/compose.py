@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import re
 from collections.abc import Sequence
 
@@ -17,7 +18,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from skiplight.config import conf_dir
 from skiplight.config.schema import CHOSEN, Config, chosen
-from skiplight.config.validate import check_names, check_owner, from_mapping
+from skiplight.config.validate import MAX_DEPTH, check_names, check_owner, from_mapping
 from skiplight.errors import ConfigError
 from skiplight.registry import REGISTRIES, load_plugins
 
@@ -36,7 +37,7 @@ def compose(overrides: Sequence[str]) -> Config:
     try:
         with initialize_config_dir(str(conf_dir()), version_base="1.3"):
             composed = hydra_compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, ValueError) as error:
         # Hydra appends its search path to the message, OmegaConf the names of our classes.
         reason = str(error.__cause__ or error).partition("Config search path")[0].partition("full_key")[0]
         key = getattr(error.__cause__, "full_key", None)
@@ -77,11 +78,20 @@ def named_plugins(overrides: Sequence[str]) -> list[str]:
     """
     for override in overrides:
         if override.startswith("plugins="):
+            _refuse_nested(override)
             value = OverridesParser.create().parse_override(override).value()
             if not isinstance(value, list):
                 raise ConfigError(f"`{override}` must be a list: give plugins=[module,./file.py]")
             return [str(name) for name in value]
     return []
+
+
+def _refuse_nested(override: str) -> None:
+    """Raise a `ConfigError` if an override is nested deeper than its parser takes."""
+    if override.count("[") + override.count("{") > MAX_DEPTH:
+        depth = list(itertools.accumulate((c in "[{") - (c in "]}") for c in override))
+        if max(depth) > MAX_DEPTH:
+            raise ConfigError(f"`{override[:40]}...` is nested more than {MAX_DEPTH} deep")
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -93,6 +103,7 @@ def check_overrides(overrides: Sequence[str]) -> None:
     groups = {path.name for path in conf_dir().iterdir() if path.is_dir()} | set(REGISTRIES)
     parser = OverridesParser.create()
     for override in overrides:
+        _refuse_nested(override)
         if override.startswith("-"):
             raise ConfigError(f"`{override}` is not an option of `skiplight train`: give options as name=value")
         try:
