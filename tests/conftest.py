@@ -20,9 +20,10 @@ settings.load_profile("skiplight")
 
 @pytest.fixture(autouse=True)
 def _environment() -> Iterator[None]:
-    """Restore the environment after each test: Lightning leaves LOCAL_RANK there, and later trainings would wait."""
+    """Restore what Lightning leaves behind: LOCAL_RANK, for which later trainings would wait, and determinism."""
     before = dict(os.environ)
     yield
+    torch.use_deterministic_algorithms(False)
     for name in os.environ.keys() - before:
         del os.environ[name]
     os.environ.update(before)

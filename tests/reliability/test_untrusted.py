@@ -150,3 +150,38 @@ def test_a_file_unpacks_to_so_much_and_no_more(
         else:
             with pytest.raises(DataError, match=r"unpacks to more than 100,000 bytes; .*data\.max_bytes"):
                 prepare(source, **options)
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_json_that_is_nested_too_deep_is_refused_before_its_parser_ends_the_process(
+    tmp_path: Path, pack: Callable[[bytes], bytes]
+) -> None:
+    path = tmp_path / ("a.jsonl.gz" if pack is gzip.compress else "a.jsonl")
+    path.write_bytes(pack(b'{"text": "a b"}\n{"text": ' + b"[" * 200_000 + b"]" * 200_000 + b"}\n"))
+    source = open_source("files", path=path, cache=tmp_path)
+    with pytest.raises(DataError, match=r"a\.jsonl.* has a line with more than 10,000 open brackets"):
+        prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores", threads=1)
+    many = b'{"text": "' + b"([{ a b c }]) " * 20_000 + b'"}\n'
+    path.write_bytes(pack(many * 2))
+    source = open_source("files", path=path, cache=tmp_path)
+    store = prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path / "stores", threads=1)
+    assert store.tokens == 120_000
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("data.workers=9223372036854775808", "at most 64 bits"), ("data.workers=100000", "at most 1024"),
+        ("data.path=" + "[" * 100 + "]" * 100, "is nested more than 16 deep"), ("data.path=[[a]]", "is no path"),
+        ("study.space=" + "{a:" * 3000 + "1" + "}" * 3000, "is nested more than 16 deep"),
+        ("data.path='\udcff'", "of Unicode characters"), ("data.path='a\0b'", "NUL"),
+        ("data.path=" + "x" * 5000, "there is no such file"), ("data=1", "must be a string"),
+        ("run_dir=" + "x" * 300, "File name too long"),
+    ],
+)  # fmt: skip
+def test_values_that_no_option_can_have_are_refused(
+    tmp_path: Path, value: str, message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "a.txt").write_text("to be or not to be\n" * 50)
+    assert main([*train_arguments(tmp_path / "a.txt", tmp_path, tmp_path / "run"), value]) == 2
+    assert message in capsys.readouterr().err

@@ -173,7 +173,9 @@ def test_averaged_tables_are_what_is_saved_and_evaluated(folder: Path, plain: An
     assert code == 0
     _, unaveraged, other = train(folder, f"unaveraged-{engine}", f"engine={engine}")
     assert not torch.equal(vectors(run), vectors(other))
-    assert summary["loss"] == unaveraged["loss"]  # of the training, which is the same
+    rates = [line["lr"] for line in metrics(run) if "lr" in line]
+    assert set(rates) == {0.025}, "swa_lrs, from the epoch on with which averaging begins"
+    assert metrics(other)[-1].get("lr", 0) < 0.025
     last = metrics(run)[-1]["heldout/perplexity"]
     assert last == summary["evaluation"]["heldout"]["perplexity"] != unaveraged["evaluation"]["heldout"]["perplexity"]
 

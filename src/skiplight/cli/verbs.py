@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:  # a full disk: what is left in the buffer is discarded as well
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        print(f"skiplight: error: the standard output cannot be written: {describe_os_error(error)}", file=sys.stderr)
+        _tell(f"skiplight: error: the standard output cannot be written: {describe_os_error(error)}")
         return 2
     return code
 
@@ -70,25 +70,30 @@ def _run(arguments: list[str]) -> int:
             raise ConfigError(f"unknown verb `{arguments[0]}`: the verbs are {', '.join(VERBS)}")
         return verb(_take_plugins(arguments[1:]) if arguments[0] in READING else arguments[1:]) or 0
     except Stopped as stopped:
-        print(f"skiplight: {stopped}", file=sys.stderr)
+        _tell(f"skiplight: {stopped}")
         return 128 + stopped.signal
     except SkiplightError as error:
-        print(f"skiplight: error: {error}", file=sys.stderr)
+        _tell(f"skiplight: error: {error}")
         return 2
     except BrokenPipeError:
         raise
     except OSError as error:
-        print(f"skiplight: error: {describe_os_error(error)}", file=sys.stderr)
+        _tell(f"skiplight: error: {describe_os_error(error)}")
         return 2
     except (MemoryError, ImportError, RuntimeError) as error:
         # A library that cannot be mapped is an ImportError, a tensor or thread that has no room a RuntimeError.
         if not (isinstance(error, MemoryError) or re.search("memory|map segment|start new thread", str(error))):
             raise
-        print(f"skiplight: error: out of memory ({str(error).partition(os.linesep)[0]}): allow more", file=sys.stderr)
+        _tell(f"skiplight: error: out of memory ({str(error).partition(os.linesep)[0]}): allow more")
         return 2
     except KeyboardInterrupt:  # training handles signals between two steps instead
-        print("skiplight: interrupted", file=sys.stderr)
+        _tell("skiplight: interrupted")
         return 130
+
+
+def _tell(message: str) -> None:
+    """Print to the standard error, whatever characters a path in the message has."""
+    print(message.encode(errors="backslashreplace").decode(), file=sys.stderr)
 
 
 def _take_plugins(arguments: list[str]) -> list[str]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import difflib
+import itertools
 import re
 import sys
 import typing
@@ -38,7 +39,7 @@ from omegaconf.errors import OmegaConfBaseException
 from skiplight.config import conf_dir
 from skiplight.config.flags import ConfigSource, split_flags
 from skiplight.config.schema import CHOSEN, MAPPINGS, Config, chosen
-from skiplight.config.validate import OPEN, check_names, check_owner, from_mapping
+from skiplight.config.validate import MAX_DEPTH, OPEN, check_names, check_owner, from_mapping
 from skiplight.errors import ConfigError
 from skiplight.registry import REGISTRIES, is_loaded, load_plugins
 
@@ -107,7 +108,7 @@ def _compose(source: ConfigSource, overrides: list[str]) -> DictConfig:
         _check_overrides(source, overrides, loader)
         try:
             return hydra_compose(source.name, overrides=list(overrides), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException) as error:
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
             # Hydra appends its search path to the message, OmegaConf the names of our classes.
             reason = str(error.__cause__ or error).partition("Config search path")[0].partition("full_key")[0]
             key = getattr(error.__cause__, "full_key", None)
@@ -260,11 +261,20 @@ def named_plugins(overrides: Sequence[str]) -> list[str]:
     """
     for override in overrides:
         if override.lstrip("+").startswith("plugins="):
+            _refuse_nested(override)
             value = OverridesParser.create().parse_override(override).value()
             if not isinstance(value, list):
                 raise ConfigError(f"`{override}` must be a list: give plugins=[module,./file.py]")
             return [str(name) for name in value]
     return []
+
+
+def _refuse_nested(override: str) -> None:
+    """Raise a `ConfigError` if an override is nested deeper than its parser takes."""
+    if override.count("[") + override.count("{") > MAX_DEPTH:
+        depth = list(itertools.accumulate((c in "[{") - (c in "]}") for c in override))
+        if max(depth) > MAX_DEPTH:
+            raise ConfigError(f"`{override[:40]}...` is nested more than {MAX_DEPTH} deep")
 
 
 def check_overrides(overrides: Sequence[str]) -> None:
@@ -283,6 +293,7 @@ def _check_overrides(source: ConfigSource, overrides: Sequence[str], loader: Con
     groups = {*loader.get_group_options("", ObjectType.GROUP, source.name, searched), *REGISTRIES}
     parser = OverridesParser.create()
     for override in overrides:
+        _refuse_nested(override)
         if override.startswith("-"):
             raise ConfigError(f"`{override}` is not an option of `skiplight train`: give options as name=value")
         try:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import re
 import threading
 from pathlib import Path
 
@@ -244,6 +245,20 @@ def test_a_damaged_journal_is_named_or_gives_the_same_table(tmp_path: Path) -> N
     write_summary(tmp_path / "0", loss=2.25)
     with pytest.raises(RunError, match=r"has loss 2.25, and the study has recorded 2.5"):
         table(tmp_path)
+
+
+def test_a_study_whose_journal_has_no_checksums_goes_on(tmp_path: Path) -> None:
+    journal = finished_study(tmp_path).folder / JOURNAL_FILE
+    whole = table(tmp_path)
+    plain = [re.sub(',"check":"[0-9a-f]+"', "", line) for line in journal.read_text().splitlines(keepends=True)]
+    journal.write_text("".join(plain))
+    assert table(tmp_path) == whole
+    trial = create_study(tmp_path, "study.metric=loss").claim()
+    assert trial is not None
+    assert trial.number == 3, "the one whose process has died"
+    assert create_study(tmp_path, "study.metric=loss").claim().number == 4  # type: ignore[union-attr]
+    assert "check" in journal.read_text()
+    assert [row[:2] for row in table(tmp_path)[3:]] == [(3, "running"), (4, "running")]
 
 
 def test_a_trial_that_another_process_took_over_is_not_called_failed(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Protocol
 
 from skiplight.corpus.sources import file_lists
 from skiplight.corpus.sources.decompression import limit_unpacked_bytes
+from skiplight.corpus.sources.json_depth import bound_json_depth
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -165,6 +166,7 @@ class HubLoader:
 def _stream(builder: Any, split: str, column: str) -> Any:
     from datasets.packaged_modules.parquet.parquet import Parquet
 
+    bound_json_depth()
     dataset = builder.as_streaming_dataset(split=split)
     names = dataset.column_names
     if not names or column not in names:

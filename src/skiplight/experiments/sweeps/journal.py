@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any
 from optuna.storages.journal import BaseJournalBackend
 
 from skiplight.errors import RunError
-from skiplight.files import open_regular
+from skiplight.files import open_regular, parse_json
 
 if TYPE_CHECKING:
     from optuna.storages import JournalStorage
@@ -102,13 +102,19 @@ class CheckedJournal(BaseJournalBackend):
             if not line.endswith(b"\n"):
                 break
             body, key, rest = line.rpartition(_KEY)
-            check = _checksum(body, position.check)
-            if not key or rest != f'{check}"}}\n'.encode():
+            if not key and not position.check:  # a study that began before lines had checksums
+                body, check = line.rstrip().removesuffix(b"}"), ""
+            else:
+                check = _checksum(body, position.check)
+            try:
+                if (key and rest != f'{check}"}}\n'.encode()) or (position.check and not key):
+                    raise ValueError("its checksum is another")
+                found.append(parse_json((body + b"}").decode()))
+            except ValueError as error:
                 raise RunError(
-                    f"{self.path} is damaged in line {position.line + 1}: restore it from a backup, or begin"
+                    f"{self.path} is damaged in line {position.line + 1} ({error}): restore it from a backup, or begin"
                     " another study; the runs of its trials are whole"
-                )
-            found.append(json.loads(body + b"}"))
+                ) from None
             position = _Position(position.line + 1, position.offset + len(line), check)
         return found, position
 
