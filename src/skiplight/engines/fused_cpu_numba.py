@@ -49,9 +49,9 @@ from skiplight.engines.in_flight import MOST
 from skiplight.engines.microkernels import (
     ADAGRAD,
     ADD_DIFFERENCE,
-    COPY,
-    COPY_PADDED,
+    COPY_PADDED_ROWS,
     COPY_ROWS,
+    COPY_TWICE,
     FIRST,
     LOGISTIC,
     PREFETCH,
@@ -211,11 +211,17 @@ def train_segments() -> Callable:
             dim: length of the vectors.
             code: int64, `microkernels.function_addresses`.
         """
-        seed, epoch, columns = sampling.seed, sampling.epoch, sampling.columns
+        # Arrays are taken out of their tuples once, since every access to a tuple counts a reference to the array.
+        seed, epoch, keep, columns = sampling.seed, sampling.epoch, sampling.keep, sampling.columns
         window, negatives, pair, centre = sampling.window, sampling.negatives, sampling.pair, sampling.centre
-        paths, shifted, biased = len(rule.lengths) > 0, len(rule.shift) > 0, len(model.bias) > 0
-        moved_target, learned = len(rule.target_shift) > 0, model.learned
+        exclude, masked = sampling.exclude, sampling.masked
+        softmax, shift_of, target_shift = rule.softmax, rule.shift, rule.target_shift
+        lengths, nodes, turns, counts_drawn = rule.lengths, rule.nodes, rule.turns, rule.counts_drawn
+        bias, bias_sums, learned = model.bias, model.bias_sums, model.learned
+        paths, shifted, biased, moved_target = len(lengths) > 0, len(shift_of) > 0, len(bias) > 0, len(target_shift) > 0
         adagrad, scaled, other_workers = steps.adagrad, steps.scaled, steps.other_workers
+        inputs_in_flight, outputs_in_flight = steps.inputs_in_flight, steps.outputs_in_flight
+        rate_begin, rate_step, epsilon = steps.rate_begin, steps.rate_step, np.float32(steps.epsilon)
         width = -(-dim // LANES) * LANES
         row_bytes = 4 * width
         longest = 0
@@ -225,7 +231,7 @@ def train_segments() -> Callable:
         input_base, input_bytes = address(model.inputs), model.inputs.strides[0]
         output_base, output_bytes = address(model.outputs), model.outputs.strides[0]
         input_sums, output_sums = address(model.input_sums), address(model.output_sums)
-        copy_one, copy_padded, copy_rows = code[COPY], code[COPY_PADDED], code[COPY_ROWS]
+        copy_twice, copy_rows, copy_padded_rows = code[COPY_TWICE], code[COPY_ROWS], code[COPY_PADDED_ROWS]
         add_difference, prefetch, move, settle = code[ADD_DIFFERENCE], code[PREFETCH], code[ADAGRAD], code[SETTLE]
 
         # The tokens and negatives of a segment.
@@ -244,7 +250,8 @@ def train_segments() -> Callable:
         # Addresses of a window's context rows (and one more), and memory for their earlier values.
         contexts = np.empty(reach + 1, np.int64)
         earlier_rows = zeros(reach * width)
-        earlier = address(earlier_rows) + np.arange(reach) * (0 if centre else row_bytes)
+        earlier_rows_at = address(earlier_rows)
+        earlier = earlier_rows_at + np.arange(reach) * (0 if centre else row_bytes)
         contexts_at, earlier_at = address(contexts), address(earlier)
         # Gradients that the other workers together have in flight, for each kept token of the segment as a context.
         in_flight, other_workers32 = np.empty(longest, np.float32), np.float32(other_workers)
@@ -253,9 +260,13 @@ def train_segments() -> Callable:
         # Output rows of a window's sets: numbers, addresses in the table, copies, gradients.
         many_sets = pair or centre
         most_sets, most_tiles = (reach, 1) if many_sets else (1, window)
-        most_size = rule.nodes.shape[1] if paths else negatives + 1
+        most_size = nodes.shape[1] if paths else negatives + 1
         most_groups = -(-most_size // GROUP)
         most_rows = most_groups * GROUP
+        groups_of_size = (np.arange(most_size + 1) + GROUP - 1) // GROUP
+        group_of_size = (np.arange(most_size + 1) + groups_of_size - 1) // np.maximum(groups_of_size, 1)
+        later = np.empty(2 * max(most_size, per_centre) + 2, np.int64)
+        later_at = address(later)
         spare_rows = zeros(2 * width)
         nothing, waste = address(spare_rows), address(spare_rows) + row_bytes
         words = np.zeros(most_sets * most_rows, np.int64)
@@ -288,14 +299,12 @@ def train_segments() -> Callable:
             begin = mix64(document[s]) + np.uint64(start[s])
             here = ids[segments[s] : segments[s + 1]]
             draw_tokens(begin, len(here), seed, epoch, bits)
-            n = keep_tokens(here, bits, sampling.keep, window, kept, half, at)
+            n = keep_tokens(here, bits, keep, window, kept, half, at)
             link_equals(kept, n, reach, chain, before, after)
             if negatives > 0 and not pair:
                 draw_for_windows(begin, at, n, bits, seed, epoch, columns, calls, drawn)
-                if sampling.exclude > 0:
-                    exclude_from_windows(
-                        begin, at, n, seed, epoch, columns, kept, half, sampling.exclude, excluded, drawn
-                    )
+                if exclude > 0:
+                    exclude_from_windows(begin, at, n, seed, epoch, columns, kept, half, exclude, excluded, drawn)
 
             moved_in[:] = -1
             entered, gone, free_count, repeat = 0, 0, reach + 1, -1
@@ -321,44 +330,53 @@ def train_segments() -> Callable:
                         free_count -= 1
                         copy[entered] = free[free_count]
                     if not known or other_workers > 0:
-                        call(copy_one, (copy[entered], row))
-                        call(copy_one, (copy[entered] + to_original, row))
+                        call(copy_twice, (copy[entered], copy[entered] + to_original, row))
                     if scaled:
-                        in_flight[entered] = other_workers32 * steps.inputs_in_flight[kept[entered]]
+                        in_flight[entered] = other_workers32 * inputs_in_flight[kept[entered]]
                     entered += 1
                 # The rows of later windows are prefetched: targets (with the centre as input, they enter), and noise.
-                ahead = c + AHEAD
+                ahead, number = c + AHEAD, 0
                 if ahead < n:
                     last = min(ahead + window, n - 1) if centre else ahead
                     if paths:
-                        for k in range(rule.lengths[kept[last]]):
-                            call(prefetch, (output_base + rule.nodes[kept[last], k] * output_bytes,))
+                        number = lengths[kept[last]]
+                        for k in range(number):
+                            later[k] = output_base + nodes[kept[last], k] * output_bytes
                     else:
-                        call(prefetch, (output_base + kept[last] * output_bytes,))
-                        if adagrad:
-                            call(prefetch, (output_sums + kept[last] * output_bytes,))
-                    if not pair:
-                        for k in range(negatives):
-                            call(prefetch, (output_base + max(drawn[k, ahead], 0) * output_bytes,))
-                            if adagrad:
-                                call(prefetch, (output_sums + max(drawn[k, ahead], 0) * output_bytes,))
-                if ahead + window < n:
-                    call(prefetch, (input_base + kept[ahead + window] * input_bytes,))
+                        later[0], number = output_base + kept[last] * output_bytes, 1
+                        if not pair:
+                            for k in range(negatives):
+                                later[k + 1] = output_base + max(drawn[k, ahead], 0) * output_bytes
+                            number += negatives
                     if adagrad:
-                        call(prefetch, (input_sums + kept[ahead + window] * input_bytes,))
+                        for k in range(number):
+                            later[number + k] = later[k] + (output_sums - output_base)
+                        number *= 2
+                if ahead + window < n:
+                    later[number] = input_base + kept[ahead + window] * input_bytes
+                    number += 1
+                    if adagrad:
+                        later[number] = input_sums + kept[ahead + window] * input_bytes
+                        number += 1
+                call(prefetch, (later_at, number))
 
                 left, right = max(c - half[c], 0), min(c + half[c], n - 1)
                 count = right - left
                 if count == 0:
                     continue
-                rate = np.float32(steps.rate_begin + (segments[s] + at[c]) * steps.rate_step)
+                rate = np.float32(rate_begin + (segments[s] + at[c]) * rate_step)
                 slope = np.float32(1.0) if adagrad else rate
                 pairs += count
-                for i in range(count):
-                    context = c if centre else left + i + (left + i >= c)
-                    contexts[i] = copy[context]
-                    if scaled:
-                        context_scales[i] = scale(rate, in_flight[context])
+                if centre:
+                    contexts[:count] = copy[c]
+                else:
+                    for i in range(left, c):
+                        contexts[i - left] = copy[i]
+                    for i in range(c, right):
+                        contexts[i - left] = copy[i + 1]
+                if scaled:
+                    for i in range(count):
+                        context_scales[i] = scale(rate, in_flight[c if centre else left + i + (left + i >= c)])
                 contexts[count] = nothing
                 position = begin + np.uint64(at[c])
                 if pair:
@@ -367,7 +385,8 @@ def train_segments() -> Callable:
                         position, bits[2, at[c]], bits[3, at[c]], wanted, seed, epoch, columns, calls, drawn[0]
                     )
                     for i in range(wanted):  # all at once, so that no read waits for the one before
-                        call(prefetch, (output_base + drawn[0, i] * output_bytes,))
+                        later[i] = output_base + drawn[0, i] * output_bytes
+                    call(prefetch, (later_at, wanted))
 
                 # Scores, gradients and loss of all pairs.
                 sets, contexts_of_set = (count, 1) if many_sets else (1, count)
@@ -375,16 +394,20 @@ def train_segments() -> Callable:
                 for z in range(sets):
                     base, other = z * most_rows, left + z + (left + z >= c)
                     target = kept[other] if centre else kept[c]
-                    size = rule.lengths[target] if paths else negatives + 1
-                    groups = (size + GROUP - 1) // GROUP
-                    group = (size + groups - 1) // groups
+                    size = lengths[target] if paths else negatives + 1
+                    groups, group = groups_of_size[size], group_of_size[size]
                     sizes[z], set_groups[z], set_group[z] = size, groups, group
                     apart |= groups > 1
                     if paths:
-                        signs[:groups] = 0.0
-                        for k in range(size):
-                            words[base + k] = rule.nodes[target, k]
-                            set_lanes(signs, k, group, -np.float32(rule.turns[target, k]))
+                        for q in range(groups):
+                            for r in range(LANES):
+                                signs[q, r] = 0.0
+                        k = 0
+                        for q in range(groups):
+                            for r in range(min(group, size - k)):
+                                words[base + k] = nodes[target, k]
+                                signs[q, r] = signs[q, group + r] = -np.float32(turns[target, k])
+                                k += 1
                     else:
                         if signed != size:
                             signs[:] = 0.0
@@ -397,40 +420,42 @@ def train_segments() -> Callable:
                             offset = (2 * (abs(distance) - 1) + (distance > 0)) * negatives
                         for k in range(negatives):
                             word = drawn[0, offset + k] if pair else drawn[k, c]
-                            if pair and sampling.exclude > 0:
+                            if pair and exclude > 0:
                                 word = permitted(
                                     word, position, offset + k, seed, epoch, columns, kept, c, left, right,
-                                    sampling.exclude,
+                                    exclude,
                                 )  # fmt: skip
-                            if word < 0 or (sampling.masked and word == target):
+                            if word < 0 or (masked and word == target):
                                 set_lanes(signs, k + 1, group, np.float32(0.0))
                                 signed, word, counted = -1, 0, counted - 1
                             words[base + k + 1] = word
                     for k in range(size):
                         rows[base + k] = output_base + words[base + k] * output_bytes
-                    for k in range(size, groups * group):
-                        rows[base + k] = waste
+                    for k in range(base + size, base + groups * group):
+                        rows[k] = waste
                     if scaled:
                         for k in range(size):
-                            output_scales[base + k] = scale(
-                                rate, other_workers32 * steps.outputs_in_flight[words[base + k]]
-                            )
+                            output_scales[base + k] = scale(rate, other_workers32 * outputs_in_flight[words[base + k]])
                     if shifted or biased:
-                        for k in range(size):
-                            shift = np.float32(0.0)
-                            if shifted and (k or not moved_target) and signs[k // group, k % group] != 0.0:
-                                shift = rule.shift[words[base + k]]
-                            if biased:
-                                shift += model.bias[words[base + k]]
-                            set_lanes(shifts, k, group, shift)
+                        k = base
+                        for q in range(groups):
+                            for r in range(min(group, base + size - k)):
+                                shift = np.float32(0.0)
+                                # A masked negative has no word, and its shift may be infinite.
+                                if shifted and (k > base or not moved_target) and signs[q, r] != 0.0:
+                                    shift = shift_of[words[k]]
+                                if biased:
+                                    shift += bias[words[k]]
+                                shifts[q, r] = shifts[q, group + r] = shift
+                                k += 1
                     if moved_target:
-                        shift = rule.target_shift[target]
-                        if rule.counts_drawn:
+                        shift = target_shift[target]
+                        if counts_drawn:
                             shift += np.float32(math.log(max(counted, 1)))
-                        set_lanes(shifts, 0, group, shifts[0, 0] + shift)
+                        shifts[0, 0] = shifts[0, group] = shifts[0, 0] + shift
                     call(copy_rows, (rows_at + 8 * base, size, copies_at + base * row_bytes))
                     functions = FIRST + group * VARIANTS
-                    score = code[functions + (SCORES if rule.softmax else LOGISTIC)]
+                    score = code[functions + (SCORES if softmax else LOGISTIC)]
                     those = contexts_at + 8 * z
                     vector = gradients_at + z * most_groups * most_tiles * _VECTOR
                     for q in range(groups):
@@ -446,7 +471,7 @@ def train_segments() -> Callable:
                                 vector + q * most_tiles * _VECTOR, loss_at, slope,
                             ),
                         )  # fmt: skip
-                    if rule.softmax:
+                    if softmax:
                         call(
                             code[functions + SOFTMAX],
                             (vector, most_tiles * _VECTOR, groups, contexts_of_set, signs_at, loss_at, slope),
@@ -468,8 +493,7 @@ def train_segments() -> Callable:
                     repeat = max(repeat, before[i])
                 apart |= repeat >= left
                 if apart and not adagrad:
-                    for i in range(1 if centre else count):
-                        call(copy_padded, (earlier[i], contexts[i]))
+                    call(copy_padded_rows, (contexts_at, 1 if centre else count, earlier_rows_at))
                 variant = UPDATE + (1 if apart or adagrad else 0) + (2 if scaled else 0)
                 changed, old, changed_rows = contexts_at, earlier_at if apart else contexts_at, rows_at
                 if adagrad:
@@ -486,20 +510,21 @@ def train_segments() -> Callable:
                         )  # fmt: skip
                 if learned:
                     for z in range(sets):
-                        group, base = set_group[z], z * most_rows
+                        group, base, q, r = set_group[z], z * most_rows, z * most_groups, -1
                         for k in range(sizes[z]):
-                            change, lane = np.float32(0.0), (z * most_groups + k // group) * most_tiles * LANES
-                            for t in range(tiles):
-                                change += gradients[lane + t * LANES + k % group]
-                                change += gradients[lane + t * LANES + group + k % group]
+                            r += 1
+                            if r == group:
+                                q, r = q + 1, 0
+                            change = np.float32(0.0)
+                            for lane in range(q * most_tiles * LANES + r, (q * most_tiles + tiles) * LANES, LANES):
+                                change += gradients[lane] + gradients[lane + group]
                             if adagrad:
                                 bias_deltas[first_equal[base + k]] += change
                             elif scaled:
-                                model.bias[words[base + k]] += output_scales[base + k] * change
+                                bias[words[base + k]] += output_scales[base + k] * change
                             else:
-                                model.bias[words[base + k]] += change
+                                bias[words[base + k]] += change
                 if adagrad:
-                    epsilon = np.float32(steps.epsilon)
                     for i in range(count):
                         slot = (contexts[i] - first_copy) // row_bytes
                         if moved_in[slot] != c:
@@ -515,14 +540,14 @@ def train_segments() -> Callable:
                                 call(move, (rows[k], deltas_of_outputs[k], sums, rate, epsilon))
                                 if learned:
                                     change, bias_deltas[k] = bias_deltas[k], np.float32(0.0)
-                                    model.bias_sums[words[k]] += change * change
-                                    root = np.sqrt(model.bias_sums[words[k]])
-                                    model.bias[words[k]] += rate * change / (root + epsilon)
+                                    bias_sums[words[k]] += change * change
+                                    root = np.sqrt(bias_sums[words[k]])
+                                    bias[words[k]] += rate * change / (root + epsilon)
         call(settle, (loss_at,))
         # Returned so that the arrays live as long as their addresses are used.
         owners = (
             context_rows, earlier_rows, spare_rows, output_rows, gradients, signs, shifts, rows, contexts, earlier,
-            context_scales, output_scales, context_deltas, output_deltas, deltas_of_contexts, deltas_of_outputs, loss,
+            context_scales, output_scales, later, context_deltas, output_deltas, deltas_of_contexts, deltas_of_outputs, loss,
         )  # fmt: skip
         return loss_so_far(loss), pairs, owners
 

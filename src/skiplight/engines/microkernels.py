@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 from skiplight.engines import scores_llvm, vectors_llvm
 from skiplight.engines.vectors_llvm import FLOAT, GROUP, WORD, stride
 
-COPY, COPY_PADDED, COPY_ROWS, ADD_DIFFERENCE, PREFETCH, ADAGRAD, SETTLE = range(7)
+COPY_TWICE, COPY_ROWS, COPY_PADDED_ROWS, ADD_DIFFERENCE, PREFETCH, ADAGRAD, SETTLE = range(7)
 """Indices of the functions for any number of output rows."""
 
 LOGISTIC, SCORES, SOFTMAX, UPDATE, UPDATE_APART, UPDATE_SCALED, UPDATE_APART_SCALED = range(7)
@@ -63,11 +63,11 @@ def _compile_for_rows(dim: int) -> list[int]:
     return _compile(
         f"rows_{dim}",
         [
-            (2, 0, functools.partial(vectors.emit_copy, dim=dim)),
-            (2, 0, functools.partial(vectors.emit_copy, dim=stride(dim))),
+            (3, 0, functools.partial(vectors.emit_copy_twice, dim=dim)),
             (3, 0, functools.partial(vectors.emit_copy_rows, dim=dim)),
+            (3, 0, functools.partial(vectors.emit_copy_rows, dim=stride(dim))),
             (3, 0, functools.partial(vectors.emit_add_difference, dim=dim)),
-            (1, 0, functools.partial(vectors.emit_prefetch, dim=dim)),
+            (2, 0, functools.partial(vectors.emit_prefetch, dim=dim)),
             (3, 2, functools.partial(vectors.emit_adagrad, dim=dim)),
             (1, 0, scores_llvm.emit_settle),
         ],

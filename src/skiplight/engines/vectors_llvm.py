@@ -106,6 +106,17 @@ def emit_copy(builder: Any, args: Sequence[Any], dim: int) -> None:
     for_parts(builder, dim, args, part)
 
 
+def emit_copy_twice(builder: Any, args: Sequence[Any], dim: int) -> None:
+    """Copy a row to two places: target, other target, source."""
+
+    def part(kind: Any, target: Any, other: Any, source: Any) -> None:
+        value = load(builder, source, kind)
+        store(builder, value, target)
+        store(builder, value, other)
+
+    for_parts(builder, dim, args, part)
+
+
 def emit_copy_rows(builder: Any, args: Sequence[Any], dim: int) -> None:
     """Copy rows of a table to padded rows, one behind the other: array of the rows' addresses, their number, copies."""
     rows, count, copies = args
@@ -125,14 +136,17 @@ def emit_add_difference(builder: Any, args: Sequence[Any], dim: int) -> None:
 
 
 def emit_prefetch(builder: Any, args: Sequence[Any], dim: int) -> None:
-    """Prefetch a row of a table that will be read and written."""
+    """Prefetch rows of tables that will be read and written: array of the rows' addresses, their number."""
+    rows, count = args
     pointer = ir.IntType(8).as_pointer()
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [pointer] + [INT] * 3), "llvm.prefetch.p0"
     )
-    for offset in [*range(0, 4 * dim, 64), 4 * dim - 1]:
-        address = builder.inttoptr(builder.add(args[0], constant(offset)), pointer)
-        builder.call(function, [address, *(ir.Constant(INT, i) for i in (1, 3, 1))])
+    with cgutils.for_range(builder, count) as loop:
+        row = element(builder, rows, loop.index)
+        for offset in [*range(0, 4 * dim, 64), 4 * dim - 1]:
+            address = builder.inttoptr(builder.add(row, constant(offset)), pointer)
+            builder.call(function, [address, *(ir.Constant(INT, i) for i in (1, 3, 1))])
 
 
 def emit_adagrad(builder: Any, args: Sequence[Any], dim: int) -> None:
