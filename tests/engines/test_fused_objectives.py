@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,13 +13,18 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skiplight.cli import main
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.engines.in_flight import in_flight_gradients, step_scale
+from skiplight.errors import ConfigError
 from skiplight.objectives import OBJECTIVES
 from skiplight.objectives.base import Objective, Tables
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
+from skiplight.training.checkpoints import FolderCheckpointIO, list_checkpoints
 from tests.support.reference import one_window_a_step
+from tests.support.runs import train_arguments
+from tests.support.texts import write_texts
 
 COUNTS = np.array([500, 200, 100, 50, 20, 10, 5, 4, 3, 2, 1])
 FUSED = ["negative_sampling", "nce", "sampled_softmax", "hierarchical_softmax"]
@@ -130,3 +137,69 @@ def test_tables_are_those_of_the_reference(case: Case, texts: list[list[int]], e
 @given(case=cases(), texts=TEXTS, workers=st.integers(2, 300))
 def test_rows_that_other_workers_move_too_take_shorter_steps(case: Case, texts: list[list[int]], workers: int) -> None:
     assert_moves_as_the_reference(dataclasses.replace(case, adagrad=False), TokenBlock.of(texts), workers)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["objective=nce", "optim.name=adagrad"],
+        ["objective=hierarchical_softmax", "model.bias=learned", "sampling.input=centre"],
+    ],
+    ids=["nce", "hierarchical softmax"],
+)
+def test_a_run_goes_on_from_a_checkpoint_to_the_last_bit(tmp_path: Path, options: list[str]) -> None:
+    write_texts(tmp_path / "texts", files=1, documents=20, words=200)
+    kept = ["checkpoint.every=1e-6", "checkpoint.keep=1000", "trainer.max_epochs=2", "engine=fused", *options]
+    run = tmp_path / "run"
+    assert main(train_arguments(tmp_path / "texts" / "*.txt", tmp_path, run, *kept)) == 0
+    *_, last = checkpoints = list_checkpoints(run / "checkpoints")
+    whole = FolderCheckpointIO().load_checkpoint(last)
+    for path in checkpoints[3:]:
+        shutil.rmtree(path)
+    shutil.rmtree(run / "vectors")
+    (run / "summary.json").unlink()
+    assert main(["resume", str(run)]) == 0
+    resumed = FolderCheckpointIO().load_checkpoint(last)
+    for name, table in whole["state_dict"].items():
+        assert torch.equal(resumed["state_dict"][name], table)
+    if "optim.name=adagrad" in options:
+        states = [list(each["optimizer_states"][0]["state"].values()) for each in (whole, resumed)]
+        for ours, theirs in zip(*states, strict=True):
+            assert torch.equal(ours["sum"], theirs["sum"])
+            assert float(ours["sum"].max()) > 0
+
+
+def test_what_the_kernel_does_not_implement_is_refused() -> None:
+    case = Case("negative_sampling")
+    sampler = case.sampler()
+    objective = case.make_objective(sampler)
+    tables = case.tables(objective)
+    optimizer = torch.optim.SGD(tables.parameters(), lr=0.1, momentum=0.9)
+    with pytest.raises(ConfigError, match=r"the fused engine cannot do SGD with momentum=0\.9: leave it at 0"):
+        FusedCpuEngine(objective, tables, optimizer, sampler)
+
+
+@pytest.mark.parametrize("objective", FUSED)
+def test_expected_gradients_are_those_that_the_objective_counts(objective: str) -> None:
+    case = Case(objective, sampling={"negatives": 0 if objective == "hierarchical_softmax" else 5, "exclude": "none"})
+    sampler = case.sampler()
+    rule = case.make_objective(sampler)
+    text = [np.random.default_rng(i).choice(len(COUNTS), 5000, p=COUNTS / COUNTS.sum()).tolist() for i in range(4)]
+    windows = sampler(TokenBlock.of(text))
+    counted = rule.gradients(case.tables(rule), windows)
+    expected = in_flight_gradients(sampler, False, rule.scoring(sampler))
+    for got, want in zip(counted, expected, strict=True):
+        assert got.numpy()[:8] / len(windows.target) == pytest.approx(want[:8], rel=0.2)
+        assert float(got.sum()) / len(windows.target) == pytest.approx(want.sum(), rel=0.02)
+
+
+@pytest.mark.parametrize("objective", FUSED)
+def test_not_a_number_is_seen(objective: str) -> None:
+    case = Case(objective, sampling={} if objective != "hierarchical_softmax" else {"negatives": 0})
+    sampler = case.sampler()
+    rule = case.make_objective(sampler)
+    tables = case.tables(rule)
+    with torch.no_grad():
+        tables.input.weight[1, 3] = np.nan
+    engine = FusedCpuEngine(rule, tables, case.optimizer(tables), sampler, 1)
+    assert np.isnan(engine.step(TokenBlock.of([[0, 1, 2, 3]]), 0.1, 0.1).loss_sum)

@@ -547,7 +547,8 @@ def train_segments() -> Callable:
         # Returned so that the arrays live as long as their addresses are used.
         owners = (
             context_rows, earlier_rows, spare_rows, output_rows, gradients, signs, shifts, rows, contexts, earlier,
-            context_scales, output_scales, later, context_deltas, output_deltas, deltas_of_contexts, deltas_of_outputs, loss,
+            context_scales, output_scales, later, context_deltas, output_deltas, deltas_of_contexts,
+            deltas_of_outputs, loss,
         )  # fmt: skip
         return loss_so_far(loss), pairs, owners
 
