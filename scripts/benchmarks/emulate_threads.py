@@ -51,22 +51,20 @@ BLOCK = 100_000
 """Tokens in a step. The learning rate follows the position in the text: threads that shared a long step would end at
 different rates."""
 
-update_rows = fused_cpu_numba.update_group
+update_rows = fused_cpu_numba.call_update
 
 
 @numba.njit(inline="always")
-def update_group(
-    contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled
-):
-    """Return the kernel's result after all other threads have had a turn."""
+def call_update(function, contexts, old, count, gradient, outputs, rows, context_scales, output_scales):
+    """Update rows after all other threads have had a turn."""
     yield_core()
-    update_rows(contexts, old, count, gradient, outputs, rows, context_scales, output_scales, dim, group, apart, scaled)
+    update_rows(function, contexts, old, count, gradient, outputs, rows, context_scales, output_scales)
 
 
 def take_turns() -> None:
     """Make kernels that are compiled from now on yield to other threads on one core, and do not cache them."""
     os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    fused_cpu_numba.update_group = update_group
+    fused_cpu_numba.call_update = call_update
     fused_cpu_numba.kernel = lambda: numba.njit(nogil=True)
 
 

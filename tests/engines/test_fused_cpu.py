@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +20,7 @@ from tests.support.reference import one_window_a_step
 
 COUNTS = np.array([500, 200, 100, 50, 20, 10, 5, 2])
 SPECIALISATIONS = [(20, 5, "window"), (37, 12, "window"), (20, 5, "pair")]
-"""Dimension, K and sharing that the tests compile kernels for: few, since each takes seconds."""
+"""Dimension, K and sharing that the tests train with."""
 
 
 def some_tables(dim: int, seed: int = 0) -> Tables:
@@ -210,24 +206,3 @@ def test_empty_blocks_do_nothing() -> None:
         assert (result.loss_sum, result.pairs) == (0, 0)
     for got, want in zip(tables.parameters(), expected.parameters(), strict=True):
         assert torch.equal(got, want)
-
-
-@pytest.mark.slow
-def test_kernels_that_different_processes_have_compiled_are_loaded_together(tmp_path: Path) -> None:
-    program = """
-import sys, torch
-from skiplight.engines.fused_cpu import FusedCpuEngine
-from skiplight.objectives.base import Tables
-from skiplight.objectives.negative_sampling import NegativeSampling
-from skiplight.sampling.windows import WindowSampler
-for negatives in map(int, sys.argv[1:]):
-    sampler, tables = WindowSampler([5, 3, 2], negatives=negatives), Tables(3, 4, 3)
-    optimizer = torch.optim.SGD(tables.parameters(), lr=0.1)
-    FusedCpuEngine(NegativeSampling(sampler.noise.probabilities), tables, optimizer, sampler=sampler, own_workers=1)
-"""
-    environment = os.environ | {"SKIPLIGHT_CACHE": str(tmp_path)}
-    for compiled in (["1"], ["1", "2"], ["1", "2"]):
-        done = subprocess.run(
-            [sys.executable, "-c", program, *compiled], env=environment, capture_output=True, text=True, check=False
-        )
-        assert done.returncode == 0, done.stderr

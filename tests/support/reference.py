@@ -18,11 +18,22 @@ Scales = Callable[[float], tuple[Tensor, Tensor]]
 
 
 def one_window_a_step(
-    tables: Tables, windows: Windows, lrs: list[float], scales: Scales | None = None
+    tables: Tables,
+    windows: Windows,
+    lrs: list[float],
+    scales: Scales | None = None,
+    objective: Objective | None = None,
+    optimizer: torch.optim.Optimizer | None = None,
+    turn: Callable[[Windows], Windows] = lambda windows: windows,
 ) -> tuple[float, int]:
-    """Trains by the reference engine and plain SGD; returns loss and pairs."""
-    optimizer = torch.optim.SGD(tables.parameters(), lr=1)
-    engine = AutogradEngine(NegativeSampling(np.ones(len(tables.input.weight))), tables, optimizer)
+    """Train by the reference engine, by default with negative sampling and plain SGD; return loss and pairs.
+
+    Args:
+        turn: is applied to each window.
+    """
+    optimizer = optimizer or torch.optim.SGD(tables.parameters(), lr=1)
+    objective = objective or NegativeSampling(np.ones(len(tables.input.weight)))
+    engine = AutogradEngine(objective, tables, optimizer)
     loss, pairs = 0.0, 0
     for i, lr in enumerate(lrs):
         first, last = windows.offsets[i : i + 2].tolist()
@@ -32,7 +43,7 @@ def one_window_a_step(
             windows.negatives[rows], windows.mask[rows], windows.block,
         )  # fmt: skip
         optimizer.zero_grad()
-        result = engine.step(one, lr, lr)
+        result = engine.step(turn(one), lr, lr)
         assert result.loss is not None
         result.loss.backward()
         before = [table.detach().clone() for table in tables.parameters()] if scales else []

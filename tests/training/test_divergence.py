@@ -97,7 +97,7 @@ def test_a_run_that_learns_nothing_or_little_does_not(folder: Path, name: str) -
 @pytest.mark.parametrize("name", OBJECTIVES)
 def test_the_first_steps_of_adagrad_may_go_too_far(folder: Path, name: str) -> None:
     options = [f"objective={name}", "optim.name=adagrad", "optim.lr=0.4", "data.block_tokens=auto", "model.dim=64"]
-    assert train(folder, f"{name}-adagrad", *options, "trainer.max_epochs=3") == 0
+    assert train(folder, f"{name}-adagrad", *options, "engine=autograd", "trainer.max_epochs=3") == 0
 
 
 def test_another_runs_vectors_may_know_worse_than_nothing(folder: Path) -> None:

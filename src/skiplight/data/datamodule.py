@@ -140,7 +140,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
         """
         if config.data.streaming and config.data.workers > 1:
             raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker with threads")
-        engine = choose_engine(config)
+        engine = choose_engine(config, world)
+        engine.warm_up()
         text = prepare_text(config, threads)
         total = total_tokens(config, text)
         block_tokens = config.data.block_tokens

@@ -86,8 +86,8 @@ def total_tokens(config: Config, text: TokenText) -> int:
     return tokens * config.trainer.max_epochs
 
 
-def choose_engine(config: Config) -> type[Engine]:
-    """Return the engine of a run; the log names it and the choices that depend on its objective.
+def choose_engine(config: Config, world: int = 1) -> type[Engine]:
+    """Return the engine of a run on `world` ranks; the log names it and the choices that depend on its objective.
 
     Raises:
         ConfigError: options contradict each other, or no engine supports them.
@@ -115,6 +115,8 @@ def choose_engine(config: Config) -> type[Engine]:
         precision=options.precision,
         clipping=options.gradient_clip_val is not None,
         accumulate=options.accumulate_grad_batches,
+        ranks=world,
+        machines=options.num_nodes,
         dim=config.model.dim,
         negatives=config.noise.negatives,
         window=config.sampling.window,

@@ -13,7 +13,6 @@ from torch import Tensor
 from skiplight.engines.in_flight import StepScales
 from skiplight.engines.shortening import Shortening
 from skiplight.objectives.base import Objective, Tables
-from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.windows import WindowSampler
 
@@ -49,6 +48,8 @@ class Request:
         device: type of the device, as in `torch.device.type`.
         precision: precision, as in Lightning's Trainer.
         strategy: name of the strategy by which several devices train together; "single" for one device.
+        ranks: number of processes that train together.
+        machines: number of machines that they run on.
         clipping: whether gradients are clipped.
         accumulate: number of batches whose gradients are summed before a step.
         dim: length of the vectors.
@@ -67,6 +68,8 @@ class Request:
     device: str = "cpu"
     precision: str = "32-true"
     strategy: str = "single"
+    ranks: int = 1
+    machines: int = 1
     clipping: bool = False
     accumulate: int = 1
     dim: int = 100
@@ -130,6 +133,10 @@ class Engine(abc.ABC):
         """
         return cls
 
+    @classmethod  # noqa: B027 - most engines have nothing to compile
+    def warm_up(cls) -> None:
+        """Begin to compile, in the background, what does not depend on the text."""
+
     @abc.abstractmethod
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:
         """Make one step with a learning rate that changes linearly from `lr_begin` to `lr_end`.
@@ -154,7 +161,7 @@ class Engine(abc.ABC):
 
 
 class FusedEngine(Engine):
-    """An engine that draws, scores and updates in kernels of its own: negative sampling by plain SGD.
+    """An engine that draws, scores and updates in kernels of its own.
 
     Its workers, threads on a CPU and programs on a GPU, move the tables at the same time.
 
@@ -164,6 +171,10 @@ class FusedEngine(Engine):
         own_workers: number of workers of this engine; default: as many as run at a time on the device.
         workers: number of workers that move these tables, with those of other processes that share them; default:
             those of this engine.
+
+    Attributes:
+        scoring: the objective's description of its scores.
+        is_adaptive: whether steps are those of Adagrad, and are therefore not shortened.
 
     Raises:
         ValueError: there are fewer `workers` than `own_workers`.
@@ -190,11 +201,14 @@ class FusedEngine(Engine):
         self.workers = workers or self.own_workers
         if self.workers < self.own_workers:
             raise ValueError(f"{self.own_workers} workers of this engine are not among {self.workers} workers")
-        self.scales = StepScales(sampler, self.resident, self.workers - 1)
+        self.scoring = objective.scoring(sampler)
+        self.is_adaptive = isinstance(optimizer, torch.optim.Adagrad)
+        self.scales = StepScales(sampler, self.resident, self.workers - 1, self.scoring)
         self.prepare()
 
     def change_noise(self) -> None:
-        self.scales = StepScales(self.sampler, self.resident, self.workers - 1)
+        self.scoring = self.objective.scoring(self.sampler)
+        self.scales = StepScales(self.sampler, self.resident, self.workers - 1, self.scoring)
 
     @abc.abstractmethod
     def plan(self) -> tuple[bool, int]:
@@ -212,6 +226,7 @@ class FusedEngine(Engine):
             return StepResult(0.0, 0)
         expected = self.scales.shortened(len(batch.ids), (lr_begin + lr_end) / 2)
         for table, (gradients, left_out, rows) in expected.items():
+            left_out, rows = (0.0, 0) if self.is_adaptive else (left_out, rows)
             self.shortening.add(table, gradients, left_out, rows)
         return self.train(batch, lr_begin, (lr_end - lr_begin) / len(batch.ids))
 
@@ -221,19 +236,15 @@ class FusedEngine(Engine):
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
-        # Other arguments of SGD do nothing without momentum, or choose between implementations of the same step.
-        changed = {
-            name: value
-            for name, value in request.arguments.items()
-            if request.optimizer is torch.optim.SGD and name in ("momentum", "weight_decay", "maximize")
-        }
+        # Other arguments do nothing without these, or choose between implementations of one step, except for `eps` and
+        # `initial_accumulator_value` of Adagrad, which the kernel follows.
+        unknown = ("momentum", "weight_decay", "maximize", "lr_decay")
+        changed = {name: value for name, value in request.arguments.items() if name in unknown}
         problems = {
             f"the device {request.device}": request.device != cls.device,
-            f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
-            f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
-            f"SGD with {', '.join(f'{name}={value}' for name, value in changed.items())}": bool(changed),
-            "an output bias": request.bias,
-            "the centre as input": request.input != "context",
+            f"{request.optimizer.__name__} with {', '.join(f'{name}={value}' for name, value in changed.items())}": (
+                bool(changed)
+            ),
             f"precision {request.precision}": request.precision not in ("32-true", "bf16-mixed"),
             f"the strategy {request.strategy}, under which ranks would drift apart": (
                 request.strategy not in ("single", cls.strategy)

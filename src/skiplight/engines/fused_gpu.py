@@ -17,6 +17,7 @@ import torch
 from skiplight.engines import in_flight
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
 from skiplight.objectives.base import Objective, Tables
+from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 
@@ -79,6 +80,10 @@ class FusedGpuEngine(FusedEngine):
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
         problems = {
+            f"the objective {request.objective.__name__}": request.objective is not NegativeSampling,
+            f"the optimiser {request.optimizer.__name__}": request.optimizer is not torch.optim.SGD,
+            "an output bias": request.bias,
+            "the centre as input": request.input != "context",
             f"vectors of {request.dim} numbers, but up to {MOST_DIM}": request.dim > MOST_DIM,
             f"{request.negatives} negatives, but up to {MOST_NEGATIVES}": request.negatives > MOST_NEGATIVES,
             f"windows of {request.window}, but up to {MOST_WINDOW}": request.window > MOST_WINDOW,

@@ -32,6 +32,7 @@ from typing import Literal
 
 import numpy as np
 
+from skiplight.objectives.scoring import Scoring, score_candidates_of
 from skiplight.sampling.windows import WindowSampler
 
 Table = Literal["input", "output"]
@@ -40,21 +41,24 @@ MOST = 4.0
 """The largest product of learning rate and gradients in flight for a full step; lr·n·σ(1-σ) is then at most 1."""
 
 
-def in_flight_gradients(sampler: WindowSampler, resident: bool) -> tuple[np.ndarray, np.ndarray]:
+def in_flight_gradients(
+    sampler: WindowSampler, resident: bool, scoring: Scoring | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Return the expected number of gradients that one worker has in flight for each row of both tables.
 
-    A window has W + 1 pairs on average, each with K + 1 scores. An output row gets a gradient from each pair of its
-    windows, an input row one from each score of its pairs.
+    A window has W + 1 pairs on average. With K + 1 logistic scores per pair, an output row gets a gradient from each
+    pair of its windows, an input row one from each score of its pairs; a softmax moves an input row like up to four.
 
     Args:
         sampler: draws the windows and their negatives.
         resident: whether context rows are copied when they come within reach and added to the table when they leave,
             2W + 1 windows later, rather than read from the table and added to it in each window.
+        scoring: counts the gradients of a pair; default: negative sampling.
 
     Returns:
-        Two float64 [V].
+        float64 [V] and [output_rows].
     """
-    inputs, outputs = _gradients_per_window(sampler)
+    inputs, outputs = _gradients_per_window(sampler, scoring)
     return inputs * (2 * sampler.window + 1 if resident else 1), outputs
 
 
@@ -102,16 +106,18 @@ class StepScales:
     """The step scales of both tables for a given number of workers, and the gradients that they leave out.
 
     Args:
-        sampler, resident: as for `in_flight_gradients`.
+        sampler, resident, scoring: as for `in_flight_gradients`.
         other_workers: number of other workers on the same tables.
 
     Attributes:
-        in_flight: for each table, the expected number of gradients that a worker has in flight, float32 [V].
+        in_flight: for each table, the expected number of gradients that a worker has in flight, float32 [rows].
     """
 
-    def __init__(self, sampler: WindowSampler, resident: bool, other_workers: int) -> None:
+    def __init__(
+        self, sampler: WindowSampler, resident: bool, other_workers: int, scoring: Scoring | None = None
+    ) -> None:
         self.other_workers = other_workers
-        in_flight = in_flight_gradients(sampler, resident)
+        in_flight = in_flight_gradients(sampler, resident, scoring)
         tables: tuple[Table, Table] = ("input", "output")
         self.in_flight = {
             table: gradients.astype(np.float32) for table, gradients in zip(tables, in_flight, strict=True)
@@ -169,11 +175,11 @@ class _SortedRows:
         return self._per_in_flight * float(self._sums[rows] - most * rows), rows
 
 
-def _gradients_per_window(sampler: WindowSampler) -> tuple[np.ndarray, np.ndarray]:
-    """Return the expected number of gradients per window for each row of both tables, two float64 [V]."""
-    pairs, negatives = sampler.window + 1, sampler.negatives
-    inputs = pairs * (negatives + 1) * sampler.frequency
-    return inputs, pairs * (sampler.frequency + negatives * sampler.noise.probabilities)
+def _gradients_per_window(sampler: WindowSampler, scoring: Scoring | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return the expected number of gradients per window for each row of both tables, two float64 arrays."""
+    scoring = scoring or score_candidates_of(sampler, 1 + sampler.negatives)
+    pairs = sampler.window + 1
+    return pairs * scoring.input_gradients * sampler.frequency, pairs * scoring.output_gradients
 
 
 def _windows_per_token(sampler: WindowSampler) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from skiplight.objectives.scoring import Scoring
 from skiplight.sampling.batches import Windows
 from skiplight.sampling.windows import Exclude, WindowSampler
 
@@ -143,6 +144,19 @@ class Objective(nn.Module, abc.ABC):
     @abc.abstractmethod
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         """Return the number of gradients that `loss` sums in each row of the tables."""
+
+    @classmethod
+    def has_scoring(cls) -> bool:
+        """Return whether the class itself defines `scoring`; a subclass may score otherwise than its base."""
+        return "scoring" in vars(cls)
+
+    def scoring(self, sampler: WindowSampler) -> Scoring:
+        """Return the description of `loss` from which a fused kernel trains; optional.
+
+        Args:
+            sampler: draws the windows and their negatives.
+        """
+        raise NotImplementedError(f"{type(self).__name__} has no description for fused kernels")
 
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         """Return scores whose softmax is p(o | i), float32 [n, V], for n input words, int64 [n]."""

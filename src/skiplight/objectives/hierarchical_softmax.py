@@ -20,6 +20,7 @@ from torch import Tensor
 from skiplight.objectives.base import Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.objectives.huffman import HuffmanTree
 from skiplight.objectives.scores import score_rows
+from skiplight.objectives.scoring import Paths, Scoring
 from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
 from skiplight.sampling.windows import WindowSampler
@@ -91,6 +92,15 @@ class HierarchicalSoftmax(Objective):
         weights = sizes[:, None] * (signs != 0)
         outputs = torch.bincount(nodes.flatten(), weights=weights.flatten(), minlength=len(tables.output.weight))
         return Gradients(inputs, outputs)
+
+    def scoring(self, sampler: WindowSampler) -> Scoring:
+        lengths, nodes, turns = (getattr(self, name).cpu().numpy() for name in ("lengths", "nodes", "signs"))
+        through = np.zeros(len(self.left))  # the share of the targets whose paths have a node
+        for level in range(nodes.shape[1]):
+            longer = lengths > level
+            through += np.bincount(nodes[longer, level], sampler.frequency[longer], minlength=len(through))
+        paths = Paths(lengths.astype(np.int32), nodes, turns)
+        return Scoring(float(sampler.frequency @ lengths), through, paths=paths)
 
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         """Return log-probabilities, float32 [n, V], for n input words, int64 [n]."""

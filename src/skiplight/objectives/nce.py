@@ -14,15 +14,19 @@ excluded, P_n(o) is wrong by a factor near 1.
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from typing import ClassVar
+
+import numpy as np
 
 from skiplight.objectives.base import Bias, Loss, Tables, empty_loss
 from skiplight.objectives.negative_sampling import logistic_loss
 from skiplight.objectives.scores import ContrastiveObjective, score_candidates
+from skiplight.objectives.scoring import Scoring, score_candidates_of
 from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
-from skiplight.sampling.windows import Exclude
+from skiplight.sampling.windows import Exclude, WindowSampler
 
 
 @register_objective("nce")
@@ -43,3 +47,7 @@ class NCE(ContrastiveObjective):
         words, scores, counted = score_candidates(tables, windows)
         expected = self.log_noise[words] + math.log(windows.negatives.shape[1])
         return Loss(logistic_loss(scores - expected[:, :, None], counted), windows.pairs)
+
+    def scoring(self, sampler: WindowSampler) -> Scoring:
+        expected = self.log_noise.cpu().numpy() + np.float32(math.log(sampler.negatives))
+        return dataclasses.replace(score_candidates_of(sampler, 1 + sampler.negatives), shift=-expected)

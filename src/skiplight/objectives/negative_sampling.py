@@ -18,8 +18,10 @@ from torch import Tensor
 
 from skiplight.objectives.base import Loss, Tables, empty_loss
 from skiplight.objectives.scores import ContrastiveObjective, score_candidates
+from skiplight.objectives.scoring import Scoring, score_candidates_of
 from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
+from skiplight.sampling.windows import WindowSampler
 
 
 @register_objective("negative_sampling")
@@ -44,6 +46,9 @@ class NegativeSampling(ContrastiveObjective):
             return empty_loss(tables)
         _, scores, counted = score_candidates(tables, windows)
         return Loss(logistic_loss(scores, counted), windows.pairs)
+
+    def scoring(self, sampler: WindowSampler) -> Scoring:
+        return score_candidates_of(sampler, 1 + sampler.negatives)
 
     def logits(self, tables: Tables, inputs: Tensor) -> Tensor:
         return super().logits(tables, inputs).add_(self.log_noise)

@@ -18,6 +18,7 @@ The correction depends on whether a draw may be the target (an accidental hit):
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -27,6 +28,7 @@ from torch import Tensor
 from skiplight.objectives.base import Bias, Gradients, Loss, Objective, Tables, empty_loss
 from skiplight.objectives.dispatch import product_type, use_kernels
 from skiplight.objectives.scores import count_candidate_gradients, gather_candidates, score_candidates
+from skiplight.objectives.scoring import Scoring, score_candidates_of
 from skiplight.registry import register_objective
 from skiplight.sampling.batches import Windows
 from skiplight.sampling.windows import Exclude, WindowSampler
@@ -134,3 +136,11 @@ class SampledSoftmax(Objective):
 
     def gradients(self, tables: Tables, windows: Windows) -> Gradients:
         return count_candidate_gradients(tables, windows, min(4, 1 + windows.negatives.shape[1]))
+
+    def scoring(self, sampler: WindowSampler) -> Scoring:
+        plain = score_candidates_of(sampler, min(4, 1 + sampler.negatives))
+        softmax = dataclasses.replace(plain, rule="softmax", shift=-self.log_proposal.cpu().numpy())
+        if self.accidental_hits:
+            return softmax
+        # A number added to all scores of a pair changes nothing, so the target bears what its negatives share.
+        return dataclasses.replace(softmax, target_shift=-self.log_others.cpu().numpy(), counts_drawn=True)

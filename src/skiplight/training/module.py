@@ -294,6 +294,8 @@ class SkipGramModule(lightning.LightningModule):
             device=self.device.type,
             precision=str(trainer.precision),
             strategy=_name_of(trainer.strategy),
+            ranks=trainer.world_size,
+            machines=trainer.num_nodes,
             clipping=bool(trainer.gradient_clip_val),
             accumulate=trainer.accumulate_grad_batches,
             deterministic=torch.are_deterministic_algorithms_enabled(),
