@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from skiplight.experiments.trials import TrialTable
     from skiplight.objectives import ScoreObjective
     from skiplight.registry import (
+        register_callback,
         register_evaluation,
+        register_logger,
         register_noise,
         register_normaliser,
         register_objective,
@@ -42,7 +44,9 @@ __all__ = [
     "compare",
     "compose",
     "load_run",
+    "register_callback",
     "register_evaluation",
+    "register_logger",
     "register_noise",
     "register_normaliser",
     "register_objective",
@@ -55,7 +59,9 @@ __all__ = [
 
 _ELSEWHERE = {
     "ScoreObjective": "skiplight.objectives",
+    "register_callback": "skiplight.registry",
     "register_evaluation": "skiplight.registry",
+    "register_logger": "skiplight.registry",
     "register_noise": "skiplight.registry",
     "register_normaliser": "skiplight.registry",
     "register_objective": "skiplight.registry",

@@ -208,7 +208,18 @@ REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (SOU
 NAMES: dict[str, Registry] = {registry.group: registry for registry in (NORMALISERS,)}
 """Those of an option that is no more than a name, by the option."""
 
+CALLBACKS: Registry[Any] = Registry("callbacks")
+"""Callbacks: classes derived from `lightning.Callback`."""
+
+LOGGERS: Registry[Any] = Registry("logger")
+"""Loggers: classes derived from `lightning.pytorch.loggers.Logger`."""
+
+TARGETS: dict[str, Registry] = {registry.group: registry for registry in (CALLBACKS, LOGGERS)}
+"""Those whose names stand for a `_target_`, of which several can be chosen, by the group."""
+
 register_source = SOURCES.register
+register_callback = CALLBACKS.register
+register_logger = LOGGERS.register
 register_normaliser = NORMALISERS.register
 register_noise = NOISE.register
 register_objective = OBJECTIVES.register
@@ -285,8 +296,22 @@ def is_loaded(name: str) -> bool:
 
 
 def plugin_modules() -> dict[str, str]:
-    """Return the modules of all plug-ins by what users call them: that of a file by the file's name without `.py`."""
-    return {point.module: point.module for point in importlib.metadata.entry_points(group=ENTRY_POINTS)} | _LOADED
+    """Return the modules of all plug-ins by what users call them: that of a file by the file's name without `.py`.
+
+    A script that registers callbacks or loggers is one of them.
+    """
+    registered = {
+        entry.source: entry.source for registry in TARGETS.values() for entry in map(registry.__getitem__, registry)
+    }
+    installed = {point.module: point.module for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    return registered | installed | _LOADED
+
+
+def target_of(entry: Entry) -> dict[str, Any]:
+    """Return what a registered callback or logger stands for: its `_target_` and the defaults of its options."""
+    called = {module: name for name, module in plugin_modules().items()}.get(entry.source, entry.source)
+    defaults = dataclasses.asdict(entry.options())
+    return {"_target_": f"{called}.{entry.target.__qualname__}", **defaults}
 
 
 def is_ambiguous(name: str) -> bool:

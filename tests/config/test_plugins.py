@@ -146,9 +146,11 @@ def test_evaluations_of_plugins_follow_a_run_of_two_ranks(folder: Path, caplog: 
 
 CALLBACK = """
 import lightning
+import skiplight
 
+@skiplight.register_callback("best")
 class Best(lightning.Callback):
-    def __init__(self, path):
+    def __init__(self, *, path: str = "best"):
         self.path, self.best = path, float("inf")
 
     def on_train_batch_end(self, trainer, *args):
@@ -164,8 +166,8 @@ class Best(lightning.Callback):
 def test_callbacks_of_lightning_and_of_plugins_follow_a_run(folder: Path, tmp_path: Path, ranks: int) -> None:
     (folder / "best.py").write_text(CALLBACK)
     stop = "stop: {_target_: lightning.pytorch.callbacks.EarlyStopping, monitor: train/loss, min_delta: 9, patience: 1}"
-    best = f"best: {{_target_: best.Best, path: {tmp_path / 'best'}}}"
-    options = [f"callbacks={{{stop}, {best}}}", "evaluation.every=1000", "trainer.max_epochs=9"]
+    chosen = ["callbacks=best", f"callbacks.best.path={tmp_path / 'best'}", f"+callbacks.{stop.replace(': ', '=', 1)}"]
+    options = [*chosen, "evaluation.every=1000", "trainer.max_epochs=9"]
     options += ["trainer.accelerator=cpu", f"trainer.devices={ranks}"]
     run = f"callbacks-{ranks}"
     given = [option for option in arguments(folder, run, plugin="best.py") if option != "trainer.max_epochs=1"]

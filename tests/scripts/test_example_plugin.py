@@ -79,11 +79,12 @@ def test_its_pieces_are_compared(python: list[str], data: list[str], tmp_path: P
     assert "`objective.temperature=-1.0` must be above 0" in wrong.stderr
 
 
-def test_its_source_is_read(python: list[str], tmp_path: Path) -> None:
+def test_its_source_is_read_and_its_callback_called(python: list[str], tmp_path: Path) -> None:
     """Two cliques that one edge joins: the neighbours of a node are those of its clique."""
     cliques = [[f"{name}{i} {name}{j}" for i in range(6) for j in range(i)] for name in "ab"]
     (tmp_path / "edges.txt").write_text("\n".join([*cliques[0], *cliques[1], "a0 b0"]))
     options = ["data.heldout=0", "data.walks=60", f"data.store={tmp_path}", "evaluation.words=[a1]", "optim.lr=0.1"]
+    options += ["callbacks=norms", f"callbacks.norms.path={tmp_path / 'norms.txt'}", "callbacks.norms.top=12"]
     options += ["noise.exponent=0", "sampling.subsample=0", "evaluation.similarity=[]", "logger=none", "model.dim=8"]
     done = run(
         python, "train", "data=walks", f"data.path={tmp_path / 'edges.txt'}", *options, f"run_dir={tmp_path}/run"
@@ -91,6 +92,9 @@ def test_its_source_is_read(python: list[str], tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     [line] = [line for line in done.stdout.splitlines() if line.startswith("a1: ")]
     assert set(line.removeprefix("a1: ").split(", ")[:5]) == {"a0", "a2", "a3", "a4", "a5"}
+    norms = [line.split("\t") for line in (tmp_path / "norms.txt").read_text().splitlines()]
+    assert [epoch for epoch, _ in norms] == list("01234")
+    assert float(norms[-1][1]) > float(norms[0][1])
     again = run(python, "train", "data=walks", "data.path=none.txt", f"run_dir={tmp_path}/other")
     assert again.returncode == 2
     assert "none.txt" in again.stderr

@@ -100,7 +100,7 @@ def print_options() -> None:
 
     from skiplight.config import conf_dir
     from skiplight.config.validate import describe_options
-    from skiplight.registry import REGISTRIES
+    from skiplight.registry import REGISTRIES, TARGETS
 
     console = Console()
     console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]", markup=False)
@@ -109,7 +109,8 @@ def print_options() -> None:
     console.print("configs of your own: --config-dir DIR, --config-name NAME; completion: skiplight -sc install=bash\n")
     for group in sorted({path.parent for path in conf_dir().rglob("*/*.yaml")}):
         path = group.relative_to(conf_dir()).as_posix()
-        names = {file.stem for file in group.glob("*.yaml")} | set(REGISTRIES.get(path.replace("/", "."), ()))
+        registered = (REGISTRIES | TARGETS).get(path.replace("/", "."), ())
+        names = {file.stem for file in group.glob("*.yaml")} | set(registered)
         console.print(f"  {path}= {', '.join(sorted(names))}")
     table = Table("option", "default", "range", "", box=None, pad_edge=False)
     for row in describe_options():

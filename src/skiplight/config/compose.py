@@ -41,7 +41,7 @@ from skiplight.config.flags import ConfigSource, split_flags
 from skiplight.config.schema import CHOSEN, MAPPINGS, Config, chosen
 from skiplight.config.validate import MAX_DEPTH, OPEN, check_names, check_owner, from_mapping
 from skiplight.errors import ConfigError
-from skiplight.registry import REGISTRIES, is_loaded, load_plugins
+from skiplight.registry import REGISTRIES, TARGETS, is_loaded, load_plugins, target_of
 
 VERSION_BASE = "1.3"
 """The version of Hydra whose defaults apply."""
@@ -203,6 +203,9 @@ def register_schema() -> None:
         for name in registry:
             if not _is_in_conf(group, name):
                 store.store(group=_path(group), name=name, node=dataclasses.asdict(chosen(group, name)))
+    for group, registry in TARGETS.items():
+        for name in registry:
+            store.store(group=group, name=name, node={name: target_of(registry[name])})
 
 
 def _path(group: str) -> str:

@@ -1,8 +1,8 @@
-"""A plug-in for skiplight: registered when it is imported, a source, a noise distribution, two objectives and an
-evaluation.
+"""A plug-in for skiplight: registered when it is imported, a source, a noise distribution, two objectives, an
+evaluation and a callback.
 
 pip install scripts/examples/plugin
-skiplight train data=walks data.path=edges.txt data.length=20
+skiplight train data=walks data.path=edges.txt data.length=20 callbacks=norms callbacks.norms.top=10
 skiplight sweep data=files data.path=text.txt noise.name=power,clipped study.sampler=grid run_dir=runs/noise
 skiplight train data=files data.path=text.txt objective=info_nce objective.temperature=0.5 optim.name=adagrad
 skiplight train data=files data.path=text.txt evaluation.metrics=[anisotropy] evaluation.metrics.anisotropy.top=500
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
+import lightning
 import numpy as np
 import torch
 from torch import Tensor
@@ -101,3 +102,23 @@ def anisotropy(vectors: skiplight.WordVectors, *, top: int = 1000) -> float:
     2019, "How contextual are contextualized word representations?").
     """
     return float(vectors.unit()[:top].mean(0).square().sum())
+
+
+@skiplight.register_callback("norms")
+class Norms(lightning.Callback):
+    """Write the mean length of the vectors of the most frequent words at the end of every epoch.
+
+    Args:
+        path: the file, which gets a line per epoch.
+        top: number of words.
+    """
+
+    def __init__(self, *, path: str = "norms.txt", top: int = 1000) -> None:
+        self.path, self.top = Path(path), top
+
+    def on_train_epoch_end(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Append a line."""
+        if trainer.is_global_zero:
+            norm = module.tables.input.weight[: self.top].norm(dim=1).mean()
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(f"{trainer.current_epoch}\t{norm:.4f}\n")
