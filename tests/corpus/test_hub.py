@@ -154,7 +154,7 @@ for options in json.loads(sys.argv[2]):
     try:
         source = open_source("hub", name="me/texts", cache=Path(sys.argv[1]), **{"column": "body", **options})
         words = {word for part in source.documents() for text in part.texts.to_pylist() for word in text.split()}
-        print(json.dumps([source.shards, source.loader.revision, sorted(words)]))
+        print(json.dumps([len(source.units), source.loader.revision, sorted(words)]))
     except DataError as error:
         print(json.dumps(str(error)))
 """

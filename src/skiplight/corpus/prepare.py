@@ -84,8 +84,10 @@ def prepare(
         raise DataError("vocabulary.grow=true: not with `data.streaming=true`, whose epoch would have no known size")
     options: dict[str, Any] = {"source": source.fingerprint, "normalise": normaliser.identity, "vocabulary": words}
     options |= {"heldout": float(heldout), "stored": not streaming}
-    fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
+    fingerprint, *older = (_fingerprint(version, options) for version in range(FORMAT, 1, -1))
     folder = Path(stores) / fingerprint
+    if not folder.exists() and any((found := Path(stores) / name).exists() for name in older):
+        log.info("%s has the keys of an older format: the text is prepared anew, and that folder can be deleted", found)
     report = progress or (lambda stage, done: None)
 
     def make(temporary: Path) -> None:
@@ -167,6 +169,10 @@ def prepare(
         threads=threads,
         seconds=manifest["seconds"],
     )
+
+
+def _fingerprint(version: int, options: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps([version, options], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 class _Measured:

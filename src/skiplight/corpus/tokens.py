@@ -65,9 +65,10 @@ class TokenSegments:
             np.concatenate([self.start, following.start]),
         )
 
-    def drop_through(self, document: int, start: int) -> TokenSegments:
-        """Return the segments after that of (document, start): all of them unless they begin in this document."""
-        return self.select(int(np.sum((self.document == document) & (self.start <= start))), len(self))
+    def drop_through(self, first: int, document: int, start: int) -> TokenSegments:
+        """Return the segments without those from document `first` up to that of (document, start)."""
+        earlier = (self.document < document) | ((self.document == document) & (self.start <= start))
+        return self.select(int(np.sum((self.document >= first) & earlier)), len(self))
 
 
 def find_block_bounds(ends: np.ndarray, block_tokens: int) -> np.ndarray:

@@ -83,7 +83,7 @@ def detect_format(files: Sequence[str]) -> str:
     if any(_suffix(file) in _ARCHIVES for file in files):
         raise DataError(f"data.path: archives ({_tally(files)}) are not read: unpack them")
     for file in files:
-        library = _LIBRARIES.get(PurePosixPath(_name(file)).suffix.lower())
+        library = _LIBRARIES.get(PurePosixPath(path_of(file)).suffix.lower())
         if library and importlib.util.find_spec(library) is None:
             raise DataError(f"data.path: {file} cannot be read without the package {library}: pip install {library}")
     if len(kinds) > 1:
@@ -159,12 +159,13 @@ def _remote_version(url: str) -> str:
     return f"{changed} {info['size']}"
 
 
-def _name(file: str) -> str:
+def path_of(file: str) -> str:
+    """Return the path of a file or of a URL."""
     return urlsplit(file).path if is_url(file) else file
 
 
 def _suffix(file: str) -> str:
-    path = PurePosixPath(_name(file))
+    path = PurePosixPath(path_of(file))
     if path.suffix.lower() in COMPRESSED:
         path = path.with_suffix("")
     return path.suffix.lower()

@@ -6,10 +6,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from skiplight.corpus.sources.source import Source
+from skiplight.corpus.sources.units import Listing
 from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
-from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.corpus.text.encoding import Indexer, number_tokens
 from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
@@ -40,9 +42,9 @@ class TokenStream:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def shards(self) -> int:
-        """The number of shards of the text."""
-        return self.source.shards
+    def units(self) -> Listing:
+        """The units of the text."""
+        return self.source.units
 
     def verify(self) -> None:
         """Do nothing, as nothing is stored."""
@@ -51,10 +53,12 @@ class TokenStream:
         return -(-tokens // block_tokens)
 
     def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
-        """Yield the segments of each block, reading the shards in the order of `permute`; see `TokenText`."""
+        """Yield the segments of each block, reading the files in the order of `permute`; see `TokenText`."""
         after = (cursor.document, cursor.start) if cursor.document >= 0 else None
+        shard = self.units.table[:, 0]
+        units = [unit for number in permute(int(shard[-1]) + 1) for unit in np.flatnonzero(shard == number).tolist()]
         pending, tokens = TokenSegments.empty(), cursor.tokens
-        for part in self.segments(permute(self.shards), after):
+        for part in self.segments(units, after):
             pending = pending.concatenate(part)
             # All cells of the grid but the last are complete.
             *bounds, stop = find_block_bounds(tokens + pending.segments[1:], block_tokens).tolist()
@@ -66,28 +70,28 @@ class TokenStream:
 
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
         """Yield the held-out segments in the order of the text, all of which is read for them."""
-        return self.segments(range(self.shards), heldout=True)
+        return self.segments(range(len(self.units)), heldout=True)
 
     def segments(
-        self, shards: Sequence[int], after: tuple[int, int] | None = None, *, heldout: bool = False
+        self, units: Sequence[int], after: tuple[int, int] | None = None, *, heldout: bool = False
     ) -> Iterator[TokenSegments]:
-        """Yield whole segments of some shards, in order.
+        """Yield whole segments of some units, in order.
 
         Args:
-            shards: which, in the order to read them.
+            units: numbers of units, in the order to read them.
             after: (document, start) of a segment in one of them: begin with the segment that follows it.
             heldout: whether to yield the held-out segments, rather than those to train on.
 
         Raises:
-            ValueError: the document of `after` is in none of the shards.
+            ValueError: the document of `after` is in none of the units.
         """
-        shards, row = list(shards), 0
+        units = list(units)
         if after is not None:
-            shard, row = divmod(after[0], SHARD_ROWS)
-            if shard not in shards:
-                raise ValueError(f"document {after[0]} is in shard {shard}, not in {shards}")
-            shards = shards[shards.index(shard) :]
-        documents = (part for i, shard in enumerate(shards) for part in self.source.read(shard, 0 if i else row))
+            unit = int(np.searchsorted(self.units.table[:, 4], after[0], side="right")) - 1
+            if unit not in units:
+                raise ValueError(f"document {after[0]} is in unit {unit}, not in {units}")
+            units = units[units.index(unit) :]
+        documents = (part for unit in units for part in self.source.read(self.units[unit]))
         batches = number_tokens(documents, self.normalise, self.threads, ChunkCutter())
         pending = TokenSegments.empty()
         for parts in itertools.chain(Indexer(self.vocabulary, self.heldout).index(batches), [None]):
@@ -99,6 +103,6 @@ class TokenStream:
                 found = pending.select(0, whole)
                 pending = pending.select(whole, len(pending))
                 if after is not None:
-                    found = found.drop_through(*after)
+                    found = found.drop_through(self.units[units[0]].key, *after)
                 if len(found):
                     yield found

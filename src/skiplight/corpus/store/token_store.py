@@ -29,7 +29,7 @@ from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_b
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 
-FORMAT = 2
+FORMAT = 3
 CHECKSUM_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.tsv"
