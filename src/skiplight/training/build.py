@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from skiplight.config.schema import Config
-from skiplight.corpus.tokens import TokenText
-from skiplight.data.blocks import Cursor
+from skiplight.corpus.tokens import Cursor, TokenText
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.data.from_config import device_type, make_sampler
 from skiplight.data.heldout import heldout_pairs

@@ -361,8 +361,6 @@ class SkipGramModule(lightning.LightningModule):
                 self.trainer.accumulate_grad_batches,
             )
             self._waiting.clear()
-        if self._datamodule is not None:
-            self._datamodule.end_epoch()
 
     def check_finite(self) -> None:
         """Check the loss, at every step on the CPU; on other devices, to avoid waiting for them, before every save.

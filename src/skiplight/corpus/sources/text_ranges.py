@@ -22,7 +22,7 @@ BLANK_LINES = r"\n(?:[ \t\r]*\n)+"
 _BLANK_BYTES = re.compile(BLANK_LINES.encode())
 _WHITE_SPACE = b" \t\n\v\f\r"
 _MARK = b"\xef\xbb\xbf"  # the byte order mark of UTF-8
-_STEP = 1 << 10
+_STEP = 512
 
 Part = tuple[np.ndarray, pa.Array]
 """Positions of documents, int64 [n], and their texts or pieces of texts, [n]."""

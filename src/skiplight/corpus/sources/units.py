@@ -33,10 +33,10 @@ from skiplight.corpus.sources.text_ranges import Part, read_text_range
 from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
 
-UNITS = 128
-"""About how many units a small text has; a large one has more, of at most `MAX_BYTES`."""
+UNITS = 120
+"""About how many units a small text has; a large one has more, of about `MAX_BYTES`."""
 
-MIN_BYTES, MAX_BYTES = 64 << 10, 4 << 20
+MIN_BYTES, MAX_BYTES = 32 << 10, 4 << 20
 WHOLE = -1
 """The `end` of a unit that is all of its file."""
 
@@ -139,6 +139,7 @@ class FileReader:
         rows: list[Unit] = []
         for shard, (file, (size, _, ranges)) in enumerate(zip(self.files, files, strict=True)):
             count = 1 if size is None or not ranges else max(round(size / target), 1)
+            count -= count % 12 if count > 12 else 0  # 2, 3, 4 or 6 ranks then have the same number
             if is_compressed(file) or (self.kind == "text" and self.document == "document"):
                 count = 1
             if count > 1 and self.kind == "json" and is_list(self._head(file, files[shard], 64)):

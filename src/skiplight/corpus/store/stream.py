@@ -6,14 +6,12 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from skiplight.corpus.sources.source import Source
 from skiplight.corpus.sources.units import Listing
 from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
 from skiplight.corpus.text.encoding import Indexer, number_tokens
-from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
+from skiplight.corpus.tokens import Permute, TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 
 
@@ -49,48 +47,17 @@ class TokenStream:
     def verify(self) -> None:
         """Do nothing, as nothing is stored."""
 
-    def count_blocks(self, block_tokens: int, tokens: int) -> int:
-        return -(-tokens // block_tokens)
-
-    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
-        """Yield the segments of each block, reading the files in the order of `permute`; see `TokenText`."""
-        after = (cursor.document, cursor.start) if cursor.document >= 0 else None
-        shard = self.units.table[:, 0]
-        units = [unit for number in permute(int(shard[-1]) + 1) for unit in np.flatnonzero(shard == number).tolist()]
-        pending, tokens = TokenSegments.empty(), cursor.tokens
-        for part in self.segments(units, after):
-            pending = pending.concatenate(part)
-            # All cells of the grid but the last are complete.
-            *bounds, stop = find_block_bounds(tokens + pending.segments[1:], block_tokens).tolist()
-            yield from itertools.starmap(pending.select, itertools.pairwise(bounds))
-            tokens += int(pending.segments[bounds[-1]])
-            pending = pending.select(bounds[-1], stop)
-        if len(pending):
-            yield pending
-
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
         """Yield the held-out segments in the order of the text, all of which is read for them."""
         return self.segments(range(len(self.units)), heldout=True)
 
-    def segments(
-        self, units: Sequence[int], after: tuple[int, int] | None = None, *, heldout: bool = False
-    ) -> Iterator[TokenSegments]:
+    def segments(self, units: Sequence[int], *, heldout: bool = False) -> Iterator[TokenSegments]:
         """Yield whole segments of some units, in order.
 
         Args:
             units: numbers of units, in the order to read them.
-            after: (document, start) of a segment in one of them: begin with the segment that follows it.
             heldout: whether to yield the held-out segments, rather than those to train on.
-
-        Raises:
-            ValueError: the document of `after` is in none of the units.
         """
-        units = list(units)
-        if after is not None:
-            unit = int(np.searchsorted(self.units.table[:, 4], after[0], side="right")) - 1
-            if unit not in units:
-                raise ValueError(f"document {after[0]} is in unit {unit}, not in {units}")
-            units = units[units.index(unit) :]
         documents = (part for unit in units for part in self.source.read(self.units[unit]))
         batches = number_tokens(documents, self.normalise, self.threads, ChunkCutter())
         pending = TokenSegments.empty()
@@ -102,7 +69,4 @@ class TokenStream:
             if whole > 0:
                 found = pending.select(0, whole)
                 pending = pending.select(whole, len(pending))
-                if after is not None:
-                    found = found.drop_through(self.units[units[0]].key, *after)
-                if len(found):
-                    yield found
+                yield found
