@@ -27,7 +27,7 @@ from skiplight.corpus.sources.byte_ranges import (
 )
 from skiplight.corpus.sources.file_lists import is_url
 from skiplight.corpus.sources.json_lines import is_list, parse_rows, read_json_range
-from skiplight.corpus.sources.parquet_rows import column_bytes, count_rows, read_row_groups
+from skiplight.corpus.sources.parquet_rows import column_bytes, count_rows, read_footer, read_row_groups
 from skiplight.corpus.sources.rows import split_rows
 from skiplight.corpus.sources.text_ranges import Part, read_text_range
 from skiplight.corpus.text.documents import SHARD_ROWS
@@ -40,8 +40,9 @@ MIN_BYTES, MAX_BYTES = 32 << 10, 4 << 20
 WHOLE = -1
 """The `end` of a unit that is all of its file."""
 
-_HEAD = 64 << 10
+_HEAD = 4 << 10
 _REQUESTS = 16
+_KEPT_FOOTERS = 64
 _TYPES = {"text": pa.string(), "strings": pa.list_(pa.string()), "integers": pa.list_(pa.int64())}
 
 
@@ -198,13 +199,17 @@ class FileReader:
     def _parquet(self, shard: int, listed: Listed) -> pq.ParquetFile:
         name = self.files[shard]
         known = _footers.get((name, listed))
-        source = pa.PythonFile(_Exact(open_file(name, listed, 0)), "r") if is_url(name) else name
-        file = pq.ParquetFile(source, metadata=known)
-        if known is None:
-            if len(_footers) >= 16:
+        file: Any = name
+        if is_url(name):
+            remote = open_file(name, listed, 0)
+            known = known or read_footer(remote)
+            file = pa.PythonFile(_Exact(remote), "r")
+        found = pq.ParquetFile(file, metadata=known)
+        if (name, listed) not in _footers:
+            if len(_footers) >= _KEPT_FOOTERS:
                 _footers.pop(next(iter(_footers)))
-            _footers[name, listed] = file.metadata
-        return file
+            _footers[name, listed] = found.metadata
+        return found
 
     def _row_groups(self, files: list[Listed], check: Any) -> Listing:
         def footer(shard: int) -> tuple[np.ndarray, np.ndarray]:
