@@ -64,8 +64,8 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     data = SkipGramDataModule.from_config(
         config,
         world=world,
-        # The first rank uses all cores, since the others wait for the text.
-        threads=None if rank_info.rank == 0 and not config.data.streaming else threads,
+        # A rank that starts the others uses all cores until then; those that a launcher started share the work.
+        threads=None if not (rank_info.started or rank_info.local_rank or config.data.streaming) else threads,
         init_worker=ignore_first_signal,
     )
     engine, sampler = data.engine, data.sampler

@@ -8,9 +8,11 @@ a text that is one document is one unit. Where there is enough text, there are m
 from __future__ import annotations
 
 import itertools
+import json
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -85,6 +87,17 @@ class Listing:
 
     def __iter__(self) -> Iterator[Unit]:
         return (self[number] for number in range(len(self)))
+
+    def save(self, path: Path) -> None:
+        """Write the listing to a JSON file."""
+        path.write_text(json.dumps({"units": self.table.tolist(), "files": self.files, "type": self.type}))
+
+    @classmethod
+    def load(cls, path: Path) -> Listing:
+        """Return the listing that a file holds."""
+        found = json.loads(path.read_text())
+        files = [(size, version, ranges) for size, version, ranges in found["files"]]
+        return cls(np.array(found["units"], np.int64).reshape(-1, 5), files, found["type"])
 
     @property
     def sizes(self) -> np.ndarray:
