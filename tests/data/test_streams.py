@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections import Counter
 from itertools import islice
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skiplight.corpus import open_source, prepare
 from skiplight.corpus.sources.units import Unit
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenStore
@@ -207,6 +209,23 @@ def test_a_stream_without_a_word_of_the_vocabulary_is_an_error(texts: Texts) -> 
     schedule = schedule_of(dataclasses.replace(stream, vocabulary=vocabulary))
     with pytest.raises(DataError, match=r"no words of the vocabulary: give `vocabulary\.path`"):
         list(schedule(Cursor(), 0, 1, 0, 1))
+
+
+def test_a_text_that_is_one_document_is_one_unit_and_the_log_says_so(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "text8").write_text("one two three " * 100_000)
+    source = open_source("files", path=tmp_path / "text8", cache=tmp_path)
+    stream = prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path, streaming=True)
+    assert isinstance(stream, TokenStream)
+    schedule = schedule_of(stream)
+    schedule.log_shares(1)
+    assert not caplog.text
+    schedule.log_shares(2)
+    assert "2 ranks times workers share this stream, and it has 1 units" in caplog.text
+    after, blocks = run_ranks(schedule, Cursor(), 2, 1)
+    assert after == Cursor(1)
+    assert sum(len(block.ids) for block in blocks[0]) + sum(len(block.ids) for block in blocks[1]) == 300_000
 
 
 SIZES = st.lists(st.integers(0, 10**6), min_size=1, max_size=300)

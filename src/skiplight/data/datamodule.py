@@ -192,6 +192,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
             validation_pairs=config.evaluation.heldout_pairs if config.data.heldout > 0 else 0,
             engine=engine,
         )
+        if isinstance(data.blocks, StreamSchedule):
+            data.blocks.log_shares(world * max(config.data.workers, 1))
         log.info(
             "%s tokens in steps of about %s%s",
             f"{total:,}",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import logging
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
@@ -26,6 +27,8 @@ from skiplight.data.lanes import LanePlan, LaneProgress
 from skiplight.errors import DataError
 from skiplight.sampling.draws import Purpose, mix64
 from skiplight.sampling.draws_torch import draw_bits
+
+log = logging.getLogger(__name__)
 
 MIXED_TOKENS = 1 << 20
 """Tokens of a unit whose segments are mixed; usually all of them."""
@@ -73,6 +76,18 @@ class StreamSchedule:
         """Return at least as many steps as an epoch has, as well as can be known before it is read."""
         lanes = len(self.plan(0).units)
         return -(-len(self) * 11 // (10 * world)) + -(-lanes // world) + 1
+
+    def log_shares(self, consumers: int) -> None:
+        """Log where ranks and workers get no part of the text, or very different ones."""
+        lanes = len(self.plan(0).units)
+        if lanes < consumers:
+            log.warning(
+                "%d ranks times workers share this stream, and it has %d units that can be read on their own: the"
+                " others gain nothing. A document is never cut, nor a compressed file or a row group of Parquet: store"
+                " the text (`data.streaming=false`), or give it as lines (`data.document=line`) or more files",
+                consumers,
+                lanes,
+            )
 
     def plan(self, epoch: int) -> LanePlan:
         """Return the lanes of an epoch."""

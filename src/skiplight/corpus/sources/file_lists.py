@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from skiplight.corpus.sources.credentials import make_http_options, refuse_secrets
+from skiplight.corpus.sources.credentials import refuse_secrets
+from skiplight.corpus.sources.remote import probe_file
 from skiplight.errors import DataError
 from skiplight.files import digest, replacing
 
@@ -141,22 +142,10 @@ def _is_entry(entry: object) -> bool:
 
 
 def _remote_version(url: str) -> str:
-    import fsspec
-
-    try:
-        filesystem, path = fsspec.core.url_to_fs(url, **make_http_options(url))
-        info = filesystem.info(path)
-    except ImportError as error:
-        raise DataError(f"data.path={url}: {error}") from None
-    except Exception as error:  # each protocol has its own
-        raise DataError(f"data.path={url}: cannot be read ({error or type(error).__name__})") from error
-    for name in ("ETag", "etag", "Content-MD5", "Digest", "sha256", "md5Hash"):
-        if info.get(name):
-            return f"{name} {info[name]}"
-    changed = next((info[name] for name in ("Last-Modified", "LastModified", "mtime") if info.get(name)), None)
-    if changed is None or info.get("size") is None:
+    found = probe_file(url)
+    if found.version is None:
         raise DataError(f"data.path={url}: the server does not say which version this is; download it first")
-    return f"{changed} {info['size']}"
+    return f"{found.version} {found.size}"
 
 
 def path_of(file: str) -> str:
