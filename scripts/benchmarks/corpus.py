@@ -33,7 +33,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     stores = Path(options.stores)
     source = open_source("files", path=options.path, column=options.column, cache=stores)
     if options.measure != "open":
-        _ = source.shards
+        _ = source.units
     arguments: dict[str, Any] = {"normalise": options.normalise, "min_count": options.min_count}
     begin, busy = time.perf_counter(), time.process_time()
     made = prepare(source, **arguments, stores=stores, streaming=options.measure == "stream")
@@ -41,7 +41,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     result["busy"] = time.process_time() - busy
     if isinstance(made, TokenStream):
         begin, busy = time.perf_counter(), time.process_time()
-        read = sum(part.tokens for part in made.segments(range(made.shards)))
+        read = sum(part.tokens for part in made.segments(range(len(made.units))))
         result = {"tokens": read, "seconds": time.perf_counter() - begin}
         result["busy"] = time.process_time() - busy
     elif options.measure == "open":

@@ -32,7 +32,8 @@ import torch
 from skiplight.config.schema import DistributedConfig
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import BlockSchedule, Cursor
+from skiplight.corpus.tokens import Cursor
+from skiplight.data.blocks import BlockSchedule
 from skiplight.data.from_config import STEPS, prepare_text
 from skiplight.distributed.curvature import Sample
 from skiplight.distributed.reconciliation import Reconciler
@@ -109,7 +110,7 @@ def emulate(
     block = settings["block_tokens"] or max(1, min(FusedCpuEngine.block_tokens, total // (STEPS * ranks)))
     reconciler, sent = None, 0.0
     if ranks > 1:
-        blocks = BlockSchedule(text, block, settings["seed"], text.tokens)
+        blocks = BlockSchedule(text, block, settings["seed"])
         reconciler = Reconciler(
             sampler, Sample.draw(sampler, blocks(Cursor(), 0, 1, 0, 1)),
             dim=dim, replicas=ranks, step_tokens=block * ranks, bytes_per_token=settings["bytes_per_token"],
@@ -118,7 +119,7 @@ def emulate(
     with ThreadPoolExecutor(2) as pool:
         for epoch in range(settings["epochs"]):
             loss, pairs = 0.0, 0
-            blocks = BlockSchedule(text, block, settings["seed"], text.tokens)
+            blocks = BlockSchedule(text, block, settings["seed"])
             for step in zip(*(blocks(Cursor(epoch), rank, ranks, 0, 1) for rank in range(ranks)), strict=True):
                 after = tokens + step[0].tokens
                 rates = learning_rate(lr, tokens, total), learning_rate(lr, after, total)
@@ -142,7 +143,7 @@ def emulate(
         sent += 2 * len(counts) * bytes_per_row(dim, ranks)
     final, final_pairs = 0.0, 0
     for block_ in itertools.islice(
-        BlockSchedule(text, FINAL_TOKENS // 5, 0, text.tokens)(Cursor(settings["epochs"]), 0, 1, 0, 1), 5
+        BlockSchedule(text, FINAL_TOKENS // 5, 0)(Cursor(settings["epochs"]), 0, 1, 0, 1), 5
     ):
         result = replicas[0].engine.step(block_, 0.0, 0.0)
         final, final_pairs = final + float(result.loss_sum), final_pairs + int(result.pairs)

@@ -38,7 +38,8 @@ from numba.core import types
 
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import BlockSchedule, Cursor
+from skiplight.corpus.tokens import Cursor
+from skiplight.data.blocks import BlockSchedule
 from skiplight.data.from_config import prepare_text
 from skiplight.engines import fused_cpu_numba
 from skiplight.engines.fused_cpu import FusedCpuEngine
@@ -93,7 +94,7 @@ def turns_of_others(threads: int, turns: int = 1000) -> float:
 def train(engine: FusedCpuEngine, text: TokenStore, epoch: int, rate: Callable[[int], float]) -> float:
     """Train for one epoch and return the mean loss per pair; `rate` maps a number of tokens to a learning rate."""
     loss, pairs, done = 0.0, 0, text.train.tokens * epoch
-    for block in BlockSchedule(text, BLOCK, 0, text.tokens)(Cursor(epoch), 0, 1, 0, 1):
+    for block in BlockSchedule(text, BLOCK, 0)(Cursor(epoch), 0, 1, 0, 1):
         result = engine.step(block, rate(done), rate(done + len(block.ids)))
         loss, pairs, done = loss + float(result.loss_sum), pairs + int(result.pairs), done + len(block.ids)
     return loss / pairs

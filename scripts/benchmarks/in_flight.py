@@ -31,7 +31,8 @@ import torch
 
 from skiplight.config.validate import from_mapping
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import BlockSchedule, Cursor
+from skiplight.corpus.tokens import Cursor
+from skiplight.data.blocks import BlockSchedule
 from skiplight.data.from_config import prepare_text
 from skiplight.engines.fused_gpu import SHORTEST
 from skiplight.engines.in_flight import MOST, in_flight_gradients
@@ -181,7 +182,7 @@ def run(text: TokenStore, workers: int, layout: str, shortened: bool, options: a
     losses = []
     for epoch in range(options.epochs + 1):
         loss, pairs, done = 0.0, 0, text.train.tokens * epoch
-        for block in BlockSchedule(text, options.block_tokens, 0, text.tokens)(Cursor(epoch), 0, 1, 0, 1):
+        for block in BlockSchedule(text, options.block_tokens, 0)(Cursor(epoch), 0, 1, 0, 1):
             found = centres(sampler, block)
             tokens = done + np.linspace(0, len(block.ids), len(found.word), endpoint=False)
             # The last epoch is not trained on.

@@ -124,7 +124,7 @@ def corpus(folder: Path, dice: random.Random) -> None:
     stream = prepare(source, **options, heldout=store.manifest["options"]["heldout"], stores=folder / "stores",
                      streaming=True, threads=1)  # fmt: skip
     assert isinstance(stream, TokenStream)
-    assert sum(part.tokens for part in stream.segments(range(stream.shards))) == store.train.tokens
+    assert sum(part.tokens for part in stream.segments(range(len(stream.units)))) == store.train.tokens
 
 
 def held_together(store: TokenStore) -> None:

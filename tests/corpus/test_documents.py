@@ -1,12 +1,17 @@
 """Cutting text into pieces, chunks and segments never shows in what comes out."""
 
+import io
+import json
+import re
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from skiplight.corpus.sources.rows import split_rows, split_text_chunks
-from skiplight.corpus.sources.text_chunks import read_text_chunks
+from skiplight.corpus.sources.json_lines import read_json_range
+from skiplight.corpus.sources.text_ranges import read_text_range
 from skiplight.corpus.store.segments import (
     CHUNK_TOKENS,
     SEGMENT_TOKENS,
@@ -51,36 +56,101 @@ def test_batches_keep_order(texts: list[str], limit: int) -> None:
     assert [key for part in joined for key in part.keys.tolist()] == list(range(len(texts)))
 
 
-class Reader:
-    """A binary file that returns less than it is asked for, as a connection does."""
+class Reader(io.RawIOBase):
+    """A binary file that returns less than it is asked for, as a connection does, and counts its bytes."""
 
     def __init__(self, data: bytes, most: int) -> None:
-        self.data, self.most = data, most
+        super().__init__()
+        self.data, self.most, self.place, self.bytes = data, most, 0, 0
 
-    def read(self, size: int) -> bytes:
-        size = min(size, self.most)
-        head, self.data = self.data[:size], self.data[size:]
-        return head
+    def seek(self, place: int, whence: int = 0) -> int:
+        self.place = place
+        return place
+
+    def read(self, size: int = -1) -> bytes:
+        found = self.data[self.place : self.place + min(size, self.most)]
+        self.place += len(found)
+        self.bytes += len(found)
+        return found
 
 
-@given(st.text("ab字 \n\r", max_size=80), st.integers(4, 30), st.integers(1, 30))
-def test_documents_of_a_text_file_do_not_depend_on_its_blocks(text: str, size: int, most: int) -> None:
-    blocks = list(read_text_chunks(Reader(text.encode(), most), "file", size))
-    assert "".join(blocks) == text
-    for unit in ("document", "line", "paragraph"):
-        found: dict[int, str] = {}
-        row = 0
-        for block in blocks:
-            rows, texts, row = split_text_chunks(pa.array([block]), unit, row)
-            for key, piece in zip(rows.tolist(), texts.to_pylist(), strict=True):
-                found[key] = found.get(key, "") + piece
-        _, whole, _ = split_rows(pa.array([text]), unit, 0)
-        words = [value.split() for value in found.values()]
-        assert list(found) == list(range(len(found)))
-        documents = whole.to_pylist()
-        if len(documents) > 1 and documents[-1] == "":  # a separator at the end of a file begins no document
-            documents.pop()
-        assert (words or [[]]) == [document.split() for document in documents]
+SEPARATORS = {"line": r"\n", "paragraph": r"\n(?:[ \t\r]*\n)+"}
+
+
+def documents_of(text: str, unit: str) -> dict[int, str]:
+    """The documents by the byte that each begins at, by a search of the whole text."""
+    ends = [match.end() for match in re.finditer(SEPARATORS[unit], text)] if unit != "document" else []
+    bounds = [0, *ends, *([] if ends and ends[-1] == len(text) else [len(text)])]
+    return {len(text[:begin].encode()): text[begin:end] for begin, end in pairwise(bounds) if end}
+
+
+@given(
+    st.text("ab字 \n\r\t", max_size=80) | st.text("a \n", max_size=80),
+    st.integers(4, 30),
+    st.integers(1, 30),
+    st.lists(st.integers(1, 200), max_size=6),
+)
+def test_ranges_of_a_text_file_give_every_document_once(text: str, size: int, most: int, cuts: list[int]) -> None:
+    data = text.encode()
+    bounds = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
+    for unit in SEPARATORS:
+        for ranges in ([(0, None)], list(pairwise(bounds))):
+            found: dict[int, str] = {}
+            for begin, end in ranges:
+                here: dict[int, str] = {}
+                for keys, texts in read_text_range(Reader(data, most), begin, end, unit, "file", size):
+                    for key, piece in zip(keys.tolist(), texts.to_pylist(), strict=True):
+                        here[key] = here.get(key, "") + piece
+                assert all(begin <= key and (end is None or key < end) for key in here)
+                assert not here.keys() & found.keys()
+                found |= here
+            assert found == documents_of(text, unit)
+            assert list(found) == sorted(found)
+    whole = [
+        text for _, texts in read_text_range(Reader(data, most), 0, None, "document", "file", size) for text in texts
+    ]
+    assert "".join(map(str, whole)) == text
+
+
+@given(
+    st.lists(st.text("a\n字\"", max_size=12) | st.none(), max_size=12), st.text("\n ", max_size=3),
+    st.lists(st.integers(1, 200), max_size=6), st.integers(1, 30),
+)  # fmt: skip
+def test_ranges_of_json_lines_give_every_row_once(rows: list, blank: str, cuts: list[int], most: int) -> None:
+    lines = [json.dumps({"n": 1, "text": row}, ensure_ascii=False).encode() for row in rows]
+    data = blank.encode() + b"\n" * bool(blank) + b"".join(line + b"\n" + blank.encode() for line in lines)
+    # A blank line may be indented: a row then begins where its line begins.
+    position, expected = 0, {}
+    for line in data.split(b"\n"):
+        if line.strip():
+            expected[position] = json.loads(line)["text"]
+        position += len(line) + 1
+    bounds = [0, *sorted({cut for cut in cuts if cut < len(data)}), len(data)]
+    for ranges in ([(0, None)], list(pairwise(bounds))):
+        found: dict[int, object] = {}
+        for begin, end in ranges:
+            for keys, values in read_json_range(Reader(data, most), begin, end, "text", pa.string(), "file"):
+                assert all(begin <= key and (end is None or key < end) for key in keys.tolist())
+                found |= dict(zip(keys.tolist(), values.to_pylist(), strict=True))
+        assert found == expected
+
+
+def test_a_range_reads_little_more_than_itself() -> None:
+    lines = [b"word " * 50 + b"\n"] * 4000  # 1 MB
+    data = b"".join(lines)
+    for begin, end in pairwise(range(0, len(data) + 1, len(data) // 16)):
+        file = Reader(data, 1 << 16)
+        assert sum(len(keys) for keys, _ in read_text_range(file, begin, end, "line", "file")) in (250, 251)
+        assert file.bytes < 1.1 * (end - begin)
+
+
+def test_a_line_over_several_ranges_is_in_the_first_and_no_other_reads_on() -> None:
+    data = b"one\n" + b"word " * 100_000 + b"\ntwo\n"
+    for begin, end in pairwise(range(0, len(data) + 1, len(data) // 5)):
+        file = Reader(data, 1 << 16)
+        found = {key for keys, _ in read_text_range(file, begin, end, "line", "file", 1 << 16) for key in keys.tolist()}
+        assert found == ({0, 4} if begin == 0 else {500_005} if begin <= 500_005 < end else set())
+        assert file.bytes <= (len(data) if begin == 0 else end - begin + (1 << 13))
 
 
 LENGTHS = st.sampled_from([0, 1, 999, 1000, 1001, 2500, 9_999, 10_000, 10_001, 25_000])

@@ -154,7 +154,7 @@ for options in json.loads(sys.argv[2]):
     try:
         source = open_source("hub", name="me/texts", cache=Path(sys.argv[1]), **{"column": "body", **options})
         words = {word for part in source.documents() for text in part.texts.to_pylist() for word in text.split()}
-        print(json.dumps([source.shards, source.loader.revision, sorted(words)]))
+        print(json.dumps([len(source.units), source.loader.revision, sorted(words)]))
     except DataError as error:
         print(json.dumps(str(error)))
 """
@@ -202,3 +202,21 @@ def test_a_data_set_of_the_hub_trains(tmp_path: Path, hub: tuple[str, list[str]]
     assert summary["tokens"] == 2 * (2 * 4 * 80 + 2 * 30)
     assert any("plain/train-00001" in request for request in hub[1])
     assert not any("plain/test" in request or "other/" in request for request in hub[1])
+
+
+READ_FILES = """
+import json, sys
+from pathlib import Path
+from skiplight.corpus import open_source
+
+path = "hf://datasets/me/texts@v1/plain/train-00000-of-00002.parquet"
+source = open_source("files", path=path, column="body", cache=Path(sys.argv[1]))
+words = {word for part in source.documents() for text in part.texts.to_pylist() for word in text.split()}
+print(json.dumps([len(source.units), sorted(words)]))
+"""
+
+
+def test_a_file_of_the_hub_is_read_by_its_address(tmp_path: Path, hub: tuple[str, list[str]]) -> None:
+    done = run([sys.executable, "-c", READ_FILES, str(tmp_path)], tmp_path, hub[0])
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout) == [1, ["antold", "beeold", "catold", "dogold", "firstold"]]

@@ -63,8 +63,8 @@ def test_texts_are_those_of_a_file(tmp_path: Path, function: Any) -> None:
         of_file = open_source("files", path=tmp_path / "texts.jsonl", cache=tmp_path, document=unit)
         own = open_source("own", times=2, cache=tmp_path, document=unit)
         assert words(own, tmp_path) == words(of_file, tmp_path)
-        assert own.shards == 1
-        assert next(own.read(0, start_row=2)).keys[0] == 2
+        assert len(own.units) == 1
+        assert next(own.read(own.units[0])).keys[0] == 0
 
 
 def test_lists_of_tokens_are_sequences_that_are_not_normalised(tmp_path: Path) -> None:

@@ -79,14 +79,14 @@ def test_parts_cut_within_segments_are_joined(documents: list, data: st.DataObje
 
 
 @given(DOCUMENTS, st.data())
-def test_a_text_goes_on_after_any_segment_of_its_first_document(documents: list, data: st.DataObject) -> None:
+def test_segments_are_taken_in_any_order_and_parts_joined(documents: list, data: st.DataObject) -> None:
     segments = segments_of(documents)
-    text = packed(segments)
-    inside = len(documents[0]) if documents else 0
-    for index in range(inside):
-        document, start, _ = segments[index]
-        assert unpacked(text.drop_through(document, start)) == segments[index + 1 :]
-    assert unpacked(text.drop_through(5, 0)) == segments  # of a document that is not here
+    order = data.draw(st.permutations(range(len(segments))))
+    taken = packed(segments).take(np.array(order, np.int64))
+    assert unpacked(taken) == [segments[number] for number in order]
+    cuts = data.draw(st.lists(st.integers(0, len(segments)), max_size=4))
+    parts = [taken.select(*span) for span in itertools.pairwise([0, *sorted(cuts), len(segments)])]
+    assert unpacked(TokenSegments.joined(parts)) == unpacked(taken)
 
 
 @given(st.lists(st.integers(1, 30), max_size=30), st.integers(1, 40), st.integers(0, 100))

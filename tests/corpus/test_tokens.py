@@ -3,6 +3,7 @@
 import logging
 import pickle
 import random
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable
@@ -108,29 +109,14 @@ def test_store_and_stream_are_what_python_makes_of_the_text(
     assert isinstance(stream, TokenStream)
     assert stream.vocabulary.words == store.vocabulary.words
     assert stream.tokens == store.train.tokens
-    assert streamed(stream, stream.segments(range(stream.shards))) == expected["train"]
-    assert streamed(stream, stream.segments(range(stream.shards), heldout=True)) == expected["heldout"]
+    assert streamed(stream, stream.segments(range(len(stream.units)))) == expected["train"]
+    assert streamed(stream, stream.segments(range(len(stream.units)), heldout=True)) == expected["heldout"]
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shards = [[text_of(n, 100 * shard + n) for n in (30, 2500, 0, 12_000, 700)] for shard in range(3)]
     return write(tmp_path_factory.mktemp("resume") / "text", shards)
-
-
-def test_a_stream_resumes_after_any_segment(corpus: Path) -> None:
-    source = source_of(corpus)
-    stream = prepare(
-        source, normalise="none", min_count=3, heldout=0.2, stores=corpus.parent / "stores", streaming=True
-    )
-    assert isinstance(stream, TokenStream)
-    order = [2, 0, 1]
-    whole = streamed(stream, stream.segments(order))
-    assert len(whole) > 30
-    for index, (document, start, _) in enumerate(whole):
-        assert streamed(stream, stream.segments(order, after=(document, start))) == whole[index + 1 :]
-    with pytest.raises(ValueError, match="shard 0"):
-        next(stream.segments([1, 2], after=(0, 0)))
 
 
 def test_pickled_stores_and_streams_give_the_same(corpus: Path) -> None:
@@ -174,6 +160,21 @@ def test_the_second_time_the_store_is_opened_not_built(
     for option in ({"min_count": 3}, {"normalise": "none"}, {"max_size": 9}, {"heldout": 0.5}):
         changed = {"normalise": "text8", "min_count": 2, "stores": tmp_path, **option}
         assert prepare(source_of(corpus), **changed).fingerprint != first.fingerprint
+
+
+def test_a_store_of_an_older_format_is_built_anew_and_the_log_says_so(
+    corpus: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"normalise": "text8", "min_count": 2, "stores": tmp_path}
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules["skiplight.corpus.prepare"], "FORMAT", 2)
+        old = prepare(source_of(corpus), **options)
+    with caplog.at_level(logging.INFO):
+        new = prepare(source_of(corpus), **options)
+    assert isinstance(old, TokenStore)
+    assert isinstance(new, TokenStore)
+    assert new.path != old.path
+    assert f"{old.path} has the keys of an older format" in caplog.text
 
 
 def test_moved_files_are_the_same_text(corpus: Path, tmp_path: Path) -> None:
@@ -236,7 +237,7 @@ def test_one_long_line_is_one_document(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"line.{suffix}"
     path.write_text(text if suffix == "txt" else f'{{"text": "{text}"}}\n')
     source = open_source("files", path=path, cache=tmp_path, document="line")
-    assert len(list(source.read(0))) >= 3
+    assert len(list(source.read(source.units[0]))) >= 3
     store = prepare(source, normalise="text8", min_count=1, heldout=0.1, stores=tmp_path)
     assert isinstance(store, TokenStore)
     assert store.manifest["documents"] == 1

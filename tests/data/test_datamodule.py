@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenStore
-from skiplight.data.blocks import Cursor
+from skiplight.corpus.tokens import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.data.heldout import heldout_pairs
 from skiplight.errors import RunError
@@ -58,7 +58,7 @@ def test_an_epoch_is_the_same_windows_for_any_blocks_ranks_and_workers(
     store = texts[0]
     data = data_module(store, block_tokens)
     shares = [
-        list(data.blocks(Cursor(epoch), rank, world, worker, workers))
+        list(data.blocks.read(Cursor(epoch), rank, world, worker, workers))
         for rank in range(world)
         for worker in range(workers)
     ]
@@ -78,14 +78,14 @@ def test_a_stream_gives_the_windows_of_the_store(
 ) -> None:
     store, stream = (data_module(text, block_tokens) for text in texts)
     streamed = list(stream.blocks(Cursor(epoch), 0, 1, 0, 1))
-    assert len(streamed) == len(stream.blocks)
+    assert len(stream.blocks) <= len(streamed) <= stream.blocks.count_steps(1)
     assert [block.index for block in streamed] == list(range(len(streamed)))
     stored = list(store.blocks(Cursor(epoch), 0, 1, 0, 1))
     assert windows_of(stream, streamed) == windows_of(store, stored)
 
 
 @pytest.mark.parametrize("kind", [0, 1])
-@pytest.mark.parametrize("workers", [0, 1])
+@pytest.mark.parametrize("workers", [0, 1, 3])
 def test_a_restored_state_goes_on_with_the_next_block(
     texts: tuple[TokenStore, TokenStream], kind: int, workers: int
 ) -> None:
@@ -99,7 +99,7 @@ def test_a_restored_state_goes_on_with_the_next_block(
     assert not same(epochs[0][0], epochs[1][0])
 
     for epoch, stop in ((0, 1), (0, len(epochs[0])), (1, 0), (1, 3)):
-        before = data_module(texts[kind])
+        before = data_module(texts[kind], workers=workers)
         for block in [*epochs[0], *epochs[1]][: epoch * len(epochs[0]) + stop]:
             before.consumed(block)
         after = data_module(texts[kind], workers=workers)
@@ -145,7 +145,7 @@ def test_a_stream_of_unknown_size_must_be_told_it(texts: tuple[TokenStore, Token
     unknown = TokenStream(stream.source, "text8", stream.vocabulary, 0.1, "f")
     with pytest.raises(ValueError, match="tokens"):
         data_module(unknown)
-    assert len(data_module(unknown, tokens=5000).train_dataloader()) == 3
+    assert len(data_module(unknown, tokens=5000).train_dataloader()) >= 3
 
 
 def test_held_out_pairs_are_the_same_stored_and_streamed_where_all_are_taken(

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from skiplight.data.blocks import Cursor
+from skiplight.corpus.tokens import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.engines.base import StepResult
 from skiplight.sampling.batches import TokenBlock

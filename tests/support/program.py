@@ -17,7 +17,7 @@ from typing import NamedTuple
 import lightning
 import torch
 
-from skiplight.data.blocks import Cursor
+from skiplight.corpus.tokens import Cursor
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.curvature import Sample
 from skiplight.distributed.gradient_exchange import GradientExchange

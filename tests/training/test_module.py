@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader
 
-from skiplight.data.blocks import Cursor
+from skiplight.corpus.tokens import Cursor
 from tests.support.program import Case, parts
 from tests.support.texts import write_texts
 

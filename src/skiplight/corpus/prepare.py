@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import logging
 import time
@@ -10,17 +11,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-
 from skiplight.corpus.sources.source import Source
-from skiplight.corpus.store.build import NumberedFile, build_once, write_manifest, write_tokens
-from skiplight.corpus.store.segments import ChunkCutter
+from skiplight.corpus.sources.units import Listing
+from skiplight.corpus.store.build import build_once, write_manifest, write_tokens
+from skiplight.corpus.store.parts import Part, PartMaker, merge_counts, remove_parts
 from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import FORMAT, VOCABULARY, TokenStore, load_vocabulary, read_manifest
-from skiplight.corpus.text.counting import WordCounts, count_threads
-from skiplight.corpus.text.documents import Documents
-from skiplight.corpus.text.encoding import Numbered, number_tokens
+from skiplight.corpus.text.counting import count_threads
+from skiplight.corpus.text.encoding import Numbered
 from skiplight.corpus.text.normalise import find_normaliser
 from skiplight.corpus.vocabulary import Vocabulary, find_vocabulary
 from skiplight.errors import DataError
@@ -29,6 +27,8 @@ log = logging.getLogger(__name__)
 
 BYTES_PER_TOKEN = 100
 """Text with more bytes per token is probably not in the script that the normaliser keeps."""
+
+UNITS = "units.json"
 
 Progress = Callable[[str, int], None]
 
@@ -84,36 +84,49 @@ def prepare(
         raise DataError("vocabulary.grow=true: not with `data.streaming=true`, whose epoch would have no known size")
     options: dict[str, Any] = {"source": source.fingerprint, "normalise": normaliser.identity, "vocabulary": words}
     options |= {"heldout": float(heldout), "stored": not streaming}
-    fingerprint = hashlib.blake2b(json.dumps([FORMAT, options], sort_keys=True).encode(), digest_size=16).hexdigest()
+    fingerprint, *older = (_fingerprint(version, options) for version in range(FORMAT, 1, -1))
     folder = Path(stores) / fingerprint
+    if not folder.exists() and any((found := Path(stores) / name).exists() for name in older):
+        log.info("%s has the keys of an older format: the text is prepared anew, and that folder can be deleted", found)
     report = progress or (lambda stage, done: None)
 
+    parts = folder.with_name(f"{fingerprint}.parts")
+    counted = given is None or grow
+    started = time.perf_counter()
+
+    def make_parts() -> list[Part]:
+        maker = PartMaker(
+            source, normalise, heldout, parts, counted, not streaming, threads, lambda done: report("vocabulary", done)
+        )
+        try:
+            return maker.make(folder.exists)
+        except Exception:
+            remove_parts(parts, unless_done=True)
+            raise
+
     def make(temporary: Path) -> None:
-        begin = time.perf_counter()
-        log.info("preparing %s", source.describe)
-        cutter = ChunkCutter()
-        counts = WordCounts()
-        file = None if streaming else NumberedFile(temporary / "numbered.arrow")
-        raw = 0
-        read = _Measured(source.documents())
-        for batch in number_tokens(read, normalise, threads, cutter):
-            if given is None or grow:
-                counts.add(batch.words, batch.train_counts(heldout))
-            if file:
-                file.write(batch)
-            raw += len(batch.ids)
-            report("vocabulary", raw)
-        if normalise == "text8" and read.bytes > max(raw, 1) * BYTES_PER_TOKEN:
-            lost = f"`data.normalise=text8` keeps a to z only, {raw} words of {read.bytes:,} bytes of {source.describe}"
+        try:
+            merge(temporary)
+        except DataError:  # by which other options, so other parts, are wanted
+            remove_parts(parts)
+            raise
+
+    def merge(temporary: Path) -> None:
+        made = make_parts()  # none is left to make, unless another process gave up
+        raw, read_bytes = sum(part.raw for part in made), sum(part.bytes for part in made)
+        report("vocabulary", raw)
+        if normalise == "text8" and read_bytes > max(raw, 1) * BYTES_PER_TOKEN:
+            lost = f"`data.normalise=text8` keeps a to z only, {raw} words of {read_bytes:,} bytes of {source.describe}"
             remedy = "`data.normalise=unicode` keeps the letters of every language"
             if not raw:
                 raise DataError(f"{lost}: {remedy}")
             log.warning("%s: %s", lost, remedy)
         if not raw:
             raise DataError(f"{source.loader.option}: {source.describe} is empty: there is not one word in it")
-        found = given
+        found, pruned = given, 0
         if found is None or grow:
-            table = counts.table()
+            counts, table = merge_counts(made)
+            pruned = counts.pruned
             if not table.num_rows:
                 raise DataError(f"data.heldout={heldout}: all {raw} words of this text are held out; give 0")
             columns = table["word"].combine_chunks(), table["count"].to_numpy()
@@ -122,45 +135,48 @@ def prepare(
             else:
                 found = Vocabulary.from_counts(*columns, min_count, max_size)
             _check_vocabulary(found, f"vocabulary.min_count={min_count}: lower it, or give more text than {raw} words")
-        counted = time.perf_counter()
+        counted_at = time.perf_counter()
         manifest: dict[str, Any] = {
             "fingerprint": fingerprint,
             "text": source.describe,
             "options": options,
-            "documents": cutter.documents,
+            "documents": (documents := sum(part.documents for part in made)),
             "raw_tokens": raw,
-            "pruned": counts.pruned,
+            "pruned": pruned,
         }
-        if file:
-            file.close()
-            manifest["tokens"] = write_tokens(temporary, _reported(file.read(), report), found, heldout)
+        if not streaming:
+            numbered = itertools.chain.from_iterable(part.numbered() for part in made)
+            manifest["tokens"] = write_tokens(temporary, _reported(numbered, report), found, heldout)
             if not manifest["tokens"]["train"]:
                 raise DataError(f"vocabulary.path={vocabulary}: it has none of the words of {source.describe}")
-            file.path.unlink()
         else:
             found.save(temporary / VOCABULARY)
+            source.units.save(temporary / UNITS)
             manifest["tokens"] = None
         manifest["seconds"] = {
-            "vocabulary": round(counted - begin, 3),
-            "encode": round(time.perf_counter() - counted, 3),
+            "vocabulary": round(counted_at - started, 3),
+            "encode": round(time.perf_counter() - counted_at, 3),
         }
         write_manifest(temporary, manifest)
-        log.info("%d documents, %d words, vocabulary of %d", cutter.documents, raw, len(found))
+        log.info("%d documents, %d words, vocabulary of %d", documents, raw, len(found))
 
     if not streaming:
-        store = build_once(folder, make, TokenStore)
+        store = build_once(folder, make, TokenStore, make_parts)
+        remove_parts(parts)
         log.info("token store %s: %d tokens, %d held out", store.path, store.train.tokens, store.heldout.tokens)
         return store
     if given is not None:
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
-    manifest = build_once(folder, make, read_manifest)
-    counted = load_vocabulary(folder, manifest)
+    manifest = build_once(folder, make, read_manifest, make_parts)
+    remove_parts(parts)
+    words_counted = load_vocabulary(folder, manifest)
+    source.units = Listing.load(folder / UNITS)
     # Where words were pruned, some counts are too low, so their sum is not the number of tokens.
-    tokens = None if manifest["pruned"] else int(counted.counts.sum())
+    tokens = None if manifest["pruned"] else int(words_counted.counts.sum())
     return TokenStream(
         source,
         normalise,
-        counted,
+        words_counted,
         heldout,
         fingerprint,
         tokens=tokens,
@@ -169,17 +185,8 @@ def prepare(
     )
 
 
-class _Measured:
-    """Iterates documents, and counts their bytes without white space at either end."""
-
-    def __init__(self, documents: Iterator[Documents]) -> None:
-        self.documents, self.bytes = documents, 0
-
-    def __iter__(self) -> Iterator[Documents]:
-        for part in self.documents:
-            if pa.types.is_string(part.texts.type):
-                self.bytes += pc.sum(pc.binary_length(pc.utf8_trim_whitespace(part.texts))).as_py() or 0
-            yield part
+def _fingerprint(version: int, options: dict[str, Any]) -> str:
+    return hashlib.blake2b(json.dumps([version, options], sort_keys=True).encode(), digest_size=16).hexdigest()
 
 
 def _reported(batches: Iterator[Numbered], report: Progress) -> Iterator[Numbered]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -65,9 +65,26 @@ class TokenSegments:
             np.concatenate([self.start, following.start]),
         )
 
-    def drop_through(self, document: int, start: int) -> TokenSegments:
-        """Return the segments after that of (document, start): all of them unless they begin in this document."""
-        return self.select(int(np.sum((self.document == document) & (self.start <= start))), len(self))
+    def take(self, order: np.ndarray) -> TokenSegments:
+        """Return the segments of numbers `order`, int64 [n], in that order."""
+        lengths = np.diff(self.segments)[order]
+        ends = np.cumsum(lengths)
+        ids = self.ids[np.arange(lengths.sum()) + np.repeat(self.segments[:-1][order] - (ends - lengths), lengths)]
+        return TokenSegments(ids, np.concatenate(([0], ends)), self.document[order], self.start[order])
+
+    @classmethod
+    def joined(cls, parts: Sequence[TokenSegments]) -> TokenSegments:
+        """Return the segments of several parts, all of them whole."""
+        if len(parts) < 2:
+            return parts[0] if parts else cls.empty()
+        ends = np.cumsum([0, *(part.tokens for part in parts)])
+        segments = [part.segments[:-1] + end for part, end in zip(parts, ends[:-1], strict=True)]
+        return cls(
+            np.concatenate([part.ids for part in parts]),
+            np.concatenate([*segments, ends[-1:]]),
+            np.concatenate([part.document for part in parts]),
+            np.concatenate([part.start for part in parts]),
+        )
 
 
 def find_block_bounds(ends: np.ndarray, block_tokens: int) -> np.ndarray:
@@ -90,19 +107,42 @@ TokenParts = tuple[TokenSegments, TokenSegments]
 """A part of the training text and one of the held-out text."""
 
 
+class LanePosition(NamedTuple):
+    """A position in a lane of a stream; see `skiplight.data.lanes`.
+
+    Attributes:
+        owner: the consumer that reads the lane.
+        unit: the number of the unit in the lane, of which the next segment is read.
+        segments: how many segments of that unit were consumed.
+        tokens: how many tokens of the lane were consumed.
+    """
+
+    owner: int
+    unit: int
+    segments: int
+    tokens: int
+
+
 @dataclass(frozen=True)
 class Cursor:
-    """A position in training: the next block is number `index` in the order of epoch `epoch`, counted over all ranks.
+    """A position in training.
 
-    `tokens` tokens of the epoch come before it, the last of them in the segment (`document`, `start`). A stream is read
-    from the segment after that one, while the blocks of a store are found by `index`.
+    Attributes:
+        epoch: the epoch.
+        index: how many blocks of the epoch were consumed over all ranks; of a store, the next block is that number in
+            the order of the epoch.
+        tokens: how many tokens of the epoch were consumed.
+        consumers: of a stream, for how many ranks times workers the lanes were dealt.
+        lanes: of a stream, the position in each lane; empty at the beginning of an epoch.
+        turns: of a stream, which worker of each rank is next.
     """
 
     epoch: int = 0
     index: int = 0
     tokens: int = 0
-    document: int = -1
-    start: int = -1
+    consumers: int = 0
+    lanes: tuple[LanePosition, ...] = ()
+    turns: tuple[int, ...] = ()
 
 
 class TokenText(Protocol):
@@ -129,15 +169,6 @@ class TokenText(Protocol):
 
         Raises:
             DataError: a file is damaged; the message names it.
-        """
-
-    def count_blocks(self, block_tokens: int, tokens: int) -> int:
-        """Return the number of blocks per epoch, taking `tokens` for its tokens where it is streamed."""
-
-    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
-        """Yield the training segments of each block of an epoch from the cursor on; see `find_block_bounds`.
-
-        The order is drawn by `permute`: that of the blocks of a stored text, or of the shards of a streamed one.
         """
 
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:

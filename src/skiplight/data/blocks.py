@@ -1,12 +1,11 @@
-"""How a text is cut into blocks, and their order, which is a function of seed and epoch.
+"""How a stored text is cut into blocks, and their order, which is a function of seed and epoch.
 
-Blocks are cut on a grid of `block_tokens`: a block holds the segments that end in its cell. The order of stored blocks
-is drawn for each epoch; of a stream, the order of its shards. Since no buffer is shuffled, a position in an epoch is a
-few integers, a `Cursor`.
+Blocks are cut on a grid of `block_tokens`: a block holds the segments that end in its cell. Their order is drawn for
+each epoch. Since no buffer is shuffled, a position in an epoch is a few integers, a `Cursor`.
 
 All ranks share one order of blocks: each step consumes the next `world` blocks, one on each rank, and a rank for which
 no block is left gets an empty one. So a cursor has the same meaning for any number of ranks, and another number of
-ranks can finish an epoch. Of a stream, each rank reads all blocks and keeps its own.
+ranks can finish an epoch. A streamed text is shared out otherwise, see `streams.py`.
 """
 
 from __future__ import annotations
@@ -14,12 +13,13 @@ from __future__ import annotations
 import dataclasses
 import itertools
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
 
-from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, TokenText
+from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import Cursor, Permute, TokenSegments
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws_torch import draw_permutation
 
@@ -35,7 +35,7 @@ class LoadedBlock(TokenBlock):
     after: Cursor = dataclasses.field(default_factory=Cursor)
 
     @classmethod
-    def from_segments(cls, part: TokenSegments, **attributes: Any) -> LoadedBlock:
+    def from_segments(cls, part: TokenSegments, **attributes: Any) -> Self:
         """Return a block with copies of the arrays of whole segments, and with the given other attributes."""
         # A block may outlive the memory map of its store, and torch needs writable memory.
         arrays = (part.ids, part.segments, part.document, part.start)
@@ -44,21 +44,24 @@ class LoadedBlock(TokenBlock):
 
 
 class BlockSchedule:
-    """The blocks of a text in the order of each epoch, distributed to ranks and their workers.
+    """The blocks of a stored text in the order of each epoch, distributed to ranks and their workers.
 
     Args:
         text: the text.
         block_tokens: tokens per cell of the grid, so about the tokens of a block.
         seed: seed of the order.
-        tokens: tokens per epoch, which a stream may not know.
     """
 
-    def __init__(self, text: TokenText, block_tokens: int, seed: int, tokens: int) -> None:
+    def __init__(self, text: TokenStore, block_tokens: int, seed: int) -> None:
         self.text, self.block_tokens, self.seed = text, block_tokens, seed
-        self.length = text.count_blocks(block_tokens, tokens)
+        self.length = text.count_blocks(block_tokens)
 
     def __len__(self) -> int:
         return self.length
+
+    def count_steps(self, world: int) -> int:
+        """Return the steps of an epoch."""
+        return -(-self.length // world)
 
     def __call__(self, cursor: Cursor, rank: int, world: int, worker: int, workers: int) -> Iterator[LoadedBlock]:
         """Yield the blocks of one rank from the cursor on; a worker yields those of every `workers`-th step.
@@ -68,7 +71,7 @@ class BlockSchedule:
             rank, world: number of the rank, and of all ranks.
             worker, workers: number of the worker of this rank, and of all its workers.
         """
-        blocks = self.text.read_blocks(self.block_tokens, draw_order(self.seed, cursor.epoch), cursor)
+        blocks = self.text.read_blocks(self.block_tokens, draw_order(self.seed, cursor.epoch), cursor.index)
         index, total = cursor.index, cursor.tokens
         for number in itertools.count():
             step = list(itertools.islice(blocks, world))
@@ -80,12 +83,13 @@ class BlockSchedule:
                 own = step[rank] if rank < len(step) else TokenSegments.empty()
                 behind = Cursor(cursor.epoch + 1)
                 if index + world < self.length:
-                    last = int(step[-1].document[-1]), int(step[-1].start[-1])
-                    behind = Cursor(cursor.epoch, index + world, total, *last)
+                    behind = Cursor(cursor.epoch, index + world, total)
                 yield LoadedBlock.from_segments(
                     own, epoch=cursor.epoch, index=index + rank, tokens=tokens, after=behind
                 )
             index += world
+
+    read = __call__
 
 
 def draw_order(seed: int, epoch: int) -> Permute:

@@ -15,19 +15,25 @@ import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset, get_worker_info
 
 from skiplight.config.schema import Config
-from skiplight.corpus.tokens import TokenText
-from skiplight.data.blocks import BlockSchedule, Cursor, LoadedBlock, draw_order
+from skiplight.corpus.store.stream import TokenStream
+from skiplight.corpus.store.token_store import TokenStore
+from skiplight.corpus.tokens import Cursor, LanePosition, TokenSegments, TokenText
+from skiplight.data.blocks import BlockSchedule, LoadedBlock, draw_order
 from skiplight.data.from_config import STEPS, choose_engine, make_sampler, prepare_text, total_tokens
 from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.data.prefetch import prefetch_blocks
+from skiplight.data.streams import Gather, StreamSchedule, alone
 from skiplight.engines.base import Engine
-from skiplight.errors import ConfigError, DataError, EvaluationError, RunError
+from skiplight.errors import EvaluationError, RunError
 from skiplight.registry import OBJECTIVES
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.sampling.draws import EVALUATION_EPOCH
 from skiplight.sampling.windows import WindowSampler
 
 log = logging.getLogger(__name__)
+
+STATE = 2
+"""Version of the state of a data module."""
 
 
 class _Epoch(IterableDataset):
@@ -40,10 +46,10 @@ class _Epoch(IterableDataset):
     def __len__(self) -> int:
         return self.steps
 
-    def __iter__(self) -> Iterator[TokenBlock]:
+    def __iter__(self) -> Iterator[LoadedBlock]:
         info = get_worker_info()
         worker, workers = (info.id, info.num_workers) if info else (0, 1)
-        return self.blocks(self.cursor, self.rank, self.world, worker, workers)
+        return self.blocks.read(self.cursor, self.rank, self.world, worker, workers)
 
 
 class _One(Dataset):
@@ -68,9 +74,33 @@ class _Loader(DataLoader):
 
     def __iter__(self) -> Any:
         self.dataset.cursor = self.module.cursor  # type: ignore[attr-defined]
-        blocks, trainer = super().__iter__(), self.module.trainer
+        blocks: Iterator[Any] = super().__iter__()
+        trainer = self.module.trainer
         device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
-        return prefetch_blocks(blocks, device) if device.type == "cuda" else blocks
+        if device.type == "cuda":
+            blocks = prefetch_blocks(blocks, device)
+        return self._agreed(blocks) if isinstance(self.module.blocks, StreamSchedule) else blocks
+
+    def _agreed(self, blocks: Iterator[LoadedBlock]) -> Iterator[LoadedBlock]:
+        """Yield the blocks of a stream as all ranks agree on each step."""
+        (rank, world), trainer = self.module.share, self.module.trainer
+        cursor, schedule, gather = self.module.cursor, self.module.blocks, _gather(trainer) if world > 1 else alone
+        assert isinstance(schedule, StreamSchedule)
+        device = trainer.strategy.root_device if trainer is not None else torch.device("cpu")
+        for block in schedule.agree(blocks, cursor, rank, world, max(self.module.workers, 1), gather):
+            last = block.after
+            yield block if block.ids.device.type == device.type else block.to(device)
+        while trainer is not None and trainer.enable_validation:
+            # Lightning validates at the announced end of the epoch, which is never earlier than the stream's.
+            yield LoadedBlock.from_segments(TokenSegments.empty(), epoch=cursor.epoch, after=last).to(device)
+
+
+def _gather(trainer: Any) -> Gather:
+    """Return a function that exchanges the integers of all ranks of a trainer."""
+    if hasattr(trainer.strategy, "gather_counts"):  # a strategy of skiplight, which does not wait for a GPU
+        return lambda own: trainer.strategy.gather_counts(own).numpy()
+    device = trainer.strategy.root_device
+    return lambda own: trainer.strategy.all_gather(torch.tensor(own, device=device)).cpu().numpy()
 
 
 class SkipGramDataModule(lightning.LightningDataModule):
@@ -115,7 +145,14 @@ class SkipGramDataModule(lightning.LightningDataModule):
         if known is None:
             raise ValueError("a stream of unknown size needs `tokens`")
         self.tokens = known
-        self.blocks = BlockSchedule(text, block_tokens, sampler.seed, known)
+        self.blocks: BlockSchedule | StreamSchedule
+        if isinstance(text, TokenStore):
+            self.blocks = BlockSchedule(text, block_tokens, sampler.seed)
+        else:
+            assert isinstance(text, TokenStream)
+            # The workers of a rank share its cores.
+            text = dataclasses.replace(text, threads=max(text.threads // max(workers, 1), 1))
+            self.blocks = StreamSchedule(text, block_tokens, sampler.seed, known)
 
     @classmethod
     def from_config(
@@ -138,8 +175,6 @@ class SkipGramDataModule(lightning.LightningDataModule):
             ConfigError: options contradict each other.
             DataError: the text cannot be read, or holds nothing to train on.
         """
-        if config.data.streaming and config.data.workers > 1:
-            raise ConfigError(f"`data.workers={config.data.workers}`: a stream is read by one worker with threads")
         engine = choose_engine(config, world)
         engine.warm_up()
         text = prepare_text(config, threads)
@@ -158,6 +193,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
             validation_pairs=config.evaluation.heldout_pairs if config.data.heldout > 0 else 0,
             engine=engine,
         )
+        if isinstance(data.blocks, StreamSchedule):
+            data.blocks.log_shares(world * max(config.data.workers, 1))
         log.info(
             "%s tokens in steps of about %s%s",
             f"{total:,}",
@@ -173,8 +210,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
 
     @property
     def steps(self) -> int:
-        """Steps per epoch, the same on every rank."""
-        return -(-len(self.blocks) // self.share[1])
+        """Steps per epoch, the same on every rank; of a stream, the most that there may be."""
+        return self.blocks.count_steps(self.share[1])
 
     def train_dataloader(self) -> DataLoader:
         return _Loader(self)
@@ -236,31 +273,25 @@ class SkipGramDataModule(lightning.LightningDataModule):
         self.cursor = block.after
 
     def end_epoch(self) -> None:
-        """Move the cursor to the next epoch, where the last one ended before the expected number of blocks.
+        """Move the cursor where the Trainer ended an epoch before its last block.
 
-        A stream may have ended, or `limit_train_batches` of the Trainer; with `overfit_batches` the same blocks come
-        again, with the same windows and negatives.
-
-        Raises:
-            DataError: the stream has no block at all.
+        After `limit_train_batches` the next epoch begins; with `overfit_batches` the same blocks come again, with the
+        same windows and negatives.
         """
         trainer = self.trainer
-        if trainer is not None and (self.repeats_blocks or getattr(trainer, "overfit_batches", False)):
+        if trainer is None:
+            return
+        if self.repeats_blocks or getattr(trainer, "overfit_batches", False):
             self.cursor = Cursor()
-        elif trainer is not None and trainer.fit_loop.max_batches < self.steps:
-            self.cursor = Cursor(self.cursor.epoch + (self.cursor.index > 0))
-        elif self.cursor.index > 0:
-            log.info("the stream ended after %s tokens: it begins anew", f"{self.cursor.tokens:,}")
+        elif trainer.fit_loop.max_batches < self.steps and self.cursor != Cursor(self.cursor.epoch):
             self.cursor = Cursor(self.cursor.epoch + 1)
-        elif self.cursor.epoch == 0:
-            raise DataError("the stream has no words of the vocabulary: give `vocabulary.path` one that fits the text")
 
     def state_dict(self) -> dict[str, Any]:
         return {
-            "version": 1,
+            "version": STATE,
             "text": self.text.fingerprint,
             "block_tokens": self.block_tokens,
-            "cursor": dataclasses.astuple(self.cursor),
+            "cursor": {**vars(self.cursor), "lanes": [tuple(lane) for lane in self.cursor.lanes]},
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -269,8 +300,10 @@ class SkipGramDataModule(lightning.LightningDataModule):
         Raises:
             RunError: the checkpoint is of another text or block size, or of a newer version.
         """
-        if state["version"] > 1:
+        if state["version"] > STATE:
             raise RunError("the checkpoint's data state is of a newer version: upgrade skiplight")
+        if state["version"] < STATE:
+            raise RunError("the checkpoint's data state is of an older version: train anew, or with that version")
         if state["text"] != self.text.fingerprint:
             raise RunError(
                 "the text is not the one that the run began with: its content, vocabulary or options changed"
@@ -279,4 +312,5 @@ class SkipGramDataModule(lightning.LightningDataModule):
             raise RunError(
                 f"the run began with data.block_tokens={state['block_tokens']}, not {self.block_tokens}: keep it"
             )
-        self.cursor = Cursor(*state["cursor"])
+        lanes = tuple(LanePosition(*lane) for lane in state["cursor"]["lanes"])
+        self.cursor = Cursor(**{**state["cursor"], "lanes": lanes, "turns": tuple(state["cursor"]["turns"])})

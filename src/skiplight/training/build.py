@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 import torch
 
 from skiplight.config.schema import Config
-from skiplight.corpus.tokens import TokenText
-from skiplight.data.blocks import Cursor
+from skiplight.corpus.tokens import Cursor, TokenText
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.data.from_config import device_type, make_sampler
 from skiplight.data.heldout import heldout_pairs
@@ -66,8 +65,8 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     data = SkipGramDataModule.from_config(
         config,
         world=world,
-        # The first rank uses all cores, since the others wait for the text.
-        threads=None if rank_info.rank == 0 and not config.data.streaming else threads,
+        # A rank that starts the others uses all cores until then; those that a launcher started share the work.
+        threads=None if not (rank_info.started or rank_info.local_rank or config.data.streaming) else threads,
         init_worker=ignore_first_signal,
     )
     engine, sampler = data.engine, data.sampler

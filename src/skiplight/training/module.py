@@ -557,7 +557,7 @@ class SkipGramModule(lightning.LightningModule):
                 " epoch continues after the steps Lightning counted; train with a SkipGramDataModule to resume exactly"
             )
             return
-        _, index, *_ = checkpoint[type(datamodule).__qualname__]["cursor"]
+        index = checkpoint[type(datamodule).__qualname__]["cursor"]["index"]
         current = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]["current"]
         ended = index == 0 and current["processed"] > 0
         steps = datamodule.steps if ended else index // trainer.world_size

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
-from skiplight.corpus.sources.loaders import FilesLoader, HubLoader
+from skiplight.corpus.sources.loaders import HubLoader
 from skiplight.corpus.sources.source import Document, Source, hash_parts
+from skiplight.corpus.sources.units import FileReader
 from skiplight.errors import DataError
 from skiplight.registry import option, register_source
 
@@ -109,7 +110,8 @@ def _files(
     format = file_lists.detect_format(files)
     column = "text" if format == "text" else column
     describe = describe or (files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1]}")
-    hashes = file_lists.hash_files(files, cache, timeout)
-    fingerprint = hash_parts(kind, format, column, unit, *hashes)
-    loader = FilesLoader(format, tuple(files), max_bytes, tuple(hashes), timeout)
+    fingerprint = hash_parts(kind, format, column, unit, *file_lists.hash_files(files, cache, timeout))
+    # A sequence is a line of a text file, or a row of any other format.
+    read_as = unit if kind != "sequences" else "line" if format == "text" else "document"
+    loader = FileReader(format, tuple(files), column, read_as, max_bytes, timeout)
     return Source(loader, fingerprint, describe, column, unit, sequences=kind == "sequences")

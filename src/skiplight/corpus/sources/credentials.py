@@ -6,7 +6,6 @@ Whatever is on a command line is copied to a run's config and to logs, and is se
 from __future__ import annotations
 
 import re
-from typing import Any
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from skiplight.errors import DataError
@@ -62,8 +61,3 @@ def _masked(query: str) -> str:
         return query
     pairs = (pair.partition("=") for pair in re.split("[&;]", query))
     return "&".join(f"{name}=***" if _SECRET.search(name) else f"{name}={value}" for name, _, value in pairs)
-
-
-def make_http_options(url: str) -> dict[str, Any]:
-    """Return options with which fsspec reads ~/.netrc and the proxies of the environment, as `datasets` does."""
-    return {"client_kwargs": {"trust_env": True}} if url.startswith(("http://", "https://")) else {}

@@ -1,8 +1,7 @@
 """Limits the unpacked size of a compressed file, so that a small file cannot fill memory or be read for ever.
 
-`datasets` opens compressed files by file systems that are registered with fsspec, one per kind of compression. They are
-replaced here by file systems that count the bytes they return. The limit per file is `data.max_bytes`, by default 200
-times its size or 256 MiB, whichever is more. Text compresses to a third or a tenth, one repeated word to a hundredth.
+The limit per file is `data.max_bytes`, by default 200 times its size or 256 MiB, whichever is more. Text compresses to
+a third or a tenth, one repeated word to a hundredth.
 """
 
 from __future__ import annotations
@@ -14,7 +13,6 @@ from skiplight.errors import DataError
 
 RATIO = 200
 FLOOR = 1 << 28
-_NAMES = ("Bz2FileSystem", "GzipFileSystem", "Lz4FileSystem", "XzFileSystem", "ZstdFileSystem")
 
 
 class Bounded(io.RawIOBase):
@@ -52,23 +50,3 @@ class Bounded(io.RawIOBase):
     def close(self) -> None:
         self._file.close()
         super().close()
-
-
-def limit_unpacked_bytes(max_bytes: int | None) -> None:
-    """Limit all compressed files that this process opens from now on; imports `datasets`, which takes a second."""
-    import fsspec
-    from datasets.filesystems import compression
-
-    for name in _NAMES:
-        base = getattr(compression, name)
-
-        class Limited(base):  # type: ignore[misc, valid-type]
-            cachable = False  # a later call may set another limit
-
-            def _open(self, path: str, *args: Any, **kwargs: Any) -> io.BufferedReader:
-                file = super()._open(path, *args, **kwargs)
-                size = self._open_with_fsspec().fs.info(self.fo).get("size") or 0
-                limit = max_bytes if max_bytes is not None else max(FLOOR, RATIO * size)
-                return io.BufferedReader(Bounded(file, limit, self.fo), 1 << 20)
-
-        fsspec.register_implementation(base.protocol, Limited, clobber=True)

@@ -17,7 +17,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import urlsplit
 
-from skiplight.corpus.sources.credentials import make_http_options, refuse_secrets
+from skiplight.corpus.sources.credentials import refuse_secrets
+from skiplight.corpus.sources.remote import TIMEOUT, probe_file, set_timeout
 from skiplight.errors import DataError
 from skiplight.files import digest, read_json, replacing
 
@@ -26,10 +27,6 @@ COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # Python reads the others
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
-_WEB = ("http://", "https://")
-
-TIMEOUT = 60.0
-"""Seconds for which a server may send nothing."""
 
 
 def find_files(path: str | os.PathLike[str] | Sequence[str | os.PathLike[str]]) -> list[str]:
@@ -95,7 +92,7 @@ def detect_format(files: Sequence[str]) -> str:
     if any(_suffix(file) in _ARCHIVES for file in files):
         raise DataError(f"data.path: archives ({_tally(files)}) are not read: unpack them")
     for file in files:
-        library = _LIBRARIES.get(PurePosixPath(_name(file)).suffix.lower())
+        library = _LIBRARIES.get(PurePosixPath(path_of(file)).suffix.lower())
         if library and importlib.util.find_spec(library) is None:
             raise DataError(f"data.path: {file} cannot be read without the package {library}: pip install {library}")
     if len(kinds) > 1:
@@ -152,42 +149,21 @@ def _is_entry(entry: object) -> bool:
     return isinstance(entry, list) and len(entry) == 3 and isinstance(entry[2], str)
 
 
-def limit_remote_reads(files: Sequence[str], hashes: Sequence[str], timeout: float, *, is_text: bool) -> None:
-    """Read URLs among the files as `skiplight.corpus.sources.remote` does, each of the version that its hash is of."""
-    urls = {file: version for file, version in zip(files, hashes, strict=False) if file.startswith(_WEB)}
-    if urls:
-        from skiplight.corpus.sources import remote
-
-        remote.limit_remote_reads(timeout, urls, is_text=is_text)
-
-
 def _remote_version(url: str, timeout: float) -> str:
-    import fsspec
-
-    from skiplight.corpus.sources import remote
-
-    try:
-        remote.limit_remote_reads(timeout)
-        filesystem, path = fsspec.core.url_to_fs(url, **make_http_options(url))
-        info = filesystem.info(path)
-    except ImportError as error:
-        raise DataError(f"data.path={url}: {error}") from None
-    except DataError:
-        raise
-    except Exception as error:  # each protocol has its own
-        raise DataError(f"data.path={url}: {remote.describe_loss(error, timeout)}") from error
-    version = remote.find_version(info)
-    if version is None:
+    set_timeout(timeout)
+    found = probe_file(url)
+    if found.version is None:
         raise DataError(f"data.path={url}: the server does not say which version this is; download it first")
-    return version
+    return f"{found.version} {found.size}"
 
 
-def _name(file: str) -> str:
+def path_of(file: str) -> str:
+    """Return the path of a file or of a URL."""
     return urlsplit(file).path if is_url(file) else file
 
 
 def _suffix(file: str) -> str:
-    path = PurePosixPath(_name(file))
+    path = PurePosixPath(path_of(file))
     if path.suffix.lower() in COMPRESSED:
         path = path.with_suffix("")
     return path.suffix.lower()

@@ -56,6 +56,15 @@ class _Bounded(io.RawIOBase):
         super().close()
 
 
+def check_json_depth(lines: bytes, name: str) -> None:
+    """Check whole lines of a file called `name`.
+
+    Raises:
+        DataError: a line has too many open brackets.
+    """
+    _Bounded(io.BytesIO(), name)._count(lines)
+
+
 def bound_json_depth() -> None:
     """Bound the nesting of all JSON that `datasets` reads in this process from now on."""
     from datasets import DownloadConfig

@@ -1,11 +1,10 @@
-"""Opens data sets as streams with `datasets`: files by format, or anything that `load_dataset` takes by name.
+"""Opens data sets as streams with `datasets`: anything that `load_dataset` takes by name.
 
 Code from the Hub is never run: since version 4, `datasets` cannot run it.
 """
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import re
@@ -14,7 +13,6 @@ from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 from skiplight.corpus.sources import file_lists
-from skiplight.corpus.sources.decompression import limit_unpacked_bytes
 from skiplight.corpus.sources.json_depth import bound_json_depth
 from skiplight.errors import DataError
 
@@ -25,10 +23,7 @@ _PARQUET_ROWS = 1000
 
 
 class Loader(Protocol):
-    """Opens a data set; `text_chunks`: whether rows are chunks of plain text; `option`: the option that errors name."""
-
-    @property
-    def text_chunks(self) -> bool: ...
+    """Opens a data set; `option`: the option that errors name."""
 
     @property
     def option(self) -> str: ...
@@ -41,52 +36,6 @@ class Loader(Protocol):
 
 
 @dataclass(frozen=True)
-class FilesLoader:
-    """Files of one format, `text`, `json` or `parquet`; each is a shard and unpacks to at most `max_bytes`.
-
-    Attributes:
-        hashes: of the files, by `hash_files`; empty if they are not known.
-        timeout: seconds for which the server of a URL may send nothing.
-    """
-
-    kind: str
-    files: tuple[str, ...]
-    max_bytes: int | None = None
-    hashes: tuple[str, ...] = ()
-    timeout: float = file_lists.TIMEOUT
-    option: ClassVar[str] = "data.path"
-
-    @property
-    def text_chunks(self) -> bool:
-        return self.kind == "text"
-
-    def load(self, column: str) -> Any:
-        import datasets
-
-        limit_unpacked_bytes(self.max_bytes)
-        file_lists.limit_remote_reads(self.files, self.hashes, self.timeout, is_text=self.kind == "text")
-        names = [file if file_lists.is_url(file) else glob.escape(file) for file in self.files]
-        try:
-            if self.kind == "text":
-                from skiplight.corpus.sources.text_chunks import TextChunks
-
-                builder = TextChunks(data_files=names)
-            else:
-                builder = datasets.load_dataset_builder(self.kind, data_files=names)
-            dataset = _stream(builder, "train", column)
-        except DataError:
-            raise
-        except Exception as error:
-            raise DataError(f"data.path: cannot be read as {self.kind} ({first_line(error)})") from error
-        if dataset.num_shards != len(self.files):
-            raise DataError(f"data.path: {len(self.files)} files make {dataset.num_shards} shards; is one named twice?")
-        return dataset
-
-    def shard_name(self, shard: int) -> str:
-        return self.files[shard]
-
-
-@dataclass(frozen=True)
 class HubLoader:
     """A data set of the Hub, or a local folder that `datasets.load_dataset` accepts as a name."""
 
@@ -95,7 +44,6 @@ class HubLoader:
     split: str
     revision: str | None
     option: ClassVar[str] = "data.name"
-    text_chunks: ClassVar[bool] = False
 
     @property
     def local(self) -> bool:

@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, get_args
+from typing import Any, get_args
 
 import skiplight.corpus.sources.built_in  # noqa: F401  (registers the sources of the package)
 from skiplight.corpus.sources import file_lists
@@ -72,7 +72,6 @@ class FunctionLoader:
 
     name: str
     options: tuple[tuple[str, Any], ...]
-    text_chunks: ClassVar[bool] = False
 
     @property
     def option(self) -> str:

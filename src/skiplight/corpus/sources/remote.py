@@ -1,256 +1,352 @@
-"""Reads files from web servers: with a deadline, one version only, and all of it.
+"""Remote files, read by ranges of bytes: HTTP(S), and whatever else fsspec opens, such as hf://, s3:// and gs://.
 
-`datasets` and fsspec read a URL by requests for its parts, and wait for minutes for a server that sends nothing. Here
-
-- a server that sends nothing for `data.timeout` seconds is an error, after `ATTEMPTS` attempts that are logged;
-- every answer must be of the version that the text's fingerprint was made of, and a web page is no text;
-- plain text comes by one request, so that it is of one version even where the server does not tell versions apart. A
-  connection that is lost is continued where it ended. A text that is read again in the same process must be the same.
-
-This module imports fsspec's client, which takes a while: import it inside a function.
+A request that fails in a way that may pass (no connection, no answer in time, too few bytes, a status of 5xx) is made
+again, from the byte that is needed next, with growing pauses. Every answer is compared with the size and the version
+that the file had when it was listed, since parts of two versions are no text.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
+import functools
 import io
 import logging
+import os
 import time
-from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
-
-import aiohttp
-import fsspec
-import yarl
-from fsspec.implementations.http import HTTPFile, HTTPFileSystem, HTTPStreamFile
+from typing import Any, Protocol
+from urllib.parse import urlsplit
 
 from skiplight.errors import DataError
 
 log = logging.getLogger(__name__)
 
-ATTEMPTS = 3
-PAUSE = 1.0
-"""Seconds between two attempts; the second pause is twice as long."""
+PAUSES = (0.5, 1, 2, 4, 8, 16, 30, 30)
+"""Seconds between attempts; an attempt that brings bytes begins the list anew."""
 
-_VERSIONS = ("ETag", "etag", "Content-MD5", "Digest", "sha256", "md5Hash")
-_CHANGES = ("Last-Modified", "LastModified", "mtime")
-_LOST = (aiohttp.ClientError, TimeoutError, OSError)
+TIMEOUT = 60.0
+"""Seconds to wait for a connection or for the next bytes, unless `set_timeout` has set others."""
+
+STALLS = 3
+"""Attempts after each of which a server has sent nothing for that long."""
+
+_timeout = TIMEOUT
+
+_PART = 4 << 20
+_PASSING = (408, 425, 429)
 
 
-@dataclasses.dataclass
-class _Expected:
-    """What is known of a URL.
+@dataclass(frozen=True)
+class RemoteVersion:
+    """What is known of a remote file before it is read.
 
     Attributes:
-        version: as `find_version` gives it; None if it is not known.
-        is_text: whether it is read from the beginning to the end.
-        size: in bytes, by the first answer that has one.
-        digest: of the content, by the first complete pass.
+        size: bytes, None where the server does not say.
+        version: ETag or time of change.
+        ranges: whether ranges of bytes can be asked for.
     """
 
-    version: str | None = None
-    is_text: bool = False
-    size: int | None = None
-    digest: bytes | None = None
+    size: int | None
+    version: str | None
+    ranges: bool
 
 
-_expected: dict[str, _Expected] = {}
+class _Passing(Exception):
+    """A failure that may pass."""
 
 
-def limit_remote_reads(timeout: float, versions: Mapping[str, str] | None = None, *, is_text: bool = False) -> None:
-    """Set the deadline of all reads from web servers that this process begins from now on, and what they must find.
+class _Stalled(_Passing):
+    """A server that sends nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(f"the server has sent nothing for {_timeout:g} seconds (data.timeout)")
+
+
+def set_timeout(seconds: float) -> None:
+    """Set for how long a server may send nothing, in all requests that this process makes from now on."""
+    global _timeout
+    _timeout = seconds
+
+
+class _Body(Protocol):
+    def read(self, size: int) -> bytes: ...
+
+    def close(self) -> None: ...
+
+
+def probe_file(url: str) -> RemoteVersion:
+    """Return size and version of a remote file.
+
+    Raises:
+        DataError: it cannot be read.
+    """
+    return _retried(url, lambda: _client(url).probe())
+
+
+class RemoteFile(io.RawIOBase):
+    """A remote file, which can be read from any position on.
 
     Args:
-        timeout: seconds for which a server may send nothing.
-        versions: of URLs, as `find_version` gives them.
-        is_text: whether these URLs are read from the beginning to the end.
+        url: its address.
+        known: what it was when it was listed; default: what it is now.
+        stop: bytes up to this position will probably be read, so they are asked for together; default: the end.
     """
-    import datasets.config
 
-    # `datasets` tries 20 times, 5 seconds apart, and logs nothing that is shown.
-    datasets.config.STREAMING_OPEN_MAX_RETRIES = datasets.config.STREAMING_READ_MAX_RETRIES = ATTEMPTS
-    datasets.config.STREAMING_OPEN_RETRY_INTERVAL = datasets.config.STREAMING_READ_RETRY_INTERVAL = 1
-    for url, version in (versions or {}).items():
-        if (known := _expected.get(_key(url))) is None or known.version != version:
-            known = _expected[_key(url)] = _Expected(version)
-        known.is_text = is_text
-
-    class Limited(_CheckedFileSystem):
-        seconds = timeout
-
-    for protocol in ("http", "https"):
-        fsspec.register_implementation(protocol, Limited, clobber=True)
-
-
-def find_version(info: Mapping[str, Any]) -> str | None:
-    """Return the version of a file by what its server says of it: ETag, else time of change and size; None without."""
-    for name in _VERSIONS:
-        if info.get(name):
-            return f"{name} {info[name]}"
-    changed = next((info[name] for name in _CHANGES if info.get(name)), None)
-    return None if changed is None or info.get("size") is None else f"{changed} {info['size']}"
-
-
-class _CheckedFileSystem(HTTPFileSystem):
-    cachable = False  # a later call may set another deadline
-    seconds = 60.0
-
-    def __init__(self, *args: Any, client_kwargs: dict[str, Any] | None = None, **options: Any) -> None:
-        trace = aiohttp.TraceConfig()
-        trace.on_request_start.append(_note_address)
-        trace.on_request_end.append(_check_answer)
-        given = {
-            "timeout": aiohttp.ClientTimeout(total=None, sock_connect=self.seconds, sock_read=self.seconds),
-            "headers": {"Accept-Encoding": "identity"},  # a compressed answer is of another size and version
-            "trace_configs": [trace],
-        }
-        super().__init__(*args, client_kwargs=given | (client_kwargs or {}), **options)
-
-    async def _info(self, url: str, **kwargs: Any) -> dict[str, Any]:
-        try:
-            return await super()._info(url, **kwargs)
-        except FileNotFoundError as error:
-            cause = error.__cause__
-            if isinstance(cause, DataError):
-                raise cause from None
-            if isinstance(cause, aiohttp.ClientResponseError) and cause.status == 404:
-                raise
-            raise DataError(f"data.path={url}: {describe_loss(cause or error, self.seconds)}") from error
-
-    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> Any:
-        known = _expected.get(_key(path))
-        if known is None or not known.is_text:
-            return super()._open(path, mode, **kwargs)
-        return io.BufferedReader(_RemoteText(self, path, known), 1 << 20)
-
-    def open_at(self, url: str, position: int, size: int | None) -> HTTPFile | HTTPStreamFile:
-        """Return a file whose next byte is the one at `position`."""
-        session = fsspec.asyn.sync(self.loop, self.set_session)
-        if position == 0:
-            return HTTPStreamFile(self, url, loop=self.loop, session=session, **self.kwargs)
-        if size is None:
-            raise DataError(f"data.path={url}: the connection was lost, and the server does not give parts of a file")
-        file = HTTPFile(self, url, session=session, block_size=self.block_size, size=size, loop=self.loop)
-        file.seek(position)
-        return file
-
-
-class _RemoteText(io.RawIOBase):
-    """The bytes of a URL from the first to the last."""
-
-    def __init__(self, system: _CheckedFileSystem, url: str, known: _Expected) -> None:
+    def __init__(self, url: str, known: RemoteVersion | None = None, stop: int | None = None) -> None:
         super().__init__()
-        self._system, self._url, self._known = system, url, known
-        self._size = system.info(url).get("size")
-        self._position, self._lost = 0, 0
-        self._hash: Any = hashlib.blake2b(digest_size=16)
-        self._file: Any = None
+        self.url, self.known = url, known or probe_file(url)
+        self._client, self._stop = _client(url), stop
+        self._position = 0
+        self._end: int | None = None
+        self._body: _Body | None = None
 
     def readable(self) -> bool:
         return True
 
+    def seekable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._position
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        base = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self.known.size or 0}[whence]
+        if base + offset != self._position:
+            self._drop()
+            self._position = base + offset
+        return self._position
+
     def readinto(self, buffer: Any) -> int:
-        """Read into the buffer, and return the number of bytes.
+        """Read at least one byte, unless the file ends.
 
         Raises:
-            DataError: the server sends nothing, or too little, or something else than before.
+            DataError: the server does not answer, or another version of the file is there now.
         """
-        data = self._read(len(buffer))
-        self._position += len(data)
-        self._hash.update(data)
-        if not data:
-            self._check_end()
+        size = self.known.size
+        if not len(buffer) or (size is not None and self._position >= size):
+            return 0
+        data = _retried(self.url, lambda: self._read(len(buffer)))
         buffer[: len(data)] = data
+        self._position += len(data)
         return len(data)
 
-    def _read(self, size: int) -> bytes:
-        while True:
-            try:
-                if self._file is None:
-                    self._file = self._system.open_at(self._url, self._position, self._size)
-                if self._size is not None and self._position < self._size and isinstance(self._file, HTTPFile):
-                    size = min(size, self._size - self._position)
-                data = bytes(self._file.read(size))
-                if data or self._size is None or self._position >= self._size:
-                    self._lost = 0 if data else self._lost
-                    return data
-                raise ConnectionError(f"it sent {self._position:,} of {self._size:,} bytes")
-            except DataError:
-                raise
-            except (*_LOST, ValueError) as error:  # ValueError: the server does not give parts
-                self._retry(error)
-
-    def _retry(self, error: Exception) -> None:
-        self._lost += 1
-        reason = describe_loss(error, self._system.seconds)
-        if self._lost >= ATTEMPTS or isinstance(error, FileNotFoundError | ValueError):
-            raise DataError(f"data.path={self._url}: {reason}; download it first, or try again") from error
-        log.warning("%s: %s; trying again from byte %d", self._url, reason, self._position)
-        time.sleep(PAUSE * self._lost)
-        self._close_file()
-
-    def _check_end(self) -> None:
-        digest = self._hash.digest()
-        if self._known.digest not in (None, digest):
-            raise _changed(self._url)
-        self._known.digest = digest
-
-    def _close_file(self) -> None:
-        file, self._file = self._file, None
-        if file is not None:
-            file.close()
-
     def close(self) -> None:
-        self._close_file()
+        self._drop()
         super().close()
 
+    def _read(self, wanted: int) -> bytes:
+        size = self.known.size
+        try:
+            if self._body is None:
+                stop = max(self._stop or 0, self._position + wanted) if self._stop is not None else size
+                stop = stop if size is None or stop is None else min(stop, size)
+                self._end, self._body = stop, self._client.open(self._position, stop, self.known)
+            left = wanted if self._end is None else min(wanted, self._end - self._position)
+            data = self._body.read(left)
+        except BaseException:
+            self._drop()
+            raise
+        if not data and self._end is not None:
+            self._drop()
+            raise _Passing(f"the answer ends at byte {self._position:,} of {self._end:,}")
+        if self._end is not None and self._position + len(data) >= self._end:
+            self._drop()
+        return data
 
-async def _note_address(session: Any, context: Any, params: Any) -> None:
-    context.address = str(params.url)  # before redirections
-
-
-async def _check_answer(session: Any, context: Any, params: Any) -> None:
-    """Raise a `DataError` if an answer is of another version than the one before it, or is a web page."""
-    known, response = _expected.get(context.address), params.response
-    if known is None or response.status not in (200, 206):
-        return
-    headers = response.headers
-    if headers.get("Content-Type", "").startswith("text/html"):
-        suffix = PurePosixPath(yarl.URL(context.address).path).suffix.lower()
-        if suffix not in (".html", ".htm", ".xhtml"):
-            raise DataError(
-                f"data.path={context.address}: the server answers with a web page (text/html): give the address of the"
-                " file itself"
-            )
-    total = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-    size = int(total) if total.isdecimal() and not headers.get("Content-Encoding") else None
-    found = find_version({name: headers.get(name) for name in (*_VERSIONS, *_CHANGES)} | {"size": size})
-    comparable = known.version is not None and found is not None and _kind(found) == _kind(known.version)
-    if (comparable and found != known.version) or None is not size != known.size is not None:
-        raise _changed(context.address)
-    known.size = known.size if size is None else size
+    def _drop(self) -> None:
+        if self._body is not None:
+            self._body.close()
+            self._body = None
 
 
-def _kind(version: str) -> str:
-    name = version.partition(" ")[0]
-    return name if name in _VERSIONS else ""
+def _retried(url: str, request: Any) -> Any:
+    stalls = 0
+    for attempt, pause in enumerate((*PAUSES, None), start=1):
+        try:
+            return request()
+        except _Passing as error:
+            stalls += isinstance(error, _Stalled)
+            if pause is None or stalls == STALLS:
+                raise DataError(
+                    f"data.path={url}: cannot be read, after {attempt} attempts ({error}); resume when the server"
+                    " answers again, or download the file and give its path"
+                ) from error
+            log.warning("%s: %s; trying again in %g s", url, error, pause)
+            time.sleep(pause)
 
 
 def _changed(url: str) -> DataError:
     return DataError(
-        f"data.path={url}: it has changed on the server since it was read first: give a run its text from a file that"
-        " stays as it is, for instance by downloading it"
+        f"data.path={url}: its content has changed since the text was prepared, so parts of two versions would be"
+        " read: start a new run for the new version, or give a file that does not change"
     )
 
 
-def describe_loss(error: BaseException, seconds: float) -> str:
-    """Return what ended a connection, in words."""
-    if isinstance(error, TimeoutError):
-        return f"the server has sent nothing for {seconds:g} seconds (data.timeout)"
-    return f"cannot be read ({str(error) or type(error).__name__})"
+def _client(url: str) -> Any:
+    return _Http(url) if url.startswith(("http://", "https://")) and "::" not in url else _Fsspec(url)
 
 
-def _key(url: str) -> str:
-    return str(yarl.URL(url))
+class _Http:
+    """A file by HTTP(S)."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def probe(self) -> RemoteVersion:
+        with self._get({"Range": "bytes=0-0"}) as answer:
+            if answer.status_code == 206:
+                return RemoteVersion(_total(answer), _http_version(answer), True)
+            if answer.status_code == 416:  # no byte at all
+                return RemoteVersion(0, _http_version(answer), False)
+            length = answer.headers.get("Content-Length")
+            return RemoteVersion(int(length) if length else None, _http_version(answer), False)
+
+    def open(self, begin: int, stop: int | None, known: RemoteVersion) -> _Body:
+        headers = {"Range": f"bytes={begin}-{'' if stop is None else stop - 1}"} if known.ranges else {}
+        answer = self._get(headers)
+        try:
+            total = answer.headers.get("Content-Length")
+            size = _total(answer) if answer.status_code == 206 else int(total) if total else None
+            if (known.version, known.size) != (_http_version(answer), size):
+                raise _changed(self.url)
+            if known.ranges and answer.status_code != 206:
+                raise _Passing("the server no longer answers with ranges")
+            if not known.ranges:
+                body = _HttpBody(answer)
+                while begin:
+                    skipped = len(body.read(min(begin, _PART)))
+                    if not skipped:
+                        raise _Passing("the answer is too short")
+                    begin -= skipped
+                return body
+        except BaseException:
+            answer.close()
+            raise
+        return _HttpBody(answer)
+
+    def _get(self, headers: dict[str, str]) -> Any:
+        import requests
+
+        try:
+            answer = _session(os.getpid()).get(
+                self.url, headers={"Accept-Encoding": "identity", **headers}, stream=True, timeout=_timeout
+            )
+        except requests.Timeout as error:
+            raise _Stalled from error
+        except requests.ConnectionError as error:
+            raise _Passing(_reason(error)) from error
+        except (requests.RequestException, ValueError) as error:
+            raise DataError(f"data.path={self.url}: cannot be read ({error})") from error
+        status = answer.status_code
+        if status >= 500 or status in _PASSING:
+            answer.close()
+            raise _Passing(f"the server answers {status} {answer.reason}")
+        if status >= 400 and status != 416:
+            answer.close()
+            raise DataError(f"data.path={self.url}: cannot be read (the server answers {status} {answer.reason})")
+        if answer.headers.get("Content-Type", "").startswith("text/html") and not _is_page(self.url):
+            answer.close()
+            raise DataError(
+                f"data.path={self.url}: the server answers with a web page (text/html): give the address of the file"
+                " itself"
+            )
+        return answer
+
+
+class _HttpBody:
+    def __init__(self, answer: Any) -> None:
+        self._answer = answer
+
+    def read(self, size: int) -> bytes:
+        from urllib3.exceptions import HTTPError, ReadTimeoutError
+
+        try:
+            return self._answer.raw.read(size)
+        except (ReadTimeoutError, TimeoutError) as error:
+            raise _Stalled from error
+        except (HTTPError, OSError) as error:
+            raise _Passing(_reason(error)) from error
+
+    def close(self) -> None:
+        self._answer.close()
+
+
+class _Fsspec:
+    """A file by any other protocol that fsspec knows; credentials are those of the protocol's own client."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def probe(self) -> RemoteVersion:
+        filesystem, path = self._open()
+        info = self._asked(filesystem.info, path)
+        names = ("ETag", "etag", "sha256", "md5Hash", "blob_id", "LastModified", "mtime")
+        version = next((str(info[name]) for name in names if info.get(name)), None)
+        return RemoteVersion(info.get("size"), version, info.get("size") is not None)
+
+    def open(self, begin: int, stop: int | None, known: RemoteVersion) -> _Body:
+        filesystem, path = self._open()
+        filesystem.invalidate_cache()
+        if self.probe() != known:
+            raise _changed(self.url)
+        read = functools.partial(self._asked, filesystem.cat_file, path)
+        return _FsspecBody(read, begin, stop) if known.ranges else io.BytesIO(read()[begin:])
+
+    def _open(self) -> tuple[Any, str]:
+        import fsspec
+
+        try:
+            return fsspec.core.url_to_fs(self.url)
+        except ImportError as error:
+            raise DataError(f"data.path={self.url}: {error}") from None
+        except Exception as error:
+            raise DataError(f"data.path={self.url}: cannot be read ({error or type(error).__name__})") from error
+
+    def _asked(self, function: Any, *arguments: Any, **options: Any) -> Any:
+        try:
+            return function(*arguments, **options)
+        except (FileNotFoundError, PermissionError, NotImplementedError, ValueError) as error:
+            raise DataError(f"data.path={self.url}: cannot be read ({error or type(error).__name__})") from error
+        except Exception as error:  # each protocol has its own
+            raise _Passing(_reason(error)) from error
+
+
+class _FsspecBody:
+    def __init__(self, read: Any, begin: int, stop: int | None) -> None:
+        self._read, self._begin, self._stop, self._data = read, begin, stop, b""
+
+    def read(self, size: int) -> bytes:
+        if not self._data:
+            stop = min(self._stop or self._begin + _PART, self._begin + _PART)
+            self._data = self._read(start=self._begin, end=stop) if stop > self._begin else b""
+            self._begin += len(self._data)
+        data, self._data = self._data[:size], self._data[size:]
+        return data
+
+    def close(self) -> None:
+        self._data = b""
+
+
+@functools.lru_cache(1)
+def _session(process: int) -> Any:
+    """Return the connections of a process, which reads ~/.netrc and the proxies of the environment."""
+    import requests
+
+    return requests.Session()
+
+
+def _is_page(url: str) -> bool:
+    return PurePosixPath(urlsplit(url).path).suffix.lower() in (".html", ".htm", ".xhtml")
+
+
+def _http_version(answer: Any) -> str | None:
+    return answer.headers.get("ETag") or answer.headers.get("Last-Modified")
+
+
+def _total(answer: Any) -> int | None:
+    total = answer.headers.get("Content-Range", "").rpartition("/")[2]
+    return int(total) if total.isdigit() else None
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -1,7 +1,8 @@
-"""A source of text: shards of documents, or of sequences of tokens, streamed by `datasets`.
+"""A source of text: units of documents, or of sequences of tokens, each of which can be read on its own.
 
-Each shard, usually a file, can be read from any row on. A source is pickled as its description, and opens the data set
-when it is first read; its fingerprint is known without opening it.
+Files are read here; data sets of the Hub and those of a user's function, by `datasets`, shard by shard. A source is
+pickled as its description and its list of units, and opens the data set when it is first read; its fingerprint is known
+without opening it.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus.sources.loaders import Loader, first_line
-from skiplight.corpus.sources.rows import split_lists, split_rows, split_text_chunks
-from skiplight.corpus.text.documents import PIECE_BYTES, SHARD_ROWS, Documents, split_documents
+from skiplight.corpus.sources.rows import split_lists, split_rows
+from skiplight.corpus.sources.units import FileReader, Listing, Unit, whole_shards
+from skiplight.corpus.text.documents import PIECE_BYTES, Documents, split_documents
 from skiplight.errors import DataError
 
 Document = Literal["document", "line", "paragraph"]
@@ -28,10 +30,10 @@ _MAX_ROWS = 4096
 
 @dataclass
 class Source:
-    """A text, in shards.
+    """A text, in units.
 
     Attributes:
-        loader: opens the data set; it can be pickled.
+        loader: reads files or opens the data set; it can be pickled.
         fingerprint: hash of the content and of the options that divide it into documents.
         describe: description for logs.
         column: the column of the text or the tokens.
@@ -39,29 +41,29 @@ class Source:
         sequences: whether the text is sequences of tokens, which are taken as they are.
     """
 
-    loader: Loader
+    loader: Loader | FileReader
     fingerprint: str
     describe: str
     column: str = "text"
     document: Document = "document"
     sequences: bool = False
 
-    @property
-    def shards(self) -> int:
-        """The number of shards; opens the data set."""
-        return self._dataset.num_shards
+    @functools.cached_property
+    def units(self) -> Listing:
+        """The units, in the order of the text; looks at the sizes of files, or opens the data set."""
+        if isinstance(self.loader, FileReader):
+            return self.loader.list_units(self._check)
+        return whole_shards(self._dataset.num_shards)
 
-    def read(self, shard: int, start_row: int = 0) -> Iterator[Documents]:
-        """Yield the documents of a shard from a row on, in order, in pieces of a few MB.
+    def read(self, unit: Unit) -> Iterator[Documents]:
+        """Yield the documents of a unit, in order, in pieces of a few MB.
 
         Raises:
-            DataError: the shard cannot be read, or is not of the format that its name says.
+            DataError: the unit cannot be read, or is not of the format that its file's name says.
         """
-        dataset = self._dataset.shard(num_shards=self.shards, index=shard, contiguous=True).with_format("arrow")
-        name = self.loader.shard_name(shard)
+        name = self.loader.shard_name(unit.shard)
         try:
-            for keys, texts in self._rows(dataset, start_row):
-                keys = keys + shard * SHARD_ROWS
+            for keys, texts in self._parts(unit):
                 yield from split_lists(keys, texts) if pa.types.is_list(texts.type) else split_documents(keys, texts)
         except (DataError, GeneratorExit):
             raise
@@ -69,17 +71,23 @@ class Source:
             raise DataError(f"{self.loader.option}: {name} cannot be read ({first_line(error)})") from error
 
     def documents(self) -> Iterator[Documents]:
-        """Yield all documents of all shards."""
-        for shard in range(self.shards):
-            yield from self.read(shard)
+        """Yield all documents."""
+        for unit in self.units:
+            yield from self.read(unit)
 
     def __getstate__(self) -> dict[str, Any]:
         state = dict(self.__dict__)
         state.pop("_dataset", None)
         return state
 
+    def _parts(self, unit: Unit) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        if isinstance(self.loader, FileReader):
+            return self.loader.read(unit, self.units)
+        return self._rows(unit)
+
     @functools.cached_property
     def _dataset(self) -> Any:
+        assert not isinstance(self.loader, FileReader)
         dataset = self.loader.load(self.column)
         try:
             _check_column(dataset, self.column, self.loader.option, self.sequences)
@@ -89,6 +97,9 @@ class Source:
             raise DataError(f"{self.loader.option}: {self.describe} cannot be read ({first_line(error)})") from error
         return dataset
 
+    def _check(self, schema: pa.Schema) -> None:
+        _check_schema(schema, self.column, self.sequences)
+
     @functools.cached_property
     def _batch_rows(self) -> int:
         """How many rows have about PIECE_BYTES, judged by the first rows: `datasets` batches by rows only."""
@@ -97,27 +108,18 @@ class Source:
             return int(min(max(PIECE_BYTES / max(mean, 1), 1), _MAX_ROWS))
         return _MAX_ROWS
 
-    def _rows(self, dataset: Any, start: int) -> Iterator[tuple[np.ndarray, pa.Array]]:
-        """Yield (rows int64 [n], texts [n]) from row `start` on."""
-        row = 0
-        blocks = self.loader.text_chunks
-        for table in dataset.iter(batch_size=1 if blocks else self._batch_rows):
+    def _rows(self, unit: Unit) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        """Yield (keys int64 [n], texts [n]) of a shard of a data set, whose documents are numbered."""
+        dataset = self._dataset
+        shard = dataset.shard(num_shards=dataset.num_shards, index=unit.shard, contiguous=True).with_format("arrow")
+        key = unit.key
+        for table in shard.iter(batch_size=self._batch_rows):
             for chunk in table[self.column].chunks:
-                if blocks:
-                    rows, texts, row = split_text_chunks(chunk, self._unit, row)
-                else:
-                    chunk.validate(full=True)  # a damaged file may hold strings that are not UTF-8
-                    rows, texts, row = split_rows(chunk, self._unit, row)
-                skip = int(np.searchsorted(rows, start))
-                if skip < len(rows):
-                    yield rows[skip:], texts.slice(skip)
-
-    @property
-    def _unit(self) -> Document:
-        # A sequence is a line of a text file, or a row of any other format.
-        if self.sequences:
-            return "line" if self.loader.text_chunks else "document"
-        return self.document
+                chunk.validate(full=True)  # a damaged file may hold strings that are not UTF-8
+                # A sequence is a row.
+                texts, _ = split_rows(chunk, "document" if self.sequences else self.document)
+                yield np.arange(key, key + len(texts)), texts
+                key += len(texts)
 
 
 def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> None:
@@ -128,6 +130,10 @@ def _check_column(dataset: Any, column: str, option: str, sequences: bool) -> No
         if table is None:
             raise DataError(f"{option}: there is nothing in it")
         schema = table.schema
+    _check_schema(schema, column, sequences)
+
+
+def _check_schema(schema: pa.Schema, column: str, sequences: bool) -> None:
     names = schema.names
     if column not in names:
         raise DataError(f"data.column={column}: there is no such column; there are {', '.join(names)}")

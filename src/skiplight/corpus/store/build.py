@@ -1,8 +1,8 @@
 """Building a token store, or only a vocabulary: once, and completely or not at all.
 
-One pass over the text numbers its tokens batch by batch, each batch by its own dictionary, writes them to a temporary
-Arrow file, and counts words. Once the vocabulary is known, a pass over that file, which has a fifth of the text's size
-and needs no normalising, translates the dictionaries and writes the store.
+One pass over the text, in parts (`parts.py`), numbers its tokens batch by batch, each batch by its own dictionary,
+writes them to temporary Arrow files, and counts words. Once the vocabulary is known, a pass over these files, which
+have a fifth of the text's size and need no normalising, translates the dictionaries and writes the store.
 
 All is written to `<fingerprint>.building`, which is renamed to `<fingerprint>` when it is complete. A lock on
 `<fingerprint>.lock`, removed afterwards, lets one of several processes build while the others wait. The system releases
@@ -46,8 +46,16 @@ _NUMBERED = pa.schema(
 )
 
 
-def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T]) -> _T:
+def build_once(
+    folder: Path, make: Callable[[Path], None], load: Callable[[Path], _T], share: Callable[[], object] | None = None
+) -> _T:
     """Load `folder`. Where it does not exist, first let `make` fill a temporary folder, and rename that.
+
+    Args:
+        folder: to load.
+        make: fills a folder; called by one process, while the others wait.
+        load: returns what the folder holds.
+        share: called before, by all processes, to share the work.
 
     Raises:
         ConfigError: every user may write to the folder that it is in, and could change it.
@@ -58,6 +66,8 @@ def build_once(folder: Path, make: Callable[[Path], None], load: Callable[[Path]
         return load(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if share is not None:
+            share()
         waiting = functools.partial(log.info, "another process is preparing the same text; waiting for it")
         with locked(folder.with_name(f"{folder.name}.lock"), wait=waiting):
             if not folder.exists():
@@ -114,9 +124,10 @@ class NumberedFile:
         self._writer.close()
         self._sink.close()
 
-    def read(self) -> Iterator[Numbered]:
+    @staticmethod
+    def read_from(path: Path) -> Iterator[Numbered]:
         """Yield the batches again, in order; the file is read rather than mapped, so that memory stays bounded."""
-        with pa.OSFile(str(self.path)) as file:
+        with pa.OSFile(str(path)) as file:
             reader = pa.ipc.open_file(file)
             for index in range(reader.num_record_batches):
                 batch = reader.get_batch(index)

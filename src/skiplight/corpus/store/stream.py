@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from skiplight.corpus.sources.source import Source
+from skiplight.corpus.sources.units import Listing
 from skiplight.corpus.store.segments import ChunkCutter
 from skiplight.corpus.text.counting import count_threads
-from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.corpus.text.encoding import Indexer, number_tokens
-from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
+from skiplight.corpus.tokens import Permute, TokenSegments
 from skiplight.corpus.vocabulary import Vocabulary
 
 
@@ -40,54 +40,25 @@ class TokenStream:
     seconds: dict[str, float] = field(default_factory=dict)
 
     @property
-    def shards(self) -> int:
-        """The number of shards of the text."""
-        return self.source.shards
+    def units(self) -> Listing:
+        """The units of the text."""
+        return self.source.units
 
     def verify(self) -> None:
         """Do nothing, as nothing is stored."""
 
-    def count_blocks(self, block_tokens: int, tokens: int) -> int:
-        return -(-tokens // block_tokens)
-
-    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
-        """Yield the segments of each block, reading the shards in the order of `permute`; see `TokenText`."""
-        after = (cursor.document, cursor.start) if cursor.document >= 0 else None
-        pending, tokens = TokenSegments.empty(), cursor.tokens
-        for part in self.segments(permute(self.shards), after):
-            pending = pending.concatenate(part)
-            # All cells of the grid but the last are complete.
-            *bounds, stop = find_block_bounds(tokens + pending.segments[1:], block_tokens).tolist()
-            yield from itertools.starmap(pending.select, itertools.pairwise(bounds))
-            tokens += int(pending.segments[bounds[-1]])
-            pending = pending.select(bounds[-1], stop)
-        if len(pending):
-            yield pending
-
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
         """Yield the held-out segments in the order of the text, all of which is read for them."""
-        return self.segments(range(self.shards), heldout=True)
+        return self.segments(range(len(self.units)), heldout=True)
 
-    def segments(
-        self, shards: Sequence[int], after: tuple[int, int] | None = None, *, heldout: bool = False
-    ) -> Iterator[TokenSegments]:
-        """Yield whole segments of some shards, in order.
+    def segments(self, units: Sequence[int], *, heldout: bool = False) -> Iterator[TokenSegments]:
+        """Yield whole segments of some units, in order.
 
         Args:
-            shards: which, in the order to read them.
-            after: (document, start) of a segment in one of them: begin with the segment that follows it.
+            units: numbers of units, in the order to read them.
             heldout: whether to yield the held-out segments, rather than those to train on.
-
-        Raises:
-            ValueError: the document of `after` is in none of the shards.
         """
-        shards, row = list(shards), 0
-        if after is not None:
-            shard, row = divmod(after[0], SHARD_ROWS)
-            if shard not in shards:
-                raise ValueError(f"document {after[0]} is in shard {shard}, not in {shards}")
-            shards = shards[shards.index(shard) :]
-        documents = (part for i, shard in enumerate(shards) for part in self.source.read(shard, 0 if i else row))
+        documents = (part for unit in units for part in self.source.read(self.units[unit]))
         batches = number_tokens(documents, self.normalise, self.threads, ChunkCutter())
         pending = TokenSegments.empty()
         for parts in itertools.chain(Indexer(self.vocabulary, self.heldout).index(batches), [None]):
@@ -98,7 +69,4 @@ class TokenStream:
             if whole > 0:
                 found = pending.select(0, whole)
                 pending = pending.select(whole, len(pending))
-                if after is not None:
-                    found = found.drop_through(*after)
-                if len(found):
-                    yield found
+                yield found

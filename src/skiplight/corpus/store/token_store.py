@@ -24,12 +24,12 @@ import numpy as np
 import pyarrow as pa
 
 from skiplight.corpus.store.segments import SEGMENT_TOKENS
-from skiplight.corpus.tokens import Cursor, Permute, TokenSegments, find_block_bounds
+from skiplight.corpus.tokens import Permute, TokenSegments, find_block_bounds
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import DataError
 from skiplight.files import read_json
 
-FORMAT = 2
+FORMAT = 3
 CHECKSUM_BYTES = 1 << 20
 MANIFEST = "manifest.json"
 VOCABULARY = "vocabulary.tsv"
@@ -188,12 +188,13 @@ class TokenStore:
         """The words of the ids; reading them raises a DataError where the file is damaged."""
         return load_vocabulary(self.path, self.manifest)
 
-    def count_blocks(self, block_tokens: int, tokens: int) -> int:
+    def count_blocks(self, block_tokens: int) -> int:
+        """Return the number of blocks per epoch."""
         return len(self.train.block_bounds(block_tokens)) - 1
 
-    def read_blocks(self, block_tokens: int, permute: Permute, cursor: Cursor) -> Iterator[TokenSegments]:
-        """Yield the segments of each block, the blocks in the order of `permute`; see `TokenText`."""
-        return self.train.read_blocks(block_tokens, permute, cursor.index)
+    def read_blocks(self, block_tokens: int, permute: Permute, index: int = 0) -> Iterator[TokenSegments]:
+        """Yield the segments of each block, in the order of `permute`, from block `index` of that order on."""
+        return self.train.read_blocks(block_tokens, permute, index)
 
     def read_heldout(self, permute: Permute) -> Iterator[TokenSegments]:
         """Yield the held-out segments in blocks of one segment's size, in the order of `permute`."""

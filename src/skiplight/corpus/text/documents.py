@@ -1,8 +1,12 @@
 """Documents on their way from a source to tokens: keys, texts, and batches of a size that fits the cache.
 
-A document's key is its shard's index times 2**40 plus its row in the shard. A document may come in several pieces, cut
-at white space: consecutive entries with the same key, possibly in different `Documents`. So one line of 100 MB takes no
-more memory than a hundred thousand short ones.
+A document's key is the number of its file times 2**40 plus its position there. In plain text and JSON lines that is the
+byte at which it begins in the unpacked file, so that a part of a file can be read on its own; in Parquet it is the row
+(times a power of two plus the number of the document in the row, where rows are divided). In data sets that are not
+files, documents are numbered.
+
+A document may come in several pieces, cut at white space: consecutive entries with the same key, possibly in different
+`Documents`. So one line of 100 MB takes no more memory than a hundred thousand short ones.
 """
 
 from __future__ import annotations
