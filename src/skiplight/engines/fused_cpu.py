@@ -168,7 +168,7 @@ class FusedCpuEngine(FusedEngine):
     def _steps(self, rate: float, rate_step: float, scaled: bool) -> Steps:
         epsilon = float(self.optimizer.param_groups[0]["eps"]) if self.is_adaptive else 0.0
         in_flight = self.scales.in_flight.values()
-        return Steps(rate, rate_step, self.is_adaptive, epsilon, self.workers - 1, scaled, *in_flight)
+        return Steps(rate, rate_step, self.is_adaptive, epsilon, self.scales.other_workers, scaled, *in_flight)
 
     def _spans(self, segments: np.ndarray) -> list[tuple[int, int]]:
         """Return the first and last + 1 segment of each thread, with about the same number of tokens per thread."""
