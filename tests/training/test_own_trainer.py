@@ -54,6 +54,22 @@ def make_trainer(folder: Path, **options: Any) -> lightning.Trainer:
     return lightning.Trainer(**(defaults | quiet | options))  # type: ignore[arg-type]
 
 
+def test_a_stream_is_validated_at_the_end_of_each_epoch(folder: Path, tmp_path: Path) -> None:
+    class Epochs(lightning.Callback):
+        def __init__(self) -> None:
+            self.validated: list[tuple[int, int]] = []
+
+        def on_validation_end(self, trainer: lightning.Trainer, pl_module: Any) -> None:
+            if not trainer.sanity_checking:
+                self.validated.append((trainer.current_epoch, pl_module.tokens))
+
+    module, data = components(folder, "data.streaming=true", "engine=fused", "data.workers=2")
+    epochs = Epochs()
+    make_trainer(tmp_path, callbacks=[epochs]).fit(module, data)
+    assert data.text.tokens is not None
+    assert epochs.validated == [(epoch, (epoch + 1) * data.text.tokens) for epoch in range(3)]
+
+
 @pytest.mark.parametrize("engine", ["fused", "autograd"])
 def test_metrics_are_logged_as_lightning_does(folder: Path, tmp_path: Path, engine: str) -> None:
     module, data = components(folder, f"engine={engine}")
