@@ -9,10 +9,16 @@ from pathlib import Path
 import pytest
 
 from skiplight.corpus import TokenStore, open_source, prepare
+from skiplight.corpus.sources import remote
 from skiplight.errors import DataError
 from tests.support.servers import FAULTS, WORDS, serving
 
 SIZE = 400_000
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(remote, "PAUSES", (0.1, 0.2))
 
 
 def tokens(address: str, folder: Path, **options: object) -> int:
