@@ -97,7 +97,8 @@ def assert_every_token_is_seen_once_an_epoch(ran: tuple[Path, int], name: str, c
     steps = sum(len(steps_of(data, epoch, len(ranks))) for epoch in range(case.epochs))
     assert {rank["steps"] for rank in ranks} == {steps}
     assert {rank["tokens"] for rank in ranks} == {data.tokens * case.epochs}
-    assert all(len(rank["seen"]) > 3 for rank in ranks)
+    if not case.streaming:  # this text is smaller than a unit per rank; test_streams.py has larger ones
+        assert all(len(rank["seen"]) > 3 for rank in ranks)
 
 
 def steps_of(data: SkipGramDataModule, epoch: int, world: int) -> list[list[LoadedBlock]]:
