@@ -32,16 +32,17 @@ OBJECTIVES = {
 HIERARCHICAL = "hierarchical_softmax"
 
 
-def train_skiplight(options: argparse.Namespace, name: str, folder: Path, epochs: int) -> dict[str, Any]:
+def train_skiplight(
+    options: argparse.Namespace, name: str, folder: Path, epochs: int = 1, evaluation: str = "none"
+) -> dict[str, Any]:
     """Train by the command line, and return the run's summary; the store stays in the folder for other runs."""
     run = Path(tempfile.mkdtemp(dir=folder)) / "run"
-    evaluated = [] if name == HIERARCHICAL and epochs > 1 else ["evaluation=none"]
     command = [
         sys.executable, "-m", "skiplight.cli", "train", "data=files", f"data.path='{options.text}'",
         f"data.column={options.column}", f"data.store={folder / 'stores'}", "data.heldout=0", "engine=fused",
         f"model.dim={options.dim}", f"noise.negatives={options.negatives}", f"trainer.threads={options.threads}",
         "sampling.subsample=1e-4", f"optim.lr={options.lr}", f"trainer.max_epochs={epochs}", "trainer.accelerator=cpu",
-        "logger=none", f"run_dir={run}", *OBJECTIVES[name], *evaluated,
+        "logger=none", f"run_dir={run}", f"evaluation={evaluation}", *OBJECTIVES[name],
     ]  # fmt: skip
     subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
     summary: dict[str, Any] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
@@ -92,14 +93,14 @@ def main() -> None:
         speeds: dict[str, list[float]] = {objective: [] for objective in OBJECTIVES}
         for _ in range(options.turns):
             for objective, measured in speeds.items():
-                measured.append(train_skiplight(options, objective, folder, 1)["words_per_second"])
+                measured.append(train_skiplight(options, objective, folder)["words_per_second"])
         plain = speeds["negative_sampling"]
         for objective, measured in speeds.items():
             share = statistics.median(one / other for one, other in zip(measured, plain, strict=True))
             median = statistics.median(measured)
             print(json.dumps({"objective": objective, "words_per_second": round(median), "share": round(share, 3)}))
         if options.gensim:
-            summary = train_skiplight(options, HIERARCHICAL, folder, options.epochs)
+            summary = train_skiplight(options, HIERARCHICAL, folder, options.epochs, "full")
             print(json.dumps({"skiplight": {key: summary[key] for key in ("words_per_second", "evaluation")}}))
             print(json.dumps({"gensim": train_gensim(options, folder)}))
 

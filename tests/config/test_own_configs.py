@@ -116,7 +116,7 @@ def test_what_is_wrong_in_a_file_is_an_error_that_names_it(mine: Path, text: str
 
 def test_a_comparison_composes_all_its_runs_from_the_same_folders(mine: Path) -> None:
     plan = Plan([f"--config-dir={mine}", "experiment=mine", "compare.variants={k: ['optim=slow']}"], tokens=100)
-    run = plan.run(plan.views[0], "k", [], 1)
+    run = plan.full_run(plan.views[0], "k", [], 1)
     assert (run.config.model.dim, run.config.optim.lr, run.config.seed) == (24, 1e-4, 1)
 
 

@@ -168,7 +168,7 @@ def _plugins_of_files(source: ConfigSource, overrides: list[str]) -> list[str]:
                         return []
                     unknown.append((group, name))
                     store.store(group=group, name=name, node={REGISTRIES[group].key: name})
-        except (HydraException, OmegaConfBaseException, TypeError):
+        except (HydraException, OmegaConfBaseException, TypeError, ValueError):
             return []
         finally:
             for group, name in unknown:
