@@ -326,4 +326,4 @@ class TestArguments:
                 moved.step()
                 moved.zero_grad()
         for table, other in zip(module.tables.parameters(), reference.tables.parameters(), strict=True):
-            torch.testing.assert_close(table, other, rtol=1e-4, atol=1e-6)
+            torch.testing.assert_close(table, other, rtol=1e-3, atol=1e-5)

@@ -44,7 +44,12 @@ _SCHEMA: dict[str, Any] = {
     "optimizer_states": [dict],
     "lr_schedulers": [dict],
     "skiplight": {"tokens": int, "loss_sum": float, "pairs": int, "world_size": int},
-    "SkipGramDataModule": {"block_tokens": int, "cursor": (int,) * 5, "text": str, "version": int},
+    "SkipGramDataModule": {
+        "block_tokens": int, "text": str, "version": int,
+        "cursor": {
+            "epoch": int, "index": int, "tokens": int, "consumers": int, "lanes": [(int,) * 4], "turns": [int],
+        },
+    },
     "callbacks": {
         "DivergenceCheck": {"above": int, "blanks": [(float, float)], "since": int},
         "Evaluation": {"evaluated": int, "found": str, "seconds": float},

@@ -174,23 +174,21 @@ def test_one_that_diverges_is_recorded_and_the_others_continue(texts: Path, tmp_
 
 
 def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(texts: Path, tmp_path: Path) -> None:
-    candidates = (
-        "[['objective=full_softmax', 'optim.name=adam', 'optim.lr=10'], ['noise.exponent=-2', 'optim.lr=1e-6']]"
-    )
+    candidates = "[['objective=full_softmax', 'optim.name=adam', 'optim.lr=3'], ['noise.exponent=-2', 'optim.lr=1e-6']]"
     options = [o for o in arguments(texts, tmp_path) if not o.startswith(("compare.v", "compare.seeds"))]
     options += ["engine=autograd", "compare.variants={one: []}", f"compare.views={{v: {{search: {candidates}}}}}"]
     compare(*options, "compare.search=0.01", "compare.seeds=2", run_dir=tmp_path / "comparison")
     rows = trials(tmp_path / "comparison")
     short, whole = rows[:2], rows[2:]
     assert float(short[0]["heldout/perplexity"]) < float(short[1]["heldout/perplexity"])
-    bold, meek = "objective=full_softmax optim.name=adam optim.lr=10", "noise.exponent=-2 optim.lr=1e-6"
+    bold, meek = "objective=full_softmax optim.name=adam optim.lr=3", "noise.exponent=-2 optim.lr=1e-6"
     assert [(row["kind"], row["chosen"], row["seed"], row["state"]) for row in whole] == [
         ("search", bold, "0", "failed"),
         ("run", meek, "0", "complete"),
         ("run", meek, "1", "complete"),
     ]
     findings = (tmp_path / "comparison" / "findings.md").read_text()
-    assert "one: diverged with `objective=full_softmax` `optim.name=adam` `optim.lr=10`." in findings
+    assert "one: diverged with `objective=full_softmax` `optim.name=adam` `optim.lr=3`." in findings
     assert "failed:" not in findings
 
 
