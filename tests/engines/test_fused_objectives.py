@@ -81,8 +81,8 @@ def assert_moves_as_the_reference(case: Case, block: TokenBlock, workers: int = 
     engine = FusedCpuEngine(objective, tables, optimizer, sampler, 1, workers)
     result = engine.step(block, case.lr, case.lr)
     assert result.pairs == pairs
-    # A loss near 0 is the difference of two scores in float32. Adagrad divides a gradient by its size, also one of which
-    # such a difference leaves few digits.
+    # A loss near 0 is the difference of two scores in float32. Adagrad divides a gradient by its size, also one of
+    # which such a difference leaves few digits.
     assert result.loss_sum == pytest.approx(loss, rel=1e-5, abs=1e-6 * max(pairs, 1))
     for got, want in zip(tables.parameters(), expected.parameters(), strict=True):
         torch.testing.assert_close(got, want, rtol=1e-4, atol=0.02 * case.lr if case.adagrad else 2e-6)
