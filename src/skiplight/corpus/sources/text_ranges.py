@@ -46,7 +46,8 @@ def read_text_range(
     >>> import io
     >>> for keys, texts in read_text_range(io.BytesIO(b"a b\\nc d\\ne"), 2, 6, "line", "x"):
     ...     print(keys.tolist(), texts.to_pylist())
-    [4] ['c d\\n']
+    [4] ['c d']
+    [4] ['\\n']
     """
     position, rest = find_document(file, begin, end, unit)
     if position is None:
