@@ -53,12 +53,22 @@ def test_a_server_that_misbehaves_is_an_error_in_time(tmp_path: Path, fault: str
     assert not [path for path in (tmp_path / "stores").rglob("*") if path.is_file()]
 
 
-def test_a_connection_that_is_lost_goes_on_where_it_ended(tmp_path: Path) -> None:
+def test_a_connection_that_is_lost_goes_on_where_it_ended(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     with serving("none", SIZE) as address:
         whole = tokens(address, tmp_path / "whole")
     assert whole == pytest.approx(SIZE / len(WORDS) * 10, abs=2)
     with serving("resets-once", SIZE) as address:
         assert tokens(address, tmp_path / "lost") == whole
+    assert "trying again" in caplog.text
+
+
+def test_a_text_that_changes_unseen_is_not_read_twice(tmp_path: Path) -> None:
+    """The server always gives the same ETag."""
+    with serving("changes-quietly", SIZE) as address:
+        source = open_source("files", path=address, cache=tmp_path)
+        prepare(source, normalise="unicode", min_count=1, heldout=0, stores=tmp_path / "stores", threads=1)
+        with pytest.raises(DataError, match="its content has changed"):
+            prepare(source, normalise="none", min_count=1, heldout=0, stores=tmp_path / "stores", threads=1)
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "pipe"])

@@ -56,6 +56,25 @@ def one_window_a_step(
     return loss, pairs
 
 
+def adagrad_slack(optimizer: torch.optim.Optimizer, lr: float) -> dict[Tensor, Tensor]:
+    """Return how far float32 lets an entry of each parameter stray, which grows with every later step of Adagrad.
+
+    Adagrad divides a gradient by its size, and with it the last digit of what the gradient was summed from, some 4e-7.
+    """
+    parameters = [table for group in optimizer.param_groups for table in group["params"]]
+    sums = {table: optimizer.state[table]["sum"].clone() for table in parameters}
+    slack = {table: torch.zeros_like(table) for table in parameters}
+
+    def after_step(*_: object) -> None:
+        for table, before in sums.items():
+            now = optimizer.state[table]["sum"]
+            slack[table] += torch.where(now > before, lr * 4e-7 / now.sqrt(), 0.0)
+            before.copy_(now)
+
+    optimizer.register_step_post_hook(after_step)
+    return slack
+
+
 def log_prob_of(objective: Objective, tables: Tables, inputs: Tensor) -> Tensor:
     """Return log p(o | i) of every output word o, [n, V], for n input words, int64 [n]."""
     return torch.log_softmax(objective.logits(tables, inputs), dim=-1)

@@ -17,7 +17,7 @@ FAULTS = (
     "none", "changes", "changes-quietly", "resets-once", "resets", "short", "stalls", "stalls-at-once", "web-page",
     "grows", "no-version", "error", "drops", "wrong-range",
 )  # fmt: skip
-"""What a server may do; text comes whole only from `none` and `resets-once`, which gives no more than parts."""
+"""What a server may do; text comes whole only from `none` and `resets-once`, which breaks off its first long answer."""
 
 
 @contextlib.contextmanager
@@ -29,7 +29,7 @@ def serving(fault: str, size: int = 400_000) -> Iterator[str]:
         size: of the text in bytes.
     """
     text = (WORDS * (size // len(WORDS) + 1))[:size]
-    stop, requests = threading.Event(), itertools.count()
+    stop, requests, resets = threading.Event(), itertools.count(), itertools.count()
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -68,14 +68,16 @@ def serving(fault: str, size: int = 400_000) -> Iterator[str]:
                 self.send_header("ETag", f'"{number if fault == "changes" else 1}"')
             self.end_headers()
             if with_body:
-                self._send(body[begin:end], whole=not asked)
+                self._send(body[begin:end])
             return None
 
-        def _send(self, body: bytes, *, whole: bool) -> None:
+        def _send(self, body: bytes) -> None:
             half = len(body) // 2
             if fault == "wrong-range":
                 body = body[:half]
-            if fault in ("resets", "short", "stalls", "wrong-range") or (fault == "resets-once" and whole):
+            if fault in ("resets", "short", "stalls", "wrong-range") or (
+                fault == "resets-once" and len(body) > 1 and next(resets) == 0
+            ):
                 self.wfile.write(body[:half])
                 self.wfile.flush()
                 if fault == "stalls":

@@ -176,8 +176,10 @@ class SkipGramDataModule(lightning.LightningDataModule):
             DataError: the text cannot be read, or holds nothing to train on.
         """
         engine = choose_engine(config, world)
-        engine.warm_up()
+        compiling = engine.warm_up()
         text = prepare_text(config, threads)
+        if compiling is not None:  # the compiler changes filters of warnings, which are those of the whole process
+            compiling.join()
         total = total_tokens(config, text)
         block_tokens = config.data.block_tokens
         if block_tokens == "auto":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
@@ -133,9 +134,10 @@ class Engine(abc.ABC):
         """
         return cls
 
-    @classmethod  # noqa: B027 - most engines have nothing to compile
-    def warm_up(cls) -> None:
-        """Begin to compile, in the background, what does not depend on the text."""
+    @classmethod
+    def warm_up(cls) -> threading.Thread | None:
+        """Begin to compile, in a thread, what does not depend on the text; None for nothing."""
+        return None
 
     @abc.abstractmethod
     def step(self, batch: TokenBlock | Windows, lr_begin: float, lr_end: float) -> StepResult:

@@ -97,8 +97,10 @@ class FusedCpuEngine(FusedEngine):
         return functools.partial(cls, sampler=sampler, own_workers=threads, workers=workers)
 
     @classmethod
-    def warm_up(cls) -> None:
-        threading.Thread(target=compile_kernel, name="skiplight-compile").start()
+    def warm_up(cls) -> threading.Thread:
+        thread = threading.Thread(target=compile_kernel, name="skiplight-compile")
+        thread.start()
+        return thread
 
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:

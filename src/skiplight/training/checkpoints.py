@@ -241,6 +241,10 @@ class Checkpointing(Checkpoint):
         trainer.save_checkpoint(path)
         log.debug("saved %s", path)
         self._saved, self._step = time.monotonic(), trainer.global_step
-        for old in list_checkpoints(self.folder)[: -self.keep] if trainer.is_global_zero and self.healthy() else ():
+        if not (trainer.is_global_zero and self.healthy()):
+            return
+        with writing(self.folder):
+            checkpoints = list_checkpoints(self.folder)
+        for old in checkpoints[: -self.keep]:
             with contextlib.suppress(OSError):  # the next save tries again
                 remove(old)

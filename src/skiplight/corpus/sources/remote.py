@@ -2,12 +2,14 @@
 
 A request that fails in a way that may pass (no connection, no answer in time, too few bytes, a status of 5xx) is made
 again, from the byte that is needed next, with growing pauses. Every answer is compared with the size and the version
-that the file had when it was listed, since parts of two versions are no text.
+that the file had when it was listed, since parts of two versions are no text. A range that a process reads again must
+be the same, whatever the server says of versions.
 """
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import io
 import logging
 import os
@@ -31,6 +33,9 @@ STALLS = 3
 """Attempts after each of which a server has sent nothing for that long."""
 
 _timeout = TIMEOUT
+
+_digests: dict[tuple[str, RemoteVersion, int, int], bytes] = {}
+"""Hashes of the ranges that this process has read."""
 
 _PART = 4 << 20
 _PASSING = (408, 425, 429)
@@ -99,6 +104,7 @@ class RemoteFile(io.RawIOBase):
         self._position = 0
         self._end: int | None = None
         self._body: _Body | None = None
+        self._begin, self._hash = 0, hashlib.blake2b(digest_size=16)  # of what was read without a jump
 
     def readable(self) -> bool:
         return True
@@ -114,6 +120,7 @@ class RemoteFile(io.RawIOBase):
         if base + offset != self._position:
             self._drop()
             self._position = base + offset
+            self._begin, self._hash = self._position, hashlib.blake2b(digest_size=16)
         return self._position
 
     def readinto(self, buffer: Any) -> int:
@@ -128,6 +135,11 @@ class RemoteFile(io.RawIOBase):
         data = _retried(self.url, lambda: self._read(len(buffer)))
         buffer[: len(data)] = data
         self._position += len(data)
+        self._hash.update(data)
+        if self._position == self._end:
+            digest = self._hash.digest()
+            if _digests.setdefault((self.url, self.known, self._begin, self._end), digest) != digest:
+                raise _changed(self.url)
         return len(data)
 
     def close(self) -> None:
