@@ -11,6 +11,7 @@ from torch import Tensor
 from skiplight.engines.autograd import AutogradEngine
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
+from skiplight.objectives.scoring import Scoring
 from skiplight.sampling.batches import Windows
 
 Scales = Callable[[float], tuple[Tensor, Tensor]]
@@ -56,10 +57,16 @@ def one_window_a_step(
     return loss, pairs
 
 
-def adagrad_slack(optimizer: torch.optim.Optimizer, lr: float) -> dict[Tensor, Tensor]:
+def last_digit(scoring: Scoring) -> float:
+    """Return how far float32 lets a score stray: the last digit of one as large as these tests' become."""
+    shifts = [0.0 if shift is None else np.abs(shift).max() for shift in (scoring.shift, scoring.target_shift)]
+    return float(np.finfo(np.float32).eps * (3.4 + max(shifts)))
+
+
+def adagrad_slack(optimizer: torch.optim.Optimizer, lr: float, digit: float) -> dict[Tensor, Tensor]:
     """Return how far float32 lets an entry of each parameter stray, which grows with every later step of Adagrad.
 
-    Adagrad divides a gradient by its size, and with it the last digit of what the gradient was summed from, some 4e-7.
+    Adagrad divides a gradient by its size, and with it the last digit of what the gradient was summed from.
     """
     parameters = [table for group in optimizer.param_groups for table in group["params"]]
     sums = {table: optimizer.state[table]["sum"].clone() for table in parameters}
@@ -68,7 +75,7 @@ def adagrad_slack(optimizer: torch.optim.Optimizer, lr: float) -> dict[Tensor, T
     def after_step(*_: object) -> None:
         for table, before in sums.items():
             now = optimizer.state[table]["sum"]
-            slack[table] += torch.where(now > before, lr * 4e-7 / now.sqrt(), 0.0)
+            slack[table] += torch.where(now > before, lr * digit / now.sqrt(), 0.0)
             before.copy_(now)
 
     optimizer.register_step_post_hook(after_step)

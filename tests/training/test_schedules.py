@@ -313,7 +313,7 @@ class TestArguments:
         if name != "sparse_adam":
             reference.tables.make_dense()
         plain = optimizer_class(name)(reference.tables.parameters(), lr=0.01, **optimizer_args(name, args))
-        slack = adagrad_slack(plain, 0.01) if name == "adagrad" else {}
+        slack = adagrad_slack(plain, 0.01, 4e-7) if name == "adagrad" else {}
         module.configure_optimizers()
         optimizer = module.engine.optimizer
         for number, block in enumerate(data.train_dataloader()):
