@@ -114,8 +114,8 @@ def cases(draw: st.DrawFn) -> Case:
         sampling["negatives"] = 0
     bias = draw(st.sampled_from(["none", "unigram", "learned"]))
     dim, lr = draw(st.sampled_from([20, 37])), draw(st.floats(1e-3, 0.05))
-    # With sums that begin at 0, Adagrad's first step is as long for a gradient of .1 as for one of 1e-7, which a softmax
-    # near certainty has, and which is the last digit of its probability: any two implementations part there.
+    # With sums that begin at 0, Adagrad's first step is as long for a gradient of .1 as for one of 1e-7, which a
+    # softmax near certainty has, and which is the last digit of its probability: any two implementations part there.
     return Case(objective, draw(st.booleans()), bias, dim, lr, 1e-3, sampling)
 
 

@@ -19,7 +19,7 @@ from skiplight.corpus.store.stream import TokenStream
 from skiplight.corpus.store.token_store import TokenStore
 from skiplight.corpus.tokens import Cursor, LanePosition, TokenSegments, TokenText
 from skiplight.data.blocks import BlockSchedule, LoadedBlock, draw_order
-from skiplight.data.from_config import STEPS, choose_engine, make_sampler, prepare_text, total_tokens
+from skiplight.data.from_config import STEPS, choose_engine, is_plain, make_sampler, prepare_text, total_tokens
 from skiplight.data.heldout import HeldoutPairs, heldout_pairs
 from skiplight.data.prefetch import prefetch_blocks
 from skiplight.data.streams import Gather, StreamSchedule, alone
@@ -176,7 +176,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
             DataError: the text cannot be read, or holds nothing to train on.
         """
         engine = choose_engine(config, world)
-        compiling = engine.warm_up()
+        compiling = engine.warm_up(is_plain(config))
         text = prepare_text(config, threads)
         if compiling is not None:  # the compiler changes filters of warnings, which are those of the whole process
             compiling.join()

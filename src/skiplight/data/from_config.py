@@ -86,6 +86,13 @@ def total_tokens(config: Config, text: TokenText) -> int:
     return tokens * config.trainer.max_epochs
 
 
+def is_plain(config: Config) -> bool:
+    """Return whether a run is negative sampling in its usual form: window negatives, context inputs, SGD, no bias."""
+    usual_model = config.objective.name == "negative_sampling" and output_bias(config) == "none"
+    usual_windows = config.noise.shared == "window" and config.sampling.input == "context"
+    return usual_model and usual_windows and config.optim.name == "sgd"
+
+
 def choose_engine(config: Config, world: int = 1) -> type[Engine]:
     """Return the engine of a run on `world` ranks; the log names it and the choices that depend on its objective.
 

@@ -135,8 +135,12 @@ class Engine(abc.ABC):
         return cls
 
     @classmethod
-    def warm_up(cls) -> threading.Thread | None:
-        """Begin to compile, in a thread, what does not depend on the text; None for nothing."""
+    def warm_up(cls, plain: bool) -> threading.Thread | None:
+        """Begin to compile, in a thread, what does not depend on the text; None for nothing.
+
+        Args:
+            plain: whether the run is negative sampling in its usual form, which engines may have a kernel for.
+        """
         return None
 
     @abc.abstractmethod

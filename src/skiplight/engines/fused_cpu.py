@@ -77,12 +77,20 @@ class FusedCpuEngine(FusedEngine):
                 kind = type(self.optimizer).__name__
                 raise ConfigError(f"the fused engine cannot do {kind} with {name}={group[name]}: leave it at {value}")
         self.functions = self._compile(UPDATE_APART, UPDATE)
-        compile_kernel()
+        self.kernel = compile_kernel(self.is_plain)
 
     @functools.cached_property
     def scaled_functions(self) -> np.ndarray:
         """The functions for shortened steps, compiled when a training first needs them."""
         return self._compile(UPDATE_APART_SCALED, UPDATE_SCALED)
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether the kernel that only knows negative sampling in its usual form suffices."""
+        scoring, sampler = self.scoring, self.sampler
+        usual_scores = scoring.rule == "logistic" and scoring.shift is None and scoring.paths is None
+        usual_windows = sampler.shared == "window" and sampler.input == "context"
+        return usual_scores and usual_windows and self.tables.bias is None and not self.is_adaptive
 
     def _compile(self, *updates: int) -> np.ndarray:
         paths = self.scoring.paths
@@ -97,8 +105,8 @@ class FusedCpuEngine(FusedEngine):
         return functools.partial(cls, sampler=sampler, own_workers=threads, workers=workers)
 
     @classmethod
-    def warm_up(cls) -> threading.Thread:
-        thread = threading.Thread(target=compile_kernel, name="skiplight-compile")
+    def warm_up(cls, plain: bool) -> threading.Thread:
+        thread = threading.Thread(target=compile_kernel, args=(plain,), name="skiplight-compile")
         thread.start()
         return thread
 
@@ -124,7 +132,7 @@ class FusedCpuEngine(FusedEngine):
         dim, functions = self.tables.input.embedding_dim, self.scaled_functions if scaled else self.functions
 
         def run(span: tuple[int, int]) -> tuple[float, int]:
-            loss, pairs, _ = train_segments()(
+            loss, pairs, _ = self.kernel(
                 block.ids.numpy(), block.segments.numpy(), block.document.numpy(), block.start.numpy(), *span,
                 *arguments, dim, functions,
             )  # fmt: skip
@@ -187,9 +195,14 @@ def _array(table: torch.Tensor) -> np.ndarray:
     return table.detach().numpy()
 
 
-def compile_kernel() -> None:
-    """Compile the kernel, or read it from the cache: it is the same for all dimensions, K and objectives."""
-    begin = time.perf_counter()
-    train_segments().compile(KERNEL_TYPES)  # type: ignore[attr-defined]
+def compile_kernel(plain: bool) -> Callable:
+    """Compile the kernel, or read it from the cache, and return it; it is the same for all dimensions and K.
+
+    Args:
+        plain: as for `train_segments`.
+    """
+    begin, kernel = time.perf_counter(), train_segments(plain)
+    kernel.compile(KERNEL_TYPES)  # type: ignore[attr-defined]
     if time.perf_counter() - begin > 1:
         log.info("compiled the fused engine's kernel in %.0f s; it is cached", time.perf_counter() - begin)
+    return kernel

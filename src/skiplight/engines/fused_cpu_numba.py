@@ -68,8 +68,8 @@ from skiplight.sampling.draws_numba import mix64
 
 _MOST = np.float32(MOST)
 
-AHEAD = 2
-"""How many windows ahead rows are prefetched."""
+AHEAD = 1
+"""How many windows ahead rows are prefetched; 1 to 6 were tried, and more is no faster."""
 
 _VECTOR = 4 * LANES
 
@@ -199,8 +199,14 @@ def link_rows(words, base, size, newest, chain, first):
 
 
 @functools.cache
-def train_segments() -> Callable:
-    """Return the kernel."""
+def train_segments(plain: bool) -> Callable:
+    """Return the kernel.
+
+    Args:
+        plain: whether it is the one for negative sampling whose negatives belong to windows, whose inputs are contexts,
+            with SGD and no bias. What it does not need is left out when it is compiled.
+    """
+    general = not plain
 
     def run(ids, segments, document, start, first, stop, sampling, rule, model, steps, dim, code):
         """Train on segments `first` to `stop`, and return the sum of the loss and the number of pairs.
@@ -213,13 +219,14 @@ def train_segments() -> Callable:
         """
         # Arrays are taken out of their tuples once, since every access to a tuple counts a reference to the array.
         seed, epoch, keep, columns = sampling.seed, sampling.epoch, sampling.keep, sampling.columns
-        window, negatives, pair, centre = sampling.window, sampling.negatives, sampling.pair, sampling.centre
-        exclude, masked = sampling.exclude, sampling.masked
-        softmax, shift_of, target_shift = rule.softmax, rule.shift, rule.target_shift
+        window, negatives, exclude = sampling.window, sampling.negatives, sampling.exclude
+        pair, centre, masked = general and sampling.pair, general and sampling.centre, general and sampling.masked
+        softmax, shift_of, target_shift = general and rule.softmax, rule.shift, rule.target_shift
         lengths, nodes, turns, counts_drawn = rule.lengths, rule.nodes, rule.turns, rule.counts_drawn
-        bias, bias_sums, learned = model.bias, model.bias_sums, model.learned
-        paths, shifted, biased, moved_target = len(lengths) > 0, len(shift_of) > 0, len(bias) > 0, len(target_shift) > 0
-        adagrad, scaled, other_workers = steps.adagrad, steps.scaled, steps.other_workers
+        bias, bias_sums, learned = model.bias, model.bias_sums, general and model.learned
+        paths, biased = general and len(lengths) > 0, general and len(bias) > 0
+        shifted, moved_target = general and len(shift_of) > 0, general and len(target_shift) > 0
+        adagrad, scaled, other_workers = general and steps.adagrad, steps.scaled, steps.other_workers
         inputs_in_flight, outputs_in_flight = steps.inputs_in_flight, steps.outputs_in_flight
         rate_begin, rate_step, epsilon = steps.rate_begin, steps.rate_step, np.float32(steps.epsilon)
         width = -(-dim // LANES) * LANES
@@ -552,6 +559,9 @@ def train_segments() -> Callable:
         )  # fmt: skip
         return loss_so_far(loss), pairs, owners
 
+    # Numba names machine code by the name of the function and a number that counts within a process. Under one name, a
+    # process could not load two kernels that different processes have compiled and cached.
+    run.__qualname__ = f"train_segments_{'plain' if plain else 'general'}"
     return kernel()(run)
 
 

@@ -45,18 +45,17 @@ EXP2 = (1.0, 0.6931471805599453, 0.2402265069591007, 0.05550410866482158, 0.0096
 
 def _sums(builder: Any, vectors: list[Any]) -> Any:
     """Return the sums over the lanes of up to LANES vectors, vector i in lane i, by log2(LANES) pairwise sums."""
-    block = LANES
-    while block > 1:
-        half = block // 2
-        starts = range(0, 2 * LANES, block)
-        low = ir.Constant(INTS, [s + i for s in starts for i in range(half)])
-        high = ir.Constant(INTS, [s + half + i for s in starts for i in range(half)])
+    half, places = LANES // 2, [0]
+    while half:
+        # The even blocks of a and the odd blocks of b stay where they are, and the others come to them.
+        stay = ir.Constant(INTS, [i + (LANES if i & half else 0) for i in range(LANES)])
+        come = ir.Constant(INTS, [(i ^ half) + (LANES if i & half else 0) for i in range(LANES)])
         merged = []
         for i in range(0, len(vectors), 2):
             a, b = vectors[i], vectors[min(i + 1, len(vectors) - 1)]
-            merged.append(builder.fadd(builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)))
-        vectors, block = merged, half
-    return vectors[0]
+            merged.append(builder.fadd(builder.shuffle_vector(a, b, stay), builder.shuffle_vector(a, b, come)))
+        vectors, places, half = merged, [*places, *(place + half for place in places)], half // 2
+    return builder.shuffle_vector(vectors[0], vectors[0], ir.Constant(INTS, places))
 
 
 def _exp(builder: Any, x: Any) -> Any:
@@ -119,28 +118,35 @@ def emit_logistic(builder: Any, args: Sequence[Any], dim: int, rows: int) -> Non
             the address of LOSS_BYTES bytes, to which the loss is added; rate, float32.
         dim, rows: length of the rows, and number of output rows.
     """
-    contexts, count, outputs, signs, shifts, gradient, loss, rate = args
+    _, count, _, signs, _, gradient, loss, rate = args
+    emit_scores(builder, args, dim, rows)
+    factors = cgutils.alloca_once_value(builder, load(builder, loss))
+    terms = cgutils.alloca_once_value(builder, load(builder, loss, offset=4 * LANES))
+    builder.store(load(builder, loss), factors)
+    builder.store(load(builder, loss, offset=4 * LANES), terms)
 
+    # In a loop of their own, since each tile's logarithms and powers are one long chain of operations: so the chains of
+    # several tiles are in flight at a time.
     def tile(index: Any, lanes: Any) -> None:
         sign = builder.select(lanes, load(builder, signs), splat(0.0))
-        score = builder.fadd(_scores(builder, contexts, index, outputs, dim, rows), load(builder, shifts))
-        z = builder.fmul(sign, score)
+        place = builder.add(gradient, builder.mul(index, constant(4 * LANES)))
+        z = builder.fmul(sign, load(builder, place))
         minus = builder.bitcast(builder.or_(builder.bitcast(z, INTS), splat(-(2**31), INTS)), VECTOR)
         e = _exp(builder, minus)
         inverse = builder.fdiv(splat(1.0), builder.fadd(e, splat(1.0)))
         negative = builder.fcmp_ordered("<", z, splat(0.0))
         sigmoid = builder.select(negative, builder.fmul(e, inverse), inverse)
         scale = builder.fmul(sign, _minus(builder, rate))
-        place = builder.add(gradient, builder.mul(index, constant(4 * LANES)))
         store(builder, builder.fmul(scale, sigmoid), place)
 
         counts = builder.fmul(sign, sign)
-        product = builder.fmul(load(builder, loss), fma(builder, counts, e, splat(1.0)))
-        store(builder, product, loss)
+        builder.store(builder.fmul(builder.load(factors), fma(builder, counts, e, splat(1.0))), factors)
         above = builder.select(negative, splat(0.0), z)
-        store(builder, builder.fadd(load(builder, loss, offset=4 * LANES), above), loss, 4 * LANES)
+        builder.store(builder.fadd(builder.load(terms), above), terms)
 
     _for_tiles(builder, count, rows, tile)
+    store(builder, builder.load(factors), loss)
+    store(builder, builder.load(terms), loss, 4 * LANES)
 
 
 def emit_scores(builder: Any, args: Sequence[Any], dim: int, rows: int) -> None:

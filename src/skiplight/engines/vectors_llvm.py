@@ -9,6 +9,7 @@ vectors of `LANES` floats.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -136,15 +137,21 @@ def emit_add_difference(builder: Any, args: Sequence[Any], dim: int) -> None:
 
 
 def emit_prefetch(builder: Any, args: Sequence[Any], dim: int) -> None:
-    """Prefetch rows of tables that will be read and written: array of the rows' addresses, their number."""
+    """Prefetch rows of tables that will be read and written: array of the rows' addresses, their number.
+
+    Tables begin at a cache line, so rows begin at multiples of what 64 and the bytes of a row are both multiples of.
+    """
     rows, count = args
+    offsets = list(range(0, 4 * dim, 64))
+    if (4 * dim - 1) % 64 >= math.gcd(4 * dim, 64):  # a row that begins late in a cache line ends in one more
+        offsets.append(4 * dim - 1)
     pointer = ir.IntType(8).as_pointer()
     function = cgutils.get_or_insert_function(
         builder.module, ir.FunctionType(ir.VoidType(), [pointer] + [INT] * 3), "llvm.prefetch.p0"
     )
     with cgutils.for_range(builder, count) as loop:
         row = element(builder, rows, loop.index)
-        for offset in [*range(0, 4 * dim, 64), 4 * dim - 1]:
+        for offset in offsets:
             address = builder.inttoptr(builder.add(row, constant(offset)), pointer)
             builder.call(function, [address, *(ir.Constant(INT, i) for i in (1, 3, 1))])
 
