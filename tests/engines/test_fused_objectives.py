@@ -13,7 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from skiplight import compose
 from skiplight.cli import main
+from skiplight.data.from_config import is_plain
 from skiplight.engines.fused_cpu import FusedCpuEngine
 from skiplight.engines.in_flight import in_flight_gradients, step_scale
 from skiplight.errors import ConfigError
@@ -176,6 +178,27 @@ def test_a_run_goes_on_from_a_checkpoint_to_the_last_bit(tmp_path: Path, options
         for ours, theirs in zip(*states, strict=True):
             assert torch.equal(ours["sum"], theirs["sum"])
             assert float(ours["sum"].max()) > 0
+
+
+@pytest.mark.parametrize(
+    ("option", "case", "plain"),
+    [
+        ("optim.name=sgd", Case("negative_sampling"), True),
+        ("objective=nce", Case("nce", bias="unigram"), False),
+        ("objective=sampled_softmax", Case("sampled_softmax"), False),
+        ("objective=hierarchical_softmax", Case("hierarchical_softmax", sampling={"negatives": 0}), False),
+        ("optim.name=adagrad", Case("negative_sampling", adagrad=True), False),
+        ("model.bias=learned", Case("negative_sampling", bias="learned"), False),
+        ("noise.shared=pair", Case("negative_sampling", sampling={"shared": "pair"}), False),
+        ("sampling.input=centre", Case("negative_sampling", sampling={"input": "centre"}), False),
+    ],
+)
+def test_the_kernel_that_is_compiled_ahead_is_the_one_that_trains(option: str, case: Case, plain: bool) -> None:
+    sampler = case.sampler()
+    objective = case.make_objective(sampler)
+    tables = case.tables(objective)
+    assert FusedCpuEngine(objective, tables, case.optimizer(tables), sampler, 1).is_plain == plain
+    assert is_plain(compose([option])) == plain
 
 
 def test_what_the_kernel_does_not_implement_is_refused() -> None:
