@@ -128,6 +128,11 @@ def test_damaged_configs_are_refused_or_configs(tmp_path: Path, place, change) -
     assert isinstance(read_or_refused(lambda: load_config(tmp_path / "config.yaml"), ""), Config | None)
 
 
+def test_a_logger_without_options_is_left_out(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("logger:\n  csv: {}\n  wandb:\n")
+    assert list(load_config(tmp_path / "config.yaml").logger) == ["csv"]
+
+
 @pytest.mark.parametrize(
     "text",
     [

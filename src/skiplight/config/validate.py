@@ -329,6 +329,8 @@ def _check_loggers(loggers: Any) -> dict[str, Any]:
         )
     checked: dict[str, Any] = {}
     for name, options in loggers.items():
+        if options is None and f"logger.{name}" not in RENAMED:  # left out
+            continue
         if isinstance(options, Mapping) and "_target_" in options:
             checked[name] = options
         elif name in LOGGERS:
@@ -338,7 +340,7 @@ def _check_loggers(loggers: Any) -> dict[str, Any]:
             checked[name] = dataclasses.asdict(typing.cast(Any, OmegaConf.to_object(typed.logger[name])))
         elif f"logger.{name}" in RENAMED:
             check_names([f"logger.{name}"])
-        elif options is not None:
+        else:
             raise ConfigError(
                 f"`logger.{name}` needs a `_target_`, the class of a logger; by name there are {', '.join(LOGGERS)}"
             )
