@@ -60,7 +60,7 @@ def one_window_a_step(
 def last_digit(scoring: Scoring) -> float:
     """Return how far float32 lets a score stray: the last digit of one as large as these tests' become."""
     shifts = [0.0 if shift is None else np.abs(shift).max() for shift in (scoring.shift, scoring.target_shift)]
-    return float(np.finfo(np.float32).eps * (3.4 + max(shifts)))
+    return float(np.finfo(np.float32).eps * (2.5 + max(shifts)))
 
 
 def adagrad_slack(optimizer: torch.optim.Optimizer, lr: float, digit: float) -> dict[Tensor, Tensor]:

@@ -1,8 +1,8 @@
 """The fused CPU engine's micro-kernels: machine code for one dimension, called by address.
 
-The kernel (`fused_cpu_numba.py`) is the same for every dimension and K, so it is compiled once and cached.
-Only the innermost loops have constants in them: the dimension, and the number of output rows of a tile. They are some
-small functions, which LLVM compiles in a fraction of a second when an engine is made.
+The kernel (`fused_cpu_numba.py`) is the same for every dimension and K, so it is compiled once and cached. Only the
+innermost loops have constants in them: the dimension, and the number of output rows of a tile. They are some small
+functions, which LLVM compiles in a fraction of a second when an engine is made.
 """
 
 from __future__ import annotations

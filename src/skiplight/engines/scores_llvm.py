@@ -122,8 +122,6 @@ def emit_logistic(builder: Any, args: Sequence[Any], dim: int, rows: int) -> Non
     emit_scores(builder, args, dim, rows)
     factors = cgutils.alloca_once_value(builder, load(builder, loss))
     terms = cgutils.alloca_once_value(builder, load(builder, loss, offset=4 * LANES))
-    builder.store(load(builder, loss), factors)
-    builder.store(load(builder, loss, offset=4 * LANES), terms)
 
     # In a loop of their own, since each tile's logarithms and powers are one long chain of operations: so the chains of
     # several tiles are in flight at a time.
