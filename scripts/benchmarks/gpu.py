@@ -122,6 +122,11 @@ class Bench:
         if self.path.exists() and options.parts:
             self.found = json.loads(self.path.read_text()) | self.found
 
+    @property
+    def layouts(self) -> tuple[str, ...]:
+        """Return the layouts that run here, the fastest first."""
+        return ("warp", "resident", "reloaded") if self.device.type == "cuda" else ("resident", "reloaded")
+
     def name(self) -> str:
         import torch
 
@@ -137,13 +142,12 @@ class Bench:
         return WindowSampler(self.text.counts, seed=seed, window=window, negatives=negatives, subsample=subsample)
 
     def engine(self, kind: str, dim: int, seed: int = 0, programs: int | None = None, **sampling: int) -> Any:
-        """Return an engine with new tables; its kind is resident, reloaded, cpu or autograd."""
+        """Return an engine with new tables; its kind is a layout of the GPU, or cpu or autograd."""
         import torch
 
         from skiplight.engines.autograd import AutogradEngine
         from skiplight.engines.fused_cpu import FusedCpuEngine
-        from skiplight.engines.fused_gpu import FusedGpuEngine, shape
-        from skiplight.engines.in_flight import in_flight_gradients
+        from skiplight.engines.fused_gpu import FusedGpuEngine
         from skiplight.objectives.base import Tables
         from skiplight.objectives.negative_sampling import NegativeSampling
 
@@ -156,13 +160,13 @@ class Bench:
             return AutogradEngine(objective, tables, optimizer)
         if kind == "cpu":
             return FusedCpuEngine(objective, tables, optimizer, sampler)
-        engine = FusedGpuEngine(objective, tables, optimizer, sampler, programs)
-        layout = shape(dim, sampler.window, pair=False, resident=kind == "resident")
-        if layout != engine.shape:
-            engine.shape = layout
-            rows = in_flight_gradients(sampler, layout.resident)
-            engine.in_flight = [torch.from_numpy(gradients).float().to(device) for gradients in rows]
-        return engine
+
+        class Laid(FusedGpuEngine):
+            """The engine with a given layout instead of its own choice."""
+
+            layout: Any = kind
+
+        return Laid(objective, tables, optimizer, sampler, programs)
 
     def train(self, engine: Any, epochs: int, block_tokens: int, lr: float = 0.025) -> list[float]:
         """Train as a run does, and return the mean loss of each epoch."""
@@ -224,12 +228,12 @@ def measure_speed(bench: Bench) -> list[dict[str, Any]]:
     windows = bench.sampler()(block.to("cpu"))
     repeats = 0 if bench.tiny else 3
     for dim in (16,) if bench.tiny else DIMS:
-        for kind in ("resident", "reloaded"):
+        for kind in bench.layouts:
             engine = bench.engine(kind, dim)
             spent = seconds(lambda e=engine: e.step(block, 0.01, 0.01), bench.device, repeats)  # type: ignore[misc]
             contexts, outputs = windows.pairs / len(windows.target), NEGATIVES + 1
-            added = 1 + outputs if kind == "resident" else contexts + outputs
-            read = added if kind == "resident" else 2 * added
+            added = contexts + outputs if kind == "reloaded" else 1 + outputs
+            read = 2 * added if kind == "reloaded" else added
             rate = len(windows.target) / spent
             found.append({
                 "d": dim, "layout": kind, "programs": engine.own_workers, "M raw words/s": len(block.ids) / spent / 1e6,
@@ -250,7 +254,7 @@ def measure_settings(bench: Bench) -> list[dict[str, Any]]:
     dim, found = 16 if bench.tiny else 128, []
     for setting in settings:
         block = next(bench.text.blocks(setting["block"])).to(bench.device)
-        for kind in ("resident", "reloaded"):
+        for kind in bench.layouts:
             engine = bench.engine(kind, dim, negatives=setting["negatives"], window=setting["window"])
             spent = seconds(lambda e=engine, b=block: e.step(b, 0.01, 0.01), bench.device, 0 if bench.tiny else 3)  # type: ignore[misc]
             found.append(setting | {"layout": kind, "M raw words/s": len(block.ids) / spent / 1e6})
@@ -263,7 +267,7 @@ def measure_profile(bench: Bench) -> list[dict[str, Any]]:
     from torch.profiler import ProfilerActivity, profile
 
     block = next(bench.text.blocks(100 if bench.tiny else 2_000_000)).to(bench.device)
-    engine = bench.engine("resident", 16 if bench.tiny else 128)
+    engine = bench.engine(bench.layouts[0], 16 if bench.tiny else 128)
     engine.step(block, 0.01, 0.01)  # compiles
     on_gpu = bench.device.type == "cuda"
     with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiler:
@@ -332,7 +336,7 @@ def measure_peers(bench: Bench) -> list[dict[str, Any]]:
         for threads in sorted({1, max(cores // 2, 1), cores}):
             measured = measure(program, text, dim, WINDOW, NEGATIVES, SUBSAMPLE, threads)
             found.append({"system": "FULL-W2V"} | measured)
-    engine = bench.engine("resident", dim)
+    engine = bench.engine(bench.layouts[0], dim)
     bench.train(engine, 1, 1_000_000)  # compiles
     begin = time.perf_counter()
     bench.train(engine, epochs, 1_000_000)
@@ -344,13 +348,13 @@ def measure_peers(bench: Bench) -> list[dict[str, Any]]:
 def measure_blocks(bench: Bench) -> list[dict[str, Any]]:
     """Return the loss after the same epochs, by tokens per block and by windows in flight."""
     dim, found = (16 if bench.tiny else 100), []
-    standard = bench.engine("resident", dim).own_workers
+    standard = bench.engine(bench.layouts[0], dim).own_workers
     settings = [(tokens, standard) for tokens in ((100,) if bench.tiny else (20_000, 200_000, 1_000_000, 8_000_000))]
     settings += [
         (100 if bench.tiny else 1_000_000, programs) for programs in ((2,) if bench.tiny else (64, 2048, 8192))
     ]
     for tokens, programs in settings:
-        for kind in ("resident",) if bench.tiny else ("resident", "reloaded"):
+        for kind in bench.layouts:
             losses = bench.train(bench.engine(kind, dim, programs=programs), 1 if bench.tiny else 2, tokens)
             found.append({"layout": kind, "block": tokens, "in flight": programs, "loss": losses[-1]})
     return found
@@ -360,7 +364,7 @@ def measure_quality(bench: Bench) -> list[dict[str, Any]]:
     """Return similarity scores and seconds of training after 5 epochs, on the GPU and on the CPU of this machine."""
     found = []
     for seed in range(1 if bench.tiny else 3):
-        for kind in ("resident", "cpu") if bench.tiny else ("resident", "reloaded", "cpu"):
+        for kind in (*bench.layouts, "cpu"):
             engine = bench.engine(kind, 16 if bench.tiny else 100, seed)
             begin = time.perf_counter()
             losses = bench.train(engine, 1 if bench.tiny else 5, 1_000_000)
@@ -435,7 +439,8 @@ def similarities(bench: Bench, table: Any) -> dict[str, float]:
         return {}
     vocabulary = types.new_class("Words")()
     vocabulary.words = bench.text.words
-    vectors = types.SimpleNamespace(vocabulary=vocabulary, unit=lambda: normalize(table))
+    unit = normalize(table)
+    vectors = types.SimpleNamespace(vocabulary=vocabulary, unit=lambda: unit, unit_rows=lambda rows: unit[rows])
     return {Path(path).stem: similarity(vectors, path).score for path in bench.options.sets}  # type: ignore[arg-type]
 
 
@@ -468,7 +473,7 @@ def plot(bench: Bench, path: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
     limits, rows = bench.found["ceilings"], bench.found["speed"]
-    for kind, style in (("resident", "o-"), ("reloaded", "s-")):
+    for kind, style in (("warp", "^-"), ("resident", "o-"), ("reloaded", "s-")):
         own = [row for row in rows if row["layout"] == kind]
         axes.plot([r["d"] for r in own], [r["M effective words/s"] for r in own], style, label=kind)
         color = axes.lines[-1].get_color()

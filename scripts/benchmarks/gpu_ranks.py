@@ -38,7 +38,7 @@ def train(rank: int, world: int, backend: str, options: argparse.Namespace) -> N
         text, few = bench.text, np.arange(1, 5)
         text.end, text.document, text.start = few * len(text.ids) // 4, few, np.zeros(4, np.int64)
     dim, tokens, epochs = (16, 10, 1) if bench.tiny else (128, 250_000, 2)
-    engine, sampler = bench.engine("resident", dim), bench.sampler()
+    engine, sampler = bench.engine(bench.layouts[0], dim), bench.sampler()
     exchange, sent = None, 0
     if world > 1:
         reconciler = Reconciler(

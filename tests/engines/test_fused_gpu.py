@@ -17,6 +17,7 @@ from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
+from tests.support.cuda_on_cpu import run_kernel_on_cpu
 from tests.support.reference import one_window_a_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -39,9 +40,26 @@ def a_sampler(words: int = WORDS, **options) -> WindowSampler:
     return WindowSampler(np.ones(words, dtype=int), **{"subsample": 0, "window": 3, "negatives": 5, **options})
 
 
+LAYOUTS = ["warp", "resident", "reloaded"]
+
+
+class Laid(FusedGpuEngine):
+    """The engine with the layout of the test instead of its own choice."""
+
+
+@pytest.fixture(autouse=True)
+def layout(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The layout of windows, by default the one in registers; on a CPU the warps are emulated."""
+    chosen = getattr(request, "param", "resident")
+    monkeypatch.setattr(Laid, "layout", chosen)
+    if chosen == "warp" and DEVICE.type == "cpu":
+        run_kernel_on_cpu(monkeypatch)
+    return chosen
+
+
 def fused(tables: Tables, sampler: WindowSampler, programs: int = 2) -> FusedGpuEngine:
     objective = NegativeSampling(sampler.noise.probabilities)
-    return FusedGpuEngine(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, programs)
+    return Laid(objective, tables, torch.optim.SGD(tables.parameters(), lr=1), sampler, programs)
 
 
 def a_text(*lengths: int, words: int = WORDS) -> TokenBlock:
@@ -50,50 +68,57 @@ def a_text(*lengths: int, words: int = WORDS) -> TokenBlock:
     return TokenBlock.of([rng.permutation(words)[:length].tolist() for length in lengths]).to(DEVICE)
 
 
-def assert_moved_alike(tables: Tables, expected: Tables, dim: int) -> None:
+def assert_moved_alike(tables: Tables, expected: Tables, dim: int, atol: float = 2e-3) -> None:
     """The changes agree, relative to the longest of them."""
     for got, want, before in zip(
         tables.parameters(), expected.parameters(), some_tables(dim, len(tables.input.weight)).parameters(), strict=True
     ):
         scale = (want - before).abs().max().item()
         assert scale > 0
-        torch.testing.assert_close((got - before) / scale, (want - before) / scale, rtol=1e-2, atol=2e-3)
+        torch.testing.assert_close((got - before) / scale, (want - before) / scale, rtol=1e-2, atol=atol)
 
 
 SHAPES = [
-    pytest.param({"window": 3, "negatives": 5}, 20, True, (40, 1, 0, 23), id="in registers"),
-    pytest.param({"window": 2, "negatives": 18, "exclude": "window"}, 37, True, (21, 2, 3), id="two groups"),
-    pytest.param({"window": 3, "negatives": 5, "exclude": "none"}, 20, False, (40, 1, 0, 23), id="reloaded"),
-    pytest.param({"window": 9, "negatives": 18}, 150, False, (25, 9), id="reloaded in pieces"),
-    pytest.param({"window": 2, "negatives": 3, "shared": "pair"}, 20, False, (12, 1, 5), id="pairs"),
-    pytest.param({"window": 2, "negatives": 2, "shared": "pair"}, 150, False, (9,), id="pairs in pieces"),
+    pytest.param("warp", {"window": 3, "negatives": 5}, 20, (40, 1, 0, 23), id="warps"),
+    pytest.param("warp", {"window": 1, "negatives": 1}, 33, (21, 2, 3), id="warps that read one number at a time"),
+    pytest.param("warp", {"window": 5, "negatives": 15, "exclude": "window"}, 128, (40, 9), id="warps, full"),
+    pytest.param("warp", {"window": 4, "negatives": 7, "exclude": "none"}, 150, (40, 9), id="warps, rows in parts"),
+    pytest.param("resident", {"window": 3, "negatives": 5}, 20, (40, 1, 0, 23), id="in registers"),
+    pytest.param("resident", {"window": 2, "negatives": 18, "exclude": "window"}, 37, (21, 2, 3), id="two groups"),
+    pytest.param("reloaded", {"window": 3, "negatives": 5, "exclude": "none"}, 20, (40, 1, 0, 23), id="reloaded"),
+    pytest.param("reloaded", {"window": 9, "negatives": 18}, 150, (25, 9), id="reloaded in pieces"),
+    pytest.param("reloaded", {"window": 2, "negatives": 3, "shared": "pair"}, 20, (12, 1, 5), id="pairs"),
+    pytest.param("reloaded", {"window": 2, "negatives": 2, "shared": "pair"}, 150, (9,), id="pairs in pieces"),
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("options", "dim", "resident", "lengths"), SHAPES)
+@pytest.mark.parametrize("programs", [1, 3])
+@pytest.mark.parametrize(("layout", "options", "dim", "lengths"), SHAPES, indirect=["layout"])
 def test_tables_are_those_of_the_reference(
-    options: dict, dim: int, resident: bool, lengths: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+    layout: str, options: dict, dim: int, lengths: tuple[int, ...], programs: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if resident else 0)
     monkeypatch.setattr(fused_gpu, "SHORTEST", 8)  # several programs, whose runs meet within a segment
     sampler, block = a_sampler(**options), a_text(*lengths)
     windows = sampler(block)
     tables, expected = some_tables(dim), some_tables(dim)
     loss, pairs = one_window_a_step(expected, windows, [1e-3] * len(windows.target))
-    engine = fused(tables, sampler, programs=3)
-    assert engine.shape.resident == resident
+    engine = fused(tables, sampler, programs)
+    assert engine.shape.layout == layout
     result = engine.step(block, 1e-3, 1e-3)
-    assert_moved_alike(tables, expected, dim)
+    # Where programs run at the same time, those that meet miss what the other has in flight.
+    at_once = programs > 1 and DEVICE.type == "cuda"
+    assert_moved_alike(tables, expected, dim, atol=2e-2 if at_once else 2e-3)
     assert int(result.pairs) == pairs
-    assert float(result.loss_sum) == pytest.approx(loss, rel=1e-4)
+    assert float(result.loss_sum) == pytest.approx(loss, rel=1e-3 if at_once else 1e-4)
     assert result.loss is None
 
 
-@pytest.mark.parametrize("shared", ["window", "pair"])
-def test_one_window_is_one_update_with_repeated_words(shared: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("layout", "shared"), [("warp", "window"), ("resident", "window"), ("reloaded", "pair")], indirect=["layout"]
+)
+def test_one_window_is_one_update_with_repeated_words(layout: str, shared: str) -> None:
     # Seven words of four kinds and as few to draw from: contexts, negatives and the target repeat. Only the fourth
     # token's window is left, since the rate is zero at the others.
-    monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if shared == "window" else 0)
     sampler = a_sampler(4, window=3, negatives=5, shared=shared, exclude="none")
     block = TokenBlock.of([[0, 1, 2, 0, 1, 0, 3]]).to(DEVICE)
     windows = sampler(block)
@@ -121,9 +146,9 @@ def only_fourth(engine: FusedGpuEngine) -> None:
     engine.device_sampler.centres = centres  # type: ignore[method-assign]
 
 
-@pytest.mark.parametrize("resident", [True, False])
-def test_rows_that_others_move_too_take_shorter_steps(resident: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fused_gpu, "RESIDENT", 4096 if resident else 0)
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
+def test_rows_that_others_move_too_take_shorter_steps(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    resident = layout != "reloaded"
     monkeypatch.setattr(fused_gpu, "SHORTEST", 8)
     sampler, block = a_sampler(), a_text(30)
     windows, lr = sampler(block), 1e-3
@@ -142,6 +167,7 @@ def test_rows_that_others_move_too_take_shorter_steps(resident: bool, monkeypatc
     assert_moved_alike(tables, expected, 20)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_the_rate_falls_token_by_token() -> None:
     sampler, block = a_sampler(window=2), a_text(3, 5)
     tables, expected = some_tables(20), some_tables(20)
@@ -150,6 +176,7 @@ def test_the_rate_falls_token_by_token() -> None:
     assert_moved_alike(tables, expected, 20)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_a_block_whose_negatives_do_not_fit_is_trained_in_stretches(monkeypatch: pytest.MonkeyPatch) -> None:
     sampler, block = a_sampler(), a_text(30, 15)
     whole, parts = some_tables(20), some_tables(20)
@@ -161,6 +188,7 @@ def test_a_block_whose_negatives_do_not_fit_is_trained_in_stretches(monkeypatch:
     assert_moved_alike(parts, whole, 20)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 @pytest.mark.parametrize("score", [-200.0, -60.0, -6.0, 0.0, 0.3, 7.0, 30.0, 200.0])
 def test_sigmoid_and_loss_are_exact_and_do_not_saturate(score: float) -> None:
     # Words 0 and 1 predict each other, and no noise may be drawn: row v_1 moves by σ(-score)·u_0 only, and its second
@@ -179,6 +207,7 @@ def test_sigmoid_and_loss_are_exact_and_do_not_saturate(score: float) -> None:
     assert float(result.loss_sum) == pytest.approx(softplus + math.log(2), rel=1e-3)
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_not_a_number_is_seen() -> None:
     tables = some_tables(20)
     with torch.no_grad():
@@ -187,6 +216,7 @@ def test_not_a_number_is_seen() -> None:
     assert math.isnan(float(result.loss_sum))
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_empty_blocks_do_nothing() -> None:
     tables = some_tables(20)
     engine = fused(tables, a_sampler())
@@ -218,6 +248,7 @@ def test_lightning_trains_with_it_and_learns_of_loss_and_pairs_later() -> None:
     assert not torch.equal(tables.input.weight.cpu(), some_tables(20).input.weight.cpu())
 
 
+@pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_words_that_repeat_learn_as_in_the_reference_in_the_mean() -> None:
     # Few words that collide all the time: programs work on rows of one another, and the loss falls as it should.
     rng = np.random.default_rng(0)

@@ -1,20 +1,23 @@
 """The fused GPU engine: updates the tables from a block of tokens on the device; the host does not wait for it.
 
 A step launches four kinds of kernels and reads nothing back: subsampling and compaction (`sampling/windows_triton.py`),
-the draws of negatives, and the training (`fused_gpu_triton.py`). The last two take a limited number of kept tokens at a
-time if the negatives of the whole block would need too much memory.
+the draws of negatives, and the training. The last two take a limited number of kept tokens at a time if the negatives
+of the whole block would need too much memory. There are two implementations of the training: a warp for each window
+(`fused_gpu_warps.cu`), for what fits its registers, and matrix products of Triton (`fused_gpu_triton.py`), for the rest.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib.util
+import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, ClassVar, NamedTuple
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import torch
 
-from skiplight.engines import in_flight
+from skiplight.engines import cuda_source, in_flight
 from skiplight.engines.base import Engine, FusedEngine, Request, StepResult
 from skiplight.objectives.base import Objective, Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
@@ -40,10 +43,30 @@ PIECE = 128
 """Columns per pass if rows do not stay in registers."""
 
 WARPS = 8
-"""Warps of these kernels that run on a processor at a time, as limited by its registers."""
+"""Warps of Triton's kernels that run on a processor at a time, as limited by its registers."""
+
+LANES = 32
+"""Threads of a warp."""
+
+BLOCK = 2
+"""Warps of a block of `train_warps`; they share nothing."""
+
+MOST_WARPS = 16
+"""The most warps of `train_warps` on a processor. More would be no faster, and there would be more in flight."""
+
+HELD = 112
+"""The most float32 of output rows and their changes that a lane of `train_warps` keeps in registers."""
+
+RING = 40_960
+"""The most bytes of context rows that a warp of `train_warps` keeps in shared memory."""
 
 NEGATIVES = 2**26
 """The most negatives that are drawn at a time: 256 MB."""
+
+
+WARP_SOURCE = Path(__file__).parent / "fused_gpu_warps.cu"
+
+Layout = Literal["warp", "resident", "reloaded"]
 
 
 class FusedGpuEngine(FusedEngine):
@@ -55,10 +78,17 @@ class FusedGpuEngine(FusedEngine):
 
     device: ClassVar[str] = "cuda"
     block_tokens: ClassVar[int] = 1_000_000
+    layout: ClassVar[Layout | None] = None
+    """The layout of windows; default: the fastest one that fits (`shape`)."""
 
     def plan(self) -> tuple[bool, int]:
-        self.shape = shape(self.tables.input.embedding_dim, self.sampler.window, self.sampler.shared == "pair")
-        return self.shape.resident, _programs(self.tables.input.weight.device, self.shape.warps)
+        sampler, dim, device = self.sampler, self.tables.input.embedding_dim, self.tables.input.weight.device
+        warps = device.type == "cuda" and cuda_source.available()
+        self.shape = shape(dim, sampler.window, sampler.negatives, sampler.shared == "pair", warps, self.layout)
+        if self.shape.layout != "warp":
+            return self.shape.resident, _programs(device, self.shape.warps)
+        self.warp_kernel = WarpKernel(dim, sampler.window, sampler.negatives, device)
+        return True, self.warp_kernel.programs
 
     def prepare(self) -> None:
         from skiplight.engines import fused_gpu_triton
@@ -130,6 +160,9 @@ class FusedGpuEngine(FusedEngine):
             self.tables.output.weight.detach(), *self.in_flight, losses, pairs, first, len(negatives), rate, rate_step,
         )  # fmt: skip
         form, dim = self.shape, weight.shape[1]
+        if form.layout == "warp":
+            self.warp_kernel(arguments, self.own_workers)
+            return
         constants = (
             sampler.window,
             sampler.negatives,
@@ -153,32 +186,98 @@ class Shape(NamedTuple):
     """The layout of a window in a kernel.
 
     Attributes:
-        resident: whether context rows stay in registers from window to window, rather than being read for each.
+        layout: whether context rows stay on chip from window to window, in shared memory (warp) or in Triton's
+            registers (resident), or are read for each (reloaded).
         ring: number of slots for context rows.
         width: columns per pass.
         group: output rows per pass.
         warps: warps per program.
     """
 
-    resident: bool
+    layout: Layout
     ring: int
     width: int
     group: int
     warps: int
 
+    @property
+    def resident(self) -> bool:
+        """Return whether context rows stay on chip from window to window."""
+        return self.layout != "reloaded"
 
-def shape(dim: int, window: int, pair: bool, resident: bool | None = None) -> Shape:
+
+def shape(dim: int, window: int, negatives: int, pair: bool, warps: bool, layout: Layout | None = None) -> Shape:
     """Return the layout for vectors of length `dim` and windows of half-width `window`.
 
     Args:
+        negatives: negatives of a window, or of a pair if `pair`.
         pair: whether each pair has its own negatives.
-        resident: whether context rows are resident; default: if they fit.
+        warps: whether kernels of CUDA C++ can be compiled.
+        layout: the layout; default: the fastest one that fits.
     """
     ring, width = _power_of_two(2 * window + 1), _power_of_two(dim)
-    if resident is None:
-        resident = not pair and ring * width <= RESIDENT
-    width = width if resident else min(width, PIECE)
-    return Shape(resident, ring, width, 1 if pair else GROUP, min(max(ring * width // 1024, 1), 8))
+    if layout is None:
+        if warps and not pair and _warp_fits(dim, window, negatives):
+            layout = "warp"
+        else:
+            layout = "resident" if not pair and ring * width <= RESIDENT else "reloaded"
+    if layout == "warp":
+        return Shape(layout, 2 * window + 1, dim, negatives + 1, 1)
+    width = width if layout == "resident" else min(width, PIECE)
+    return Shape(layout, ring, width, 1 if pair else GROUP, min(max(ring * width // 1024, 1), 8))
+
+
+class WarpKernel:
+    """`train_warps`, compiled for one setting.
+
+    Args:
+        dim, window, negatives: the setting.
+        device: a CUDA device.
+
+    Attributes:
+        programs: how many run on the device at the same time.
+    """
+
+    def __init__(self, dim: int, window: int, negatives: int, device: torch.device) -> None:
+        self.shared = BLOCK * _ring_bytes(dim, window, negatives)
+        self.kernel = self.compile(warp_constants(dim, window, negatives), device)
+        blocks = self.kernel.blocks_per_processor(LANES * BLOCK, self.shared)
+        if blocks < 1:
+            raise RuntimeError(f"{self.shared} bytes of shared memory do not fit a processor of {device}")
+        processors = torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 1
+        self.programs = processors * min(BLOCK * blocks, MOST_WARPS)
+
+    def compile(self, constants: dict[str, object], device: torch.device) -> Any:
+        """Return the compiled kernel."""
+        return cuda_source.CudaKernel(WARP_SOURCE, "train_warps", constants, device)
+
+    def __call__(self, arguments: tuple[torch.Tensor | int | float, ...], programs: int) -> None:
+        self.kernel.launch(-(-programs // BLOCK), LANES * BLOCK, self.shared, *arguments, programs)
+
+
+def warp_constants(dim: int, window: int, negatives: int) -> dict[str, object]:
+    """Return the constants of `train_warps`."""
+    return {
+        "DIM": dim, "WINDOW": window, "K": negatives, "VEC": math.gcd(dim, 4), "WARPS": BLOCK, "SHORTEST": SHORTEST,
+        "MOST": f"{in_flight.MOST!r}f",
+    }  # fmt: skip
+
+
+def _lane_numbers(dim: int) -> int:
+    """Return how many numbers of a row a lane holds."""
+    own = math.gcd(dim, 4)
+    return -(-dim // (LANES * own)) * own
+
+
+def _ring_bytes(dim: int, window: int, negatives: int) -> int:
+    """Return the size of the struct `Ring`."""
+    slots, tile = 2 * window + 1, max(1 << negatives.bit_length(), 2)
+    return -(-4 * (2 * slots * LANES * _lane_numbers(dim) + 4 * tile + 2 * slots) // 16) * 16
+
+
+def _warp_fits(dim: int, window: int, negatives: int) -> bool:
+    held = 2 * (negatives + 1) * _lane_numbers(dim)
+    return negatives < 16 and held <= HELD and _ring_bytes(dim, window, negatives) <= RING
 
 
 def _no_triton() -> bool:
