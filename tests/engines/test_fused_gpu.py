@@ -109,7 +109,8 @@ def test_tables_are_those_of_the_reference(
     at_once = programs > 1 and DEVICE.type == "cuda"
     assert_moved_alike(tables, expected, dim, atol=2e-2 if at_once else 2e-3)
     assert int(result.pairs) == pairs
-    assert float(result.loss_sum) == pytest.approx(loss, rel=1e-3 if at_once else 1e-4)
+    rounded = DEVICE.type == "cuda" and layout != "warp"  # to TF32
+    assert float(result.loss_sum) == pytest.approx(loss, rel=1e-3 if at_once or rounded else 1e-4)
     assert result.loss is None
 
 
@@ -148,7 +149,7 @@ def only_fourth(engine: FusedGpuEngine) -> None:
 
 @pytest.mark.parametrize("layout", LAYOUTS, indirect=True)
 def test_rows_that_others_move_too_take_shorter_steps(layout: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    resident = layout != "reloaded"
+    resident = layout == "resident"
     monkeypatch.setattr(fused_gpu, "SHORTEST", 8)
     sampler, block = a_sampler(), a_text(30)
     windows, lr = sampler(block), 1e-3
@@ -165,6 +166,26 @@ def test_rows_that_others_move_too_take_shorter_steps(layout: str, monkeypatch: 
             got.copy_(before + (got - before) * min(1.0, outputs / 2 / rows))
     fused(tables, sampler, programs=3).step(block, lr, lr)
     assert_moved_alike(tables, expected, 20)
+
+
+@pytest.mark.parametrize("layout", ["warp"], indirect=True)
+@pytest.mark.parametrize("frequent", [0, 1500, WORDS])
+@pytest.mark.parametrize("dim", [20, 33, 128])
+def test_rows_of_frequent_words_are_read_and_added_to_in_each_window(
+    layout: str, frequent: int, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Of the first `frequent` words, so many gradients are in flight in a whole reach that the row is read again, but
+    # not so many in one window that its steps are shortened.
+    monkeypatch.setattr(fused_gpu, "SHORTEST", 8)
+    sampler, block, lr = a_sampler(), a_text(30, 5, 20), 1e-3
+    tables, expected = some_tables(dim), some_tables(dim)
+    one_window_a_step(expected, sampler(block), [lr] * 55)
+    engine = fused(tables, sampler, programs=3)
+    inputs, outputs = engine.in_flight
+    inputs[:frequent], outputs[:] = 0.9 * in_flight.MOST / (2 * lr), 0
+    assert float(inputs[frequent:].sum()) * 7 * 2 * lr < in_flight.MOST
+    engine.step(block, lr, lr)
+    assert_moved_alike(tables, expected, dim, 2e-2 if DEVICE.type == "cuda" else 2e-3)
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, indirect=True)

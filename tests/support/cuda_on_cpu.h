@@ -90,6 +90,9 @@ template <typename T>
 T __shfl_sync(unsigned, T value, int source) {
     return warp::exchange(value, source);
 }
+inline int __ffs(unsigned bits) { return __builtin_ffs(bits); }
+inline int __ffsll(unsigned long long bits) { return __builtin_ffsll(bits); }
+inline unsigned long __cvta_generic_to_shared(const void *at) { return (unsigned long)at; }
 inline void __syncwarp() { warp::meet(); }
 inline float __ldcg(const float *from) { return *from; }
 inline float4 __ldcg(const float4 *from) { return *from; }

@@ -1,4 +1,4 @@
-"""Runs the CUDA kernel of the fused GPU engine on a CPU: compiled by the C++ compiler, a warp as 32 contexts in turn."""
+"""Runs the CUDA kernel of the fused GPU engine on a CPU: compiled by g++, a warp as 32 contexts in turn."""
 
 from __future__ import annotations
 

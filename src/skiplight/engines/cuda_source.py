@@ -60,10 +60,7 @@ class CudaKernel:
 
     def launch(self, blocks: int, threads: int, shared: int, *arguments: torch.Tensor | int | float) -> None:
         """Launch on the current stream; integers are passed as int32, floats as float32."""
-        values = tuple(
-            argument.data_ptr() if isinstance(argument, torch.Tensor) else argument for argument in arguments
-        )
-        types = tuple(_ctype(argument) for argument in arguments)
+        values, types = zip(*(_passed(argument) for argument in arguments), strict=True)
         stream = torch.cuda.current_stream(self.device).cuda_stream
         launched = self.driver.cuLaunchKernel(
             self._function, blocks, 1, 1, threads, 1, 1, shared, stream, (values, types), 0
@@ -96,7 +93,8 @@ def _checked(results: tuple[Any, ...]) -> Any:
     return values[0] if values else None
 
 
-def _ctype(argument: torch.Tensor | int | float) -> Any:
+def _passed(argument: torch.Tensor | int | float) -> tuple[int | float, Any]:
+    """Return an argument as the driver takes it, and its C type."""
     if isinstance(argument, torch.Tensor):
-        return ctypes.c_void_p
-    return ctypes.c_float if isinstance(argument, float) else ctypes.c_int
+        return argument.data_ptr(), ctypes.c_void_p
+    return argument, ctypes.c_float if isinstance(argument, float) else ctypes.c_int

@@ -2,8 +2,8 @@
 
 A step launches four kinds of kernels and reads nothing back: subsampling and compaction (`sampling/windows_triton.py`),
 the draws of negatives, and the training. The last two take a limited number of kept tokens at a time if the negatives
-of the whole block would need too much memory. There are two implementations of the training: a warp for each window
-(`fused_gpu_warps.cu`), for what fits its registers, and matrix products of Triton (`fused_gpu_triton.py`), for the rest.
+of the whole block would need too much memory. The training has two implementations: a warp for each window
+(`fused_gpu_warps.cu`) for what fits its registers, and matrix products of Triton (`fused_gpu_triton.py`) for the rest.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ class FusedGpuEngine(FusedEngine):
         if self.shape.layout != "warp":
             return self.shape.resident, _programs(device, self.shape.warps)
         self.warp_kernel = WarpKernel(dim, sampler.window, sampler.negatives, device)
-        return True, self.warp_kernel.programs
+        return False, self.warp_kernel.programs
 
     def prepare(self) -> None:
         from skiplight.engines import fused_gpu_triton
@@ -155,7 +155,7 @@ class FusedGpuEngine(FusedEngine):
     ) -> None:
         """Train on the centres from number `first` on whose negatives are `negatives`, int32 [centres, per centre]."""
         sampler, weight = self.sampler, self.tables.input.weight
-        arguments = (
+        arguments: tuple[torch.Tensor | int | float, ...] = (
             centres.count, centres.word, centres.left, centres.right, centres.at, negatives, weight.detach(),
             self.tables.output.weight.detach(), *self.in_flight, losses, pairs, first, len(negatives), rate, rate_step,
         )  # fmt: skip
@@ -186,8 +186,8 @@ class Shape(NamedTuple):
     """The layout of a window in a kernel.
 
     Attributes:
-        layout: whether context rows stay on chip from window to window, in shared memory (warp) or in Triton's
-            registers (resident), or are read for each (reloaded).
+        layout: whether context rows stay on chip from window to window, in shared memory (warp; except for the most
+            frequent words) or in Triton's registers (resident), or are read for each (reloaded).
         ring: number of slots for context rows.
         width: columns per pass.
         group: output rows per pass.
@@ -202,8 +202,8 @@ class Shape(NamedTuple):
 
     @property
     def resident(self) -> bool:
-        """Return whether context rows stay on chip from window to window."""
-        return self.layout != "reloaded"
+        """Return whether the rows of all words stay on chip from window to window."""
+        return self.layout == "resident"
 
 
 def shape(dim: int, window: int, negatives: int, pair: bool, warps: bool, layout: Layout | None = None) -> Shape:

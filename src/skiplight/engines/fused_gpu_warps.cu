@@ -11,9 +11,13 @@
 // butterfly, in which half of the sums leave a lane with each exchange, so that every lane ends with one score, and the
 // logistic function is computed once for all of them.
 //
-// Arguments are those of `train_resident` in `fused_gpu_triton.py`, and rows are shortened in the same way. Constants:
-// DIM, WINDOW, K, SHORTEST, MOST as there; VEC: numbers that a lane reads at a time, a divisor of DIM: 4, 2 or 1;
-// WARPS: warps in a block.
+// Other warps do not see a change before it is in the table, and 2·WINDOW + 1 windows are long: of frequent words, so
+// many changes would be on their way that steps had to be shortened (`in_flight.py`). The row of a word for which that
+// would be so is read again for each window, and changed in the table in each. What is on its way is one window's.
+//
+// Arguments are those of `train_resident` in `fused_gpu_triton.py`, but `inputs_in_flight` is that of one window.
+// Constants: DIM, WINDOW, K, SHORTEST, MOST as there; VEC: numbers that a lane reads at a time, a divisor of DIM: 4, 2
+// or 1; WARPS: warps in a block.
 
 constexpr int OUTPUTS = K + 1, SLOTS = 2 * WINDOW + 1;
 constexpr int PARTS = (DIM + 32 * VEC - 1) / (32 * VEC), N = PARTS * VEC, ROW = 32 * N;
@@ -28,6 +32,20 @@ struct alignas(16) Ring {
     int word[SLOTS];
     float shorter[SLOTS];
 };
+
+#if WINDOW < 16
+using Slots = unsigned;  // a bit for each slot
+__device__ inline int lowest(Slots slots) { return __ffs(slots) - 1; }
+#else
+using Slots = unsigned long long;
+__device__ inline int lowest(Slots slots) { return __ffsll(slots) - 1; }
+#endif
+
+#if defined(__CUDA_ARCH__)
+constexpr bool WIDE_ADDITIONS = __CUDA_ARCH__ >= 900, COPIES_ALONE = __CUDA_ARCH__ >= 800;
+#else
+constexpr bool WIDE_ADDITIONS = false, COPIES_ALONE = false;
+#endif
 
 struct Row {
     float x[N];
@@ -64,17 +82,38 @@ __device__ inline void add(float *table, int word, int lane, const Row &change) 
         const float *by = change.x + part * VEC;
         float *to = begin + part * 32 * VEC;
         if (!own(lane, part)) continue;
-#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
-        if constexpr (VEC == 4) {
+        if constexpr (WIDE_ADDITIONS && VEC == 4) {
             asm volatile("red.relaxed.gpu.global.add.v4.f32 [%0], {%1, %2, %3, %4};" ::"l"(to), "f"(by[0]), "f"(by[1]),
                          "f"(by[2]), "f"(by[3])
                          : "memory");
-            continue;
-        }
-#endif
+        } else {
 #pragma unroll
-        for (int i = 0; i < VEC; i++) atomicAdd(to + i, by[i]);
+            for (int i = 0; i < VEC; i++) atomicAdd(to + i, by[i]);
+        }
     }
+}
+
+// Begin to copy a row to shared memory; `copied` waits until all copies have ended. A lane copies what it will read.
+__device__ inline void copy(float *row, const float *table, int word, int lane) {
+    const float *begin = table + (long long)word * DIM + lane * VEC;
+#pragma unroll
+    for (int part = 0; part < PARTS; part++) {
+        if (!own(lane, part)) continue;
+        const float *from = begin + part * 32 * VEC;
+        float *to = row + (part * 32 + lane) * VEC;
+        if constexpr (COPIES_ALONE && VEC == 4) {
+            asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"((unsigned)__cvta_generic_to_shared(to)),
+                         "l"(from)
+                         : "memory");
+        } else {
+#pragma unroll
+            for (int i = 0; i < VEC; i++) to[i] = __ldcg(from + i);
+        }
+    }
+}
+
+__device__ inline void copied() {
+    if constexpr (COPIES_ALONE && VEC == 4) asm volatile("cp.async.wait_all;" ::: "memory");
 }
 
 __device__ inline Row load(const float *row, int lane) {
@@ -109,33 +148,40 @@ __device__ inline void store(float *row, int lane, const Row &from) {
 }
 
 __device__ inline float step_scale(float rate, float others, float in_flight) {
-    return MOST / fmaxf(rate * others * in_flight, MOST);
+    return __fdividef(MOST, fmaxf(rate * others * in_flight, MOST));
 }
 
 // Sum SIZE numbers over all lanes; a lane keeps the sum whose number its upper bits spell.
-template <int SIZE>
-__device__ inline float butterfly(float *sums, int lane) {
-    constexpr int LEVELS = SIZE == 32 ? 5 : SIZE == 16 ? 4 : SIZE == 8 ? 3 : 2;
-    int mask = 16;
+template <int SIZE, int MASK = 16>
+__device__ inline float butterfly(const float (&sums)[SIZE], int lane) {
+    if constexpr (MASK == 0) {
+        return sums[0];
+    } else if constexpr (SIZE == 1) {
+        const float both[1] = {sums[0] + __shfl_xor_sync(0xffffffffu, sums[0], MASK)};
+        return butterfly<1, MASK / 2>(both, lane);
+    } else {
+        float half[SIZE / 2];
+        const bool upper = lane & MASK;
 #pragma unroll
-    for (int level = 0; level < LEVELS; level++, mask >>= 1) {
-        const int half = SIZE >> (level + 1);
-        const bool upper = lane & mask;
-#pragma unroll
-        for (int i = 0; i < half; i++) {
-            const float keep = upper ? sums[i + half] : sums[i], give = upper ? sums[i] : sums[i + half];
-            sums[i] = keep + __shfl_xor_sync(0xffffffffu, give, mask);
+        for (int i = 0; i < SIZE / 2; i++) {
+            const float keep = upper ? sums[i + SIZE / 2] : sums[i], give = upper ? sums[i] : sums[i + SIZE / 2];
+            half[i] = keep + __shfl_xor_sync(0xffffffffu, give, MASK);
         }
+        return butterfly<SIZE / 2, MASK / 2>(half, lane);
     }
-    for (; mask; mask >>= 1) sums[0] += __shfl_xor_sync(0xffffffffu, sums[0], mask);
-    return sums[0];
 }
 
-__device__ inline void enter(Ring &ring, int slot, int word, const float *inputs, const float *in_flight, int lane) {
-    const Row row = read(inputs, word, lane);
-    store(ring.row[slot], lane, row);
-    store(ring.before[slot], lane, row);
-    if (lane == 0) ring.word[slot] = word, ring.shorter[slot] = in_flight[word];
+// Take a word into a slot; return whether its row is to be read again for each window.
+__device__ inline bool enter(Ring &ring, int slot, int word, const float *inputs, float in_flight, float rate,
+                             float others, int lane) {
+    const bool again = rate * others * in_flight * SLOTS > MOST;
+    if (!again) {
+        const Row row = read(inputs, word, lane);
+        store(ring.row[slot], lane, row);
+        store(ring.before[slot], lane, row);
+    }
+    if (lane == 0) ring.word[slot] = word, ring.shorter[slot] = step_scale(rate, others, in_flight);
+    return again;
 }
 
 __device__ inline void leave(Ring &ring, int slot, float *inputs, int lane) {
@@ -144,6 +190,19 @@ __device__ inline void leave(Ring &ring, int slot, float *inputs, int lane) {
 #pragma unroll
     for (int n = 0; n < N; n++) change.x[n] -= before.x[n];
     add(inputs, ring.word[slot], lane, change);
+}
+
+__device__ inline void move(Ring &ring, int slot, Slots again, float *inputs, Row row, Row change, int lane) {
+    const float shorter = ring.shorter[slot];
+#pragma unroll
+    for (int n = 0; n < N; n++) change.x[n] *= shorter;
+    if (again >> slot & 1) {
+        add(inputs, ring.word[slot], lane, change);
+    } else {
+#pragma unroll
+        for (int n = 0; n < N; n++) row.x[n] += change.x[n];
+        store(ring.row[slot], lane, row);
+    }
 }
 
 extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
@@ -161,9 +220,16 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
     if (begin >= end) return;
     const float others = (float)((stop - first + share - 1) / share - 1);
 
+    const Row zero{};
+    for (int slot = 0; slot < SLOTS; slot++) store(ring.row[slot], lane, zero); // also what is beyond DIM
+
     // All rows of the first window except its last one, which comes within reach with the window.
-    for (int position = max(begin - WINDOW, 0); position < begin + WINDOW && position <= last; position++)
-        enter(ring, position % SLOTS, word[position], inputs, inputs_in_flight, lane);
+    Slots again = 0;  // the slots whose rows are read for each window
+    for (int position = max(begin - WINDOW, 0); position < begin + WINDOW && position <= last; position++) {
+        const int entering = word[position], slot = position % SLOTS;
+        const float rate = rate_begin + at[begin] * rate_step;
+        if (enter(ring, slot, entering, inputs, inputs_in_flight[entering], rate, others, lane)) again |= Slots(1) << slot;
+    }
 
     // Lanes 0 to K - 1 read the negatives of a window; the next five the word, its reach, its place, and the next word.
     const int *mine = lane < K ? negatives + lane
@@ -206,10 +272,21 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
         // One row leaves reach, and one comes within it, in the same slot.
         int slot = centre_slot + WINDOW;
         if (slot >= SLOTS) slot -= SLOTS;
-        if (c - WINDOW - 1 >= max(begin - WINDOW, 0)) leave(ring, slot, inputs, lane);
+        const Slots bit = Slots(1) << slot;
+        if (c - WINDOW - 1 >= max(begin - WINDOW, 0) && !(again & bit)) leave(ring, slot, inputs, lane);
         __syncwarp();
-        if (c + WINDOW <= last) enter(ring, slot, came, inputs, inputs_in_flight, lane);
+        again &= ~bit;
+        if (c + WINDOW <= last && enter(ring, slot, came, inputs, inputs_in_flight[came], rate, others, lane)) again |= bit;
         __syncwarp();
+
+        // The slots of this window, a run of them that may go round the end, except for the centre's.
+        int from = centre_slot - before;
+        if (from < 0) from += SLOTS;
+        const Slots run = (Slots(2) << (before + after)) - 1;
+        Slots to_copy = again & (run << from | run >> (SLOTS - from)) & ~(Slots(1) << centre_slot);
+        for (; to_copy; to_copy &= to_copy - 1)
+            copy(ring.row[lowest(to_copy)], inputs, ring.word[lowest(to_copy)], lane);
+        copied();
 
         // The score of this lane: of the word on the left or on the right, and of output row `number`.
         const int side = lane >> 4, number = (lane & 15) / COPIES;
@@ -227,7 +304,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
             if (right_slot >= SLOTS) right_slot -= SLOTS;
             if (!uses_left) left_slot = right_slot; // it is read, scored and left as it is
             if (!uses_right) right_slot = left_slot;
-            Row v = load(ring.row[left_slot], lane), w = load(ring.row[right_slot], lane);
+            const Row v = load(ring.row[left_slot], lane), w = load(ring.row[right_slot], lane);
             float sums[2 * TILE];
 #pragma unroll
             for (int j = 0; j < TILE; j++) {
@@ -238,7 +315,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
                 }
                 sums[j] = s, sums[TILE + j] = t;
             }
-            const float z = sign * butterfly<2 * TILE>(sums, lane);
+            const float z = sign * butterfly(sums, lane);
             const bool counts = scored && (side ? uses_right : uses_left);
             const float e = __expf(-fabsf(z));
             const float gradient = __fdividef(sign * (z < 0 ? e : 1.f), 1.f + e);
@@ -258,12 +335,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
                     change[j].x[n] += b * w.x[n];
                 }
             }
-            const float scale_v = step_scale(rate, others, ring.shorter[left_slot]);
-            const float scale_w = step_scale(rate, others, ring.shorter[right_slot]);
-#pragma unroll
-            for (int n = 0; n < N; n++) v.x[n] += scale_v * moved_v.x[n], w.x[n] += scale_w * moved_w.x[n];
-            if (uses_left) store(ring.row[left_slot], lane, v);
-            if (uses_right) store(ring.row[right_slot], lane, w);
+            if (uses_left) move(ring, left_slot, again, inputs, v, moved_v, lane);
+            if (uses_right) move(ring, right_slot, again, inputs, w, moved_w, lane);
             parity ^= 1;
         }
         total += loss;
@@ -279,7 +352,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
     }
 
     for (int position = max(max(begin - WINDOW, 0), end - 1 - WINDOW); position < end + WINDOW && position <= last; position++)
-        leave(ring, position % SLOTS, inputs, lane);
+        if (!(again >> position % SLOTS & 1)) leave(ring, position % SLOTS, inputs, lane);
 #pragma unroll
     for (int mask = 16; mask; mask >>= 1) total += __shfl_xor_sync(0xffffffffu, total, mask);
     if (lane == 0) {
