@@ -288,4 +288,4 @@ def test_words_that_repeat_learn_as_in_the_reference_in_the_mean() -> None:
             else:
                 losses[kind].append(one_window_a_step(tables, windows, [0.1] * len(windows.target))[0])
     assert losses["reference"][2] < 0.97 * losses["reference"][0]
-    assert losses["fused"] == pytest.approx(losses["reference"], rel=0.03)
+    assert losses["fused"] == pytest.approx(losses["reference"], rel=0.05 if DEVICE.type == "cuda" else 0.03)
