@@ -170,13 +170,15 @@ class Bench:
 
     def train(self, engine: Any, epochs: int, block_tokens: int, lr: float = 0.025) -> list[float]:
         """Train as a run does, and return the mean loss of each epoch."""
+        from skiplight.data.prefetch import prefetch_blocks
+
         total, done, losses = epochs * len(self.text.ids), 0, []
         device = engine.tables.input.weight.device
         for epoch in range(epochs):
-            results = []
-            for block in self.text.blocks(block_tokens, epoch):
+            results, blocks = [], self.text.blocks(block_tokens, epoch)
+            for block in prefetch_blocks(blocks, device) if device.type == "cuda" else blocks:
                 rates = [lr * max(1 - tokens / total, 1e-4) for tokens in (done, done + len(block.ids))]
-                results.append(engine.step(block.to(device), *rates))
+                results.append(engine.step(block, *rates))
                 done += len(block.ids)
             losses.append(sum(float(r.loss_sum) for r in results) / max(sum(int(r.pairs) for r in results), 1))
         return losses

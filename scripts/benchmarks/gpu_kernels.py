@@ -137,9 +137,11 @@ def rows() -> list[dict[str, Any]]:
     for dim in (128, 256):
         for name in ("_by_inputs", "_by_outputs"):
             width = triton.next_power_of_2(dim)
-            constants = {"DIM": dim, "WIDTH": width, "TILE": full_softmax_triton.TILE, "BIAS": True}
+            own, tile, stages = full_softmax_triton.OWN, full_softmax_triton.TILE, full_softmax_triton.STAGES
+            constants = {"DIM": dim, "WIDTH": width, "OWN": own, "TILE": tile, "BIAS": True}
+            warps = full_softmax_triton.WARPS * (2 if width > 128 else 1)
             kernel = getattr(full_softmax_triton, name)
-            made.append({"kernel": name, "d": dim} | compiled(kernel, constants, width // 32, 2, SOFTMAX_TYPES))
+            made.append({"kernel": name, "d": dim} | compiled(kernel, constants, warps, stages, SOFTMAX_TYPES))
     for dim, window, negatives in ((100, 5, 5), (128, 5, 100), (256, 16, 256), (512, 5, 5)):
         contexts, width = round_up(2 * window), triton.next_power_of_2(dim)
         constants = {

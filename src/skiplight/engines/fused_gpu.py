@@ -51,8 +51,11 @@ LANES = 32
 BLOCK = 2
 """Warps of a block of `train_warps`; they share nothing."""
 
-MOST_WARPS = 16
-"""The most warps of `train_warps` on a processor. More would be no faster, and there would be more in flight."""
+MOST_WARPS = 12
+"""The most warps of `train_warps` on a processor. More would be hardly faster, and there would be more in flight."""
+
+AGAIN = 1.0
+"""The largest product of rate and gradients in flight for a row that `train_warps` keeps while it is within reach."""
 
 HELD = 112
 """The most float32 of output rows and their changes that a lane of `train_warps` keeps in registers."""
@@ -259,7 +262,7 @@ def warp_constants(dim: int, window: int, negatives: int) -> dict[str, object]:
     """Return the constants of `train_warps`."""
     return {
         "DIM": dim, "WINDOW": window, "K": negatives, "VEC": math.gcd(dim, 4), "WARPS": BLOCK, "SHORTEST": SHORTEST,
-        "MOST": f"{in_flight.MOST!r}f",
+        "MOST": f"{in_flight.MOST!r}f", "AGAIN": f"{min(AGAIN, in_flight.MOST)!r}f",
     }  # fmt: skip
 
 

@@ -12,11 +12,12 @@
 // logistic function is computed once for all of them.
 //
 // Other warps do not see a change before it is in the table, and 2·WINDOW + 1 windows are long: of frequent words, so
-// many changes would be on their way that steps had to be shortened (`in_flight.py`). The row of a word for which that
-// would be so is read again for each window, and changed in the table in each. What is on its way is one window's.
+// many changes would be on their way that steps had to be shortened (`in_flight.py`). The row of a word for which rate
+// times their number would exceed AGAIN is read again for each window, and changed in the table in each. What is on its
+// way is then one window's.
 //
 // Arguments are those of `train_resident` in `fused_gpu_triton.py`, but `inputs_in_flight` is that of one window.
-// Constants: DIM, WINDOW, K, SHORTEST, MOST as there; VEC: numbers that a lane reads at a time, a divisor of DIM: 4, 2
+// Constants: DIM, WINDOW, K, SHORTEST, MOST as there; AGAIN: at most MOST; VEC: numbers that a lane reads at a time, a divisor of DIM: 4, 2
 // or 1; WARPS: warps in a block.
 
 constexpr int OUTPUTS = K + 1, SLOTS = 2 * WINDOW + 1;
@@ -174,7 +175,7 @@ __device__ inline float butterfly(const float (&sums)[SIZE], int lane) {
 // Take a word into a slot; return whether its row is to be read again for each window.
 __device__ inline bool enter(Ring &ring, int slot, int word, const float *inputs, float in_flight, float rate,
                              float others, int lane) {
-    const bool again = rate * others * in_flight * SLOTS > MOST;
+    const bool again = rate * others * in_flight * SLOTS > AGAIN;
     if (!again) {
         const Row row = read(inputs, word, lane);
         store(ring.row[slot], lane, row);

@@ -16,8 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-TILE = 64
-"""Rows of either table per step of a kernel."""
+OWN, TILE, WARPS, STAGES = 64, 64, 4, 2
+"""Rows of a program, rows of the other table in a step, warps up to d 128 (beyond, twice as many), steps in flight."""
 
 PAIRS = 2**18
 """Observed pairs computed at a time, two rows each."""
@@ -48,11 +48,11 @@ def softmax_with_gradients(
     width = max(16, triton.next_power_of_2(dim))
     log_sum, by_vectors = torch.empty(n, device=device), torch.empty((n, dim), device=device)
     one = log_sum if bias is None else bias
-    options = {"num_warps": max(width // 32, 4), "num_stages": 2}
-    constants = (dim, width, TILE, bias is not None)
-    _by_inputs[(triton.cdiv(n, TILE),)](vectors, output, one, log_sum, by_vectors, n, words, *constants, **options)
+    options = {"num_warps": WARPS * (2 if width > 128 else 1), "num_stages": STAGES}
+    constants = (dim, width, OWN, TILE, bias is not None)
+    _by_inputs[(triton.cdiv(n, OWN),)](vectors, output, one, log_sum, by_vectors, n, words, *constants, **options)
     by_output, by_bias = torch.empty((words, dim), device=device), torch.empty(words, device=device)
-    _by_outputs[(triton.cdiv(words, TILE),)](
+    _by_outputs[(triton.cdiv(words, OWN),)](
         vectors, output, one, log_sum, counts.float(), by_output, by_bias, n, words, *constants, **options
     )
     by_vectors *= counts[:, None]
@@ -72,13 +72,13 @@ def softmax_with_gradients(
 @triton.jit(do_not_specialize=["n", "words"])
 def _by_inputs(
     vectors, output, bias, log_sum, expected, n, words,
-    DIM: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr, BIAS: tl.constexpr,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, OWN: tl.constexpr, TILE: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    row, column = tl.program_id(0) * TILE + tl.arange(0, TILE), tl.arange(0, WIDTH)
+    row, column = tl.program_id(0) * OWN + tl.arange(0, OWN), tl.arange(0, WIDTH)
     mine = (row < n)[:, None] & (column < DIM)[None, :]
     v = tl.load(vectors + row.to(tl.int64)[:, None] * DIM + column[None, :], mask=mine, other=0.0)
-    largest, total = tl.full([TILE], -float("inf"), tl.float32), tl.zeros([TILE], tl.float32)
-    weighted = tl.zeros([TILE, WIDTH], tl.float32)
+    largest, total = tl.full([OWN], -float("inf"), tl.float32), tl.zeros([OWN], tl.float32)
+    weighted = tl.zeros([OWN, WIDTH], tl.float32)
     for first in range(0, words, TILE):
         word = first + tl.arange(0, TILE)
         there = (word < words)[:, None] & (column < DIM)[None, :]
@@ -99,15 +99,15 @@ def _by_inputs(
 @triton.jit(do_not_specialize=["n", "words"])
 def _by_outputs(
     vectors, output, bias, log_sum, counts, by_output, by_bias, n, words,
-    DIM: tl.constexpr, WIDTH: tl.constexpr, TILE: tl.constexpr, BIAS: tl.constexpr,
+    DIM: tl.constexpr, WIDTH: tl.constexpr, OWN: tl.constexpr, TILE: tl.constexpr, BIAS: tl.constexpr,
 ):  # fmt: skip
-    word, column = tl.program_id(0) * TILE + tl.arange(0, TILE), tl.arange(0, WIDTH)
+    word, column = tl.program_id(0) * OWN + tl.arange(0, OWN), tl.arange(0, WIDTH)
     mine = (word < words)[:, None] & (column < DIM)[None, :]
     u = tl.load(output + word.to(tl.int64)[:, None] * DIM + column[None, :], mask=mine, other=0.0)
-    own = tl.zeros([TILE], tl.float32)
+    own = tl.zeros([OWN], tl.float32)
     if BIAS:
         own = tl.load(bias + word, mask=word < words, other=0.0)
-    total, weighted = tl.zeros([TILE], tl.float32), tl.zeros([TILE, WIDTH], tl.float32)
+    total, weighted = tl.zeros([OWN], tl.float32), tl.zeros([OWN, WIDTH], tl.float32)
     for first in range(0, n, TILE):
         row = first + tl.arange(0, TILE)
         there = (row < n)[:, None] & (column < DIM)[None, :]
