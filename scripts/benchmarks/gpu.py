@@ -473,20 +473,22 @@ def plot(bench: Bench, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    figure, axes = pyplot.subplots(figsize=(7, 4.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 4.5), layout="constrained")
     limits, rows = bench.found["ceilings"], bench.found["speed"]
     for kind, style in (("warp", "^-"), ("resident", "o-"), ("reloaded", "s-")):
         own = [row for row in rows if row["layout"] == kind]
         axes.plot([r["d"] for r in own], [r["M effective words/s"] for r in own], style, label=kind)
         color = axes.lines[-1].get_color()
+        if not own or kind == "resident":  # its limits are those of the warps
+            continue
         for share, dashes, what in (("of ceiling", "--", "reads"), ("of their ceiling", ":", "additions")):
             roof = [row["M effective words/s"] / row[share] for row in own]
-            axes.plot([r["d"] for r in own], roof, dashes, color=color, label=f"{kind}: {what} alone")
+            axes.plot([r["d"] for r in own], roof, dashes, color=color, label=f"{what} alone, {kind}")
     axes.set(xscale="log", yscale="log", xlabel="dimension", ylabel="M effective words/s")
     smoke = ", smoke test without meaning" if bench.tiny else ""
     axes.set_title(f"{bench.found['device']}: {limits['copy'] / 1e12:.2f} TB/s copied{smoke}")
     axes.grid(alpha=0.3)
-    axes.legend(fontsize="small")
+    axes.legend(fontsize="small", loc="upper left", bbox_to_anchor=(1, 1))
     figure.savefig(path, dpi=150)
 
 

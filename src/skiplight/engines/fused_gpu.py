@@ -57,10 +57,10 @@ MOST_WARPS = 12
 AGAIN = 1.0
 """The largest product of rate and gradients in flight for a row that `train_warps` keeps while it is within reach."""
 
-HELD = 112
+HELD = 192
 """The most float32 of output rows and their changes that a lane of `train_warps` keeps in registers."""
 
-RING = 40_960
+RING = 49_152
 """The most bytes of context rows that a warp of `train_warps` keeps in shared memory."""
 
 NEGATIVES = 2**26

@@ -4,7 +4,7 @@
 the sum of exponentials, and their sum weighted by the output vectors: logsumexp and Σ_w p(w|i) u_w, two matrix products
 in one pass. `_by_outputs` iterates over the input vectors for a tile of output vectors, recomputes the scores, and sums
 Σ_i n_i p(w|i) v_i. This takes four products on tensor cores instead of three with stored logits. Exponentials and sums
-are float32. Plain tensor operations add the observed pairs, a product of two rows each.
+are float32. The observed pairs are sums of rows that plain tensor operations add.
 """
 
 from __future__ import annotations
@@ -16,11 +16,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-OWN, TILE, WARPS, STAGES = 64, 64, 4, 2
+OWN, TILE, WARPS, STAGES = 64, 64, 4, 3
 """Rows of a program, rows of the other table in a step, warps up to d 128 (beyond, twice as many), steps in flight."""
-
-PAIRS = 2**18
-"""Observed pairs computed at a time, two rows each."""
 
 
 class Softmax(NamedTuple):
@@ -56,17 +53,28 @@ def softmax_with_gradients(
         vectors, output, one, log_sum, counts.float(), by_output, by_bias, n, words, *constants, **options
     )
     by_vectors *= counts[:, None]
-    loss = (counts * log_sum).sum(dtype=torch.float64)
+    # The observed pairs: sums of output vectors for each input word, and of input vectors for each output word.
     row = torch.repeat_interleave(torch.arange(n, device=device), counts, output_size=len(targets))
-    for source, word in zip(row.split(PAIRS), targets.split(PAIRS), strict=True):
-        v, u = vectors[source].float(), output[word].float()
-        loss -= (v * u).sum(dtype=torch.float64)
-        by_vectors.index_add_(0, source, u, alpha=-1)
-        by_output.index_add_(0, word, v, alpha=-1)
-        by_bias.index_add_(0, word, torch.ones_like(by_bias[:1]).expand(len(word)), alpha=-1)
-        if bias is not None:
-            loss -= bias[word].sum(dtype=torch.float64)
+    seen, order = torch.bincount(targets, minlength=words), torch.argsort(targets)
+    observed = _sums(output.float(), targets, counts)
+    loss = (counts * log_sum).sum(dtype=torch.float64) - (vectors.float() * observed).sum(dtype=torch.float64)
+    by_vectors -= observed
+    by_output -= _sums(vectors.float(), row[order], seen)
+    by_bias -= seen
+    if bias is not None:
+        loss -= (bias.double() * seen).sum()
     return Softmax(loss, by_vectors, by_output, by_bias)
+
+
+def _sums(table: Tensor, rows: Tensor, lengths: Tensor) -> Tensor:
+    """Return the sums of consecutive runs of rows of a table, float32 [runs, d], in a fixed order.
+
+    Args:
+        rows: int64 [n], numbers of rows.
+        lengths: int64 [runs], how many belong to each run.
+    """
+    ends = torch.nn.functional.pad(lengths.cumsum(0), (1, 0))
+    return torch.nn.functional.embedding_bag(rows, table, ends, mode="sum", include_last_offset=True)
 
 
 @triton.jit(do_not_specialize=["n", "words"])
