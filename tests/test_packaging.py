@@ -45,6 +45,11 @@ def test_the_wheel_has_all_of_conf(installed: Path) -> None:
     assert {path.relative_to(packaged) for path in packaged.rglob("*.yaml")} == ours
 
 
+def test_the_wheel_has_the_source_of_the_cuda_kernel(installed: Path) -> None:
+    name = "engines/fused_gpu_warps.cu"
+    assert (installed / "skiplight" / name).read_bytes() == (ROOT / "src" / "skiplight" / name).read_bytes()
+
+
 def test_the_wheel_says_that_it_is_typed(installed: Path) -> None:
     assert (installed / "skiplight" / "py.typed").exists()
 
@@ -58,8 +63,8 @@ def test_every_import_is_declared() -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
             names += [str(node.module)] if isinstance(node, ast.ImportFrom) else []
             imported |= {name.partition(".")[0] for name in names}
-    # Triton comes with builds of torch for GPUs, IPython with the notebook that is asked for.
-    others = imported - set(sys.stdlib_module_names) - {"skiplight", "triton", "IPython"}
+    # Triton and NVIDIA's bindings (cuda) come with builds of torch for GPUs, IPython with the notebook.
+    others = imported - set(sys.stdlib_module_names) - {"skiplight", "triton", "cuda", "IPython"}
     found = importlib.metadata.packages_distributions()
     missing = {name for name in others if not declared & {d.lower().replace("_", "-") for d in found[name]}}
     assert not missing

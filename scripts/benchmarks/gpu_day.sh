@@ -7,8 +7,9 @@
 #   scripts/benchmarks/gpu_day.sh OUTPUT [--text wiki17.npz] [--sets FILE ...] [--full-w2v FOLDER]
 #   scripts/benchmarks/gpu_day.sh OUTPUT --tiny --interpret                               # no GPU: does it run at all?
 #
-# It needs Python with torch, triton, lightning, numba, pytest and hypothesis. What is missing is installed from a folder
-# of wheels, $WHEELS, if that is given: `pip download -d wheels lightning numba pytest hypothesis scipy safetensors`.
+# It needs Python with torch, triton, lightning, numba, hydra-core, pytest and hypothesis. What is missing is installed
+# from a folder of wheels, $WHEELS, if that is given: `pip wheel -w wheels lightning numba hydra-core pytest hypothesis
+# scipy safetensors`.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 output="${1:?the folder of the results}"
@@ -18,7 +19,7 @@ output="$(cd "$output" && pwd)"
 export PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 if [ -n "${WHEELS:-}" ]; then
     python3 -m pip install --quiet --no-index --find-links "$WHEELS" --target "$output/packages" \
-        lightning numba pytest hypothesis scipy safetensors || echo "not every package could be installed from $WHEELS"
+        lightning numba hydra-core pytest hypothesis scipy safetensors || echo "not every package could be installed from $WHEELS"
     export PYTHONPATH="$PYTHONPATH:$output/packages" # after what the machine has
 fi
 failed=()

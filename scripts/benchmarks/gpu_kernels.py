@@ -121,10 +121,10 @@ def rows() -> list[dict[str, Any]]:
         made.append({"kernel": "_draw", "negatives of": "pair" if pair else "window"} | row)
     for dim, window, negatives in SETTINGS:
         kinds = [("reloaded", False), ("reloaded", True)]
-        if shape(dim, window, negatives, pair=False, warps=False).resident:
+        if shape(dim, window, negatives, pair=False, cuda=False).resident:
             kinds.insert(0, ("resident", False))
         for kind, pair in kinds:
-            form = shape(dim, window, negatives, pair, warps=False, layout=kind)
+            form = shape(dim, window, negatives, pair=pair, cuda=False, layout=kind)
             constants = {
                 "WINDOW": window, "K": negatives, "DIM": dim, "RING": form.ring, "WIDTH": form.width,
                 "GROUP": form.group, "SHORTEST": SHORTEST, "MOST": MOST,

@@ -83,6 +83,7 @@ SHAPES = [
     pytest.param("warp", {"window": 1, "negatives": 1}, 33, (21, 2, 3), id="warps that read one number at a time"),
     pytest.param("warp", {"window": 5, "negatives": 15, "exclude": "window"}, 128, (40, 9), id="warps, full"),
     pytest.param("warp", {"window": 4, "negatives": 7, "exclude": "none"}, 150, (40, 9), id="warps, rows in parts"),
+    pytest.param("warp", {"window": 17, "negatives": 2}, 20, (60, 9), id="warps, a wide window"),
     pytest.param("resident", {"window": 3, "negatives": 5}, 20, (40, 1, 0, 23), id="in registers"),
     pytest.param("resident", {"window": 2, "negatives": 18, "exclude": "window"}, 37, (21, 2, 3), id="two groups"),
     pytest.param("reloaded", {"window": 3, "negatives": 5, "exclude": "none"}, 20, (40, 1, 0, 23), id="reloaded"),

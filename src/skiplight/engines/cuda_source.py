@@ -7,20 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import importlib.util
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-
-
-def available() -> bool:
-    """Return whether `cuda-bindings` are installed."""
-    try:
-        return importlib.util.find_spec("cuda.bindings.nvrtc") is not None
-    except ModuleNotFoundError:  # `cuda` or `cuda.bindings` itself
-        return False
 
 
 class CudaKernel:
@@ -36,7 +27,8 @@ class CudaKernel:
         registers: 32-bit registers of a thread.
 
     Raises:
-        RuntimeError: it does not compile, or the driver refuses it.
+        ImportError: `cuda-bindings` are not installed.
+        RuntimeError: the compiler is not there, the source does not compile, or the driver refuses it.
     """
 
     def __init__(self, path: Path, name: str, constants: Mapping[str, object], device: torch.device) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import logging
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -71,6 +72,8 @@ WARP_SOURCE = Path(__file__).parent / "fused_gpu_warps.cu"
 
 Layout = Literal["warp", "resident", "reloaded"]
 
+log = logging.getLogger(__name__)
+
 
 class FusedGpuEngine(FusedEngine):
     """Moves the tables along the gradient of negative sampling, many windows at a time.
@@ -86,12 +89,18 @@ class FusedGpuEngine(FusedEngine):
 
     def plan(self) -> tuple[bool, int]:
         sampler, dim, device = self.sampler, self.tables.input.embedding_dim, self.tables.input.weight.device
-        warps = device.type == "cuda" and cuda_source.available()
-        self.shape = shape(dim, sampler.window, sampler.negatives, sampler.shared == "pair", warps, self.layout)
-        if self.shape.layout != "warp":
-            return self.shape.resident, _programs(device, self.shape.warps)
-        self.warp_kernel = WarpKernel(dim, sampler.window, sampler.negatives, device)
-        return False, self.warp_kernel.programs
+        setting = (dim, sampler.window, sampler.negatives)
+        self.shape = shape(*setting, pair=sampler.shared == "pair", cuda=device.type == "cuda", layout=self.layout)
+        if self.shape.layout == "warp":
+            try:
+                self.warp_kernel = WarpKernel(*setting, device)
+                return False, self.warp_kernel.programs
+            except (ImportError, RuntimeError) as error:
+                if self.layout is not None:
+                    raise
+                log.warning("Triton's kernels train, at about half the speed, since CUDA C++ cannot be used: %s", error)
+                self.shape = shape(*setting, pair=False, cuda=False)
+        return self.shape.resident, _programs(device, self.shape.warps)
 
     def prepare(self) -> None:
         from skiplight.engines import fused_gpu_triton
@@ -209,18 +218,18 @@ class Shape(NamedTuple):
         return self.layout == "resident"
 
 
-def shape(dim: int, window: int, negatives: int, pair: bool, warps: bool, layout: Layout | None = None) -> Shape:
+def shape(dim: int, window: int, negatives: int, *, pair: bool, cuda: bool, layout: Layout | None = None) -> Shape:
     """Return the layout for vectors of length `dim` and windows of half-width `window`.
 
     Args:
         negatives: negatives of a window, or of a pair if `pair`.
         pair: whether each pair has its own negatives.
-        warps: whether kernels of CUDA C++ can be compiled.
+        cuda: whether this is for a CUDA device, where kernels of CUDA C++ run.
         layout: the layout; default: the fastest one that fits.
     """
     ring, width = _power_of_two(2 * window + 1), _power_of_two(dim)
     if layout is None:
-        if warps and not pair and _warp_fits(dim, window, negatives):
+        if cuda and not pair and _warp_fits(dim, window, negatives):
             layout = "warp"
         else:
             layout = "resident" if not pair and ring * width <= RESIDENT else "reloaded"
