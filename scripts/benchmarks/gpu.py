@@ -15,8 +15,9 @@ unless `--text` is given. Only then is the quality of vectors measured, by simil
   those that the design needs (see below), and their ceilings are the rates of the GPU for rows drawn by Zipf's law.
 - block size and windows in flight: loss of a last pass over the text after the same passes.
 - quality: similarity after the same epochs on GPU and CPU.
+- rows read again: speed and similarity by the bound for rows of frequent words (`AGAIN` in `fused_gpu.py`).
 - settings: words/s by number of negatives, window and block at d 128.
-- full softmax: FLOP/s of three products against the card's bf16 rate.
+- full softmax: FLOP/s of three products against the card's bf16 rate, by the sizes of tiles.
 - sampled softmax: loss and gradients of a step in kernels that write no scores, against tensor operations.
 - peers: FULL-W2V on the same text, if its source is given (`--full-w2v FOLDER`) and nvcc is installed.
 - input: words/s from a memory map through pinned memory into a step that does nothing.
@@ -375,8 +376,53 @@ def measure_quality(bench: Bench) -> list[dict[str, Any]]:
     return found
 
 
-def measure_softmax(bench: Bench) -> dict[str, float]:
-    """Time loss and gradients of full softmax over the vocabulary; FLOP are those of three products."""
+def measure_again(bench: Bench) -> list[dict[str, Any]]:
+    """Return speed and quality of the warps by the bound above which rows are read again for each window."""
+    from gpu_ceilings import seconds
+
+    from skiplight.engines import fused_gpu
+
+    if bench.device.type != "cuda":
+        return []
+    found, standard = [], fused_gpu.AGAIN
+    block = next(bench.text.blocks(4_000_000)).to(bench.device)
+    for bound in (4.0, 1.0, 0.25, 0.0625):
+        fused_gpu.AGAIN = bound
+        row: dict[str, Any] = {"read again above": bound}
+        for dim in (100, 128):
+            engine = bench.engine("warp", dim)
+            spent = seconds(lambda e=engine: e.step(block, 0.025, 0.025), bench.device, 5)  # type: ignore[misc]
+            kept = int(engine.device_sampler.centres(block).count)
+            row[f"M effective words/s, d {dim}"] = kept / spent / 1e6
+        scores = []
+        for seed in range(3):
+            engine = bench.engine("warp", 100, seed)
+            loss = {"loss": bench.train(engine, 5, 1_000_000)[-1]}
+            scores.append(loss | similarities(bench, engine.tables.input.weight.detach().cpu()))
+        found.append(row | {name: sum(score[name] for score in scores) / len(scores) for name in scores[0]})
+    fused_gpu.AGAIN = standard
+    return found
+
+
+def measure_softmax(bench: Bench) -> list[dict[str, Any]]:
+    """Time loss and gradients of full softmax over the vocabulary, by the sizes of tiles, the product's own first."""
+    from skiplight.objectives import full_softmax_triton as kernels
+
+    names = ("OWN", "TILE", "WARPS", "STAGES")
+    standard = tuple(getattr(kernels, name) for name in names)
+    others = () if bench.tiny else ((64, 64, 4, 2), (64, 128, 4, 3), (128, 64, 4, 3), (128, 64, 8, 3), (128, 128, 8, 2))
+    found = []
+    for sizes in (standard, *others):
+        for name, size in zip(names, sizes, strict=True):
+            setattr(kernels, name, size)
+        found.append({"rows, of the other table, warps, stages": sizes} | measure_full(bench))
+    for name, size in zip(names, standard, strict=True):
+        setattr(kernels, name, size)
+    return found
+
+
+def measure_full(bench: Bench) -> dict[str, float]:
+    """Time the present kernels of full softmax; FLOP are those of three products."""
     import torch
     from gpu_ceilings import seconds
 
@@ -390,9 +436,15 @@ def measure_softmax(bench: Bench) -> dict[str, float]:
     v, u = (torch.randn((rows, dim), device=bench.device).to(kind) for rows in (len(inputs), words))
     counts = counts.to(bench.device)
     spent = seconds(lambda: softmax_with_gradients(v, u, None, counts, targets), bench.device, 0 if bench.tiny else 5)
-    rate = 6 * len(inputs) * words * dim / spent
-    share = rate / bench.found["ceilings"]["bf16"]
-    return {"input words": float(len(inputs)), "seconds": spent, "TFLOP/s": rate / 1e12, "of the bf16 rate": share}
+    # Without observed pairs only the kernels are left.
+    none, no_pairs = torch.zeros_like(counts), targets[:0]
+    alone = seconds(lambda: softmax_with_gradients(v, u, None, none, no_pairs), bench.device, 0 if bench.tiny else 5)
+    products, peak = 6 * len(inputs) * words * dim, bench.found["ceilings"]["bf16"]
+    return {
+        "input words": float(len(inputs)), "pairs": float(len(targets)), "seconds": spent, "kernels alone": alone,
+        "TFLOP/s": products / spent / 1e12, "of the bf16 rate": products / spent / peak,
+        "kernels alone of it": products / alone / peak,
+    }  # fmt: skip
 
 
 def measure_sampled(bench: Bench) -> list[dict[str, Any]]:
@@ -501,6 +553,7 @@ PARTS: dict[str, Callable[[Bench], Any]] = {
     "full softmax": measure_softmax,
     "sampled softmax": measure_sampled,
     "quality": measure_quality,
+    "rows read again": measure_again,
     "block size and windows in flight": measure_blocks,
     "rivals": measure_rivals,
     "peers": measure_peers,

@@ -57,6 +57,7 @@ bench 60 ceilings ceilings
 bench 120 speed speed
 bench 120 settings settings
 bench 240 quality quality
+bench 60 again "rows read again"
 bench 120 softmax "full softmax" "sampled softmax"
 case " ${given[*]:-} " in *" --full-w2v "*) bench 180 peers peers ;; esac
 bench 60 profile profile

@@ -6,10 +6,16 @@ import json
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+
+from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.evaluation.similarity import similarity
+from skiplight.vectors.word_vectors import WordVectors
 
 SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/gpu.py"
 
@@ -46,3 +52,18 @@ def test_it_runs_without_what_a_bare_machine_lacks(tmp_path: Path) -> None:
     assert {row["layout"] for row in found["speed"]} == {"resident", "reloaded"}
     assert all(row["relative difference of the loss"] < 1e-3 for row in found["sampled softmax"])
     assert (tmp_path / "gpu.png").stat().st_size > 0
+
+
+def test_its_similarities_are_those_of_word_vectors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    import gpu
+
+    words, table = ["a", "b", "c", "d"], torch.randn(4, 8, generator=torch.Generator().manual_seed(0))
+    file = tmp_path / "pairs.txt"
+    file.write_text("a b 1\na c 2\nb d 3\nc d 4\n")
+    vocabulary = Vocabulary(words, np.ones(4, np.int64))
+    expected = similarity(WordVectors(vocabulary, table, table), file).score
+    bench = types.SimpleNamespace(
+        text=types.SimpleNamespace(words=words), options=types.SimpleNamespace(sets=[str(file)])
+    )
+    assert gpu.similarities(bench, table) == {"pairs": pytest.approx(expected)}
