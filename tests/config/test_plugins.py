@@ -100,6 +100,7 @@ def test_a_run_trains_with_them_and_reading_it_needs_them_named_again(
     assert again.returncode == 0, again.stderr
 
 
+@pytest.mark.slow
 def test_trials_and_ranks_have_the_plugins_of_the_command(folder: Path) -> None:
     options = ["-m", "noise=root_log", "trainer.devices=2", "trainer.accelerator=cpu"]
     done = skiplight(arguments(folder, "many", *options))

@@ -220,6 +220,7 @@ def test_a_text_that_is_one_document_is_one_unit_and_the_log_says_so(
     stream = prepare(source, normalise="text8", min_count=1, heldout=0, stores=tmp_path, streaming=True)
     assert isinstance(stream, TokenStream)
     schedule = schedule_of(stream)
+    caplog.clear()
     schedule.log_shares(1)
     assert not caplog.text
     schedule.log_shares(2)

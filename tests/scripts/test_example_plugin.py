@@ -48,6 +48,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [*options, "trainer.max_epochs=1"]
 
 
+@pytest.mark.slow
 def test_its_pieces_are_listed_and_swept(python: list[str], data: list[str], tmp_path: Path) -> None:
     shown = run(python, "train", "--help")
     assert shown.returncode == 0, shown.stderr

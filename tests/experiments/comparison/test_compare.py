@@ -130,6 +130,7 @@ def test_a_killed_comparison_continues_and_ends_as_the_undisturbed_one(
     assert "ends best" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_commands_with_two_workers_each_share_a_comparison(texts: Path, compared: Path, tmp_path: Path) -> None:
     folder = tmp_path / "comparison"
     shared = ["compare", *arguments(texts, compared.parent), f"run_dir={folder}", "--workers", "2"]

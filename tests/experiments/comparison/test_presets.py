@@ -8,7 +8,10 @@ from skiplight.experiments.comparison.plan import Plan
 from skiplight.registry import OBJECTIVES
 
 
-@pytest.mark.parametrize("experiment", ["softmax_vs_ns", "softmax_vs_ns_text8", "noise_words", "sharing"])
+SETTINGS = ["softmax_vs_ns", pytest.param("softmax_vs_ns_text8", marks=pytest.mark.slow), "noise_words", "sharing"]
+
+
+@pytest.mark.parametrize("experiment", SETTINGS)
 def test_a_preset_is_a_plan(experiment: str) -> None:
     plan = Plan([f"experiment={experiment}"], tokens=1_000_000)
     runs = [

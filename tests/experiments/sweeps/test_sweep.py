@@ -118,6 +118,7 @@ def test_killed_once_a_study_equals_the_undisturbed_one(folder: Path, texts: Pat
     check_killed(folder, texts, undisturbed, "killed", 1)
 
 
+@pytest.mark.slow
 def test_a_study_that_is_moved_continues_and_a_trial_that_is_moved_out_is_a_run_of_its_own(
     folder: Path, texts: Path
 ) -> None:
