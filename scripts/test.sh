@@ -6,6 +6,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/setup.sh" "[dev,notebook]"
 .venv/bin/ruff check .
 .venv/bin/ruff format --check .
 .venv/bin/mypy
-# Two processes, a file each, since most tests wait for a process of their own; each with one thread of OpenMP, whose
+# Three processes, a file each, since most tests wait for a process of their own; each with one thread of OpenMP, whose
 # threads would wait for each other on busy cores.
 OMP_NUM_THREADS=1 .venv/bin/pytest -m "not slow" -n 3 --dist loadfile "$@"

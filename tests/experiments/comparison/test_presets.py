@@ -7,7 +7,6 @@ import pytest
 from skiplight.experiments.comparison.plan import Plan
 from skiplight.registry import OBJECTIVES
 
-
 SETTINGS = ["softmax_vs_ns", pytest.param("softmax_vs_ns_text8", marks=pytest.mark.slow), "noise_words", "sharing"]
 
 
