@@ -17,8 +17,8 @@
 // way is then one window's.
 //
 // Arguments are those of `train_resident` in `fused_gpu_triton.py`, but `inputs_in_flight` is that of one window.
-// Constants: DIM, WINDOW, K, SHORTEST, MOST as there; AGAIN: at most MOST; VEC: numbers that a lane reads at a time, a divisor of DIM: 4, 2
-// or 1; WARPS: warps in a block.
+// Constants: DIM, WINDOW, K, SHORTEST, MOST as there; AGAIN: at most MOST; VEC: numbers that a lane reads at a time, a
+// divisor of DIM: 4, 2 or 1; WARPS: warps in a block.
 
 constexpr int OUTPUTS = K + 1, SLOTS = 2 * WINDOW + 1;
 constexpr int PARTS = (DIM + 32 * VEC - 1) / (32 * VEC), N = PARTS * VEC, ROW = 32 * N;
@@ -27,11 +27,12 @@ constexpr int COPIES = 16 / TILE;                                               
 static_assert(OUTPUTS <= 16, "a lane holds one score of two contexts");
 static_assert(K + 5 <= 32, "a lane reads one integer of a window");
 
+// The words within reach of a warp's window.
 struct alignas(16) Ring {
-    float row[SLOTS][ROW], before[SLOTS][ROW];
-    float step[2][2][TILE];
+    float row[SLOTS][ROW], before[SLOTS][ROW];  // now, and as they were read
+    float step[2][2][TILE];                     // -rate · gradient by each score: in turns, left and right, output rows
     int word[SLOTS];
-    float shorter[SLOTS];
+    float shorter[SLOTS];  // `step_scale` of each row
 };
 
 #if WINDOW < 16
@@ -48,6 +49,7 @@ constexpr bool WIDE_ADDITIONS = __CUDA_ARCH__ >= 900, COPIES_ALONE = __CUDA_ARCH
 constexpr bool WIDE_ADDITIONS = false, COPIES_ALONE = false;
 #endif
 
+// The numbers of a row that a lane owns.
 struct Row {
     float x[N];
 };
@@ -222,14 +224,14 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
     const float others = (float)((stop - first + share - 1) / share - 1);
 
     const Row zero{};
-    for (int slot = 0; slot < SLOTS; slot++) store(ring.row[slot], lane, zero); // also what is beyond DIM
+    for (int slot = 0; slot < SLOTS; slot++) store(ring.row[slot], lane, zero);  // also what is beyond DIM
 
     // All rows of the first window except its last one, which comes within reach with the window.
     Slots again = 0;  // the slots whose rows are read for each window
     for (int position = max(begin - WINDOW, 0); position < begin + WINDOW && position <= last; position++) {
-        const int entering = word[position], slot = position % SLOTS;
+        const int came = word[position], slot = position % SLOTS;
         const float rate = rate_begin + at[begin] * rate_step;
-        if (enter(ring, slot, entering, inputs, inputs_in_flight[entering], rate, others, lane)) again |= Slots(1) << slot;
+        if (enter(ring, slot, came, inputs, inputs_in_flight[came], rate, others, lane)) again |= Slots(1) << slot;
     }
 
     // Lanes 0 to K - 1 read the negatives of a window; the next five the word, its reach, its place, and the next word.
@@ -277,7 +279,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
         if (c - WINDOW - 1 >= max(begin - WINDOW, 0) && !(again & bit)) leave(ring, slot, inputs, lane);
         __syncwarp();
         again &= ~bit;
-        if (c + WINDOW <= last && enter(ring, slot, came, inputs, inputs_in_flight[came], rate, others, lane)) again |= bit;
+        if (c + WINDOW <= last && enter(ring, slot, came, inputs, inputs_in_flight[came], rate, others, lane))
+            again |= bit;
         __syncwarp();
 
         // The slots of this window, a run of them that may go round the end, except for the centre's.
@@ -303,7 +306,7 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
             int left_slot = centre_slot - distance, right_slot = centre_slot + distance;
             if (left_slot < 0) left_slot += SLOTS;
             if (right_slot >= SLOTS) right_slot -= SLOTS;
-            if (!uses_left) left_slot = right_slot; // it is read, scored and left as it is
+            if (!uses_left) left_slot = right_slot;  // it is read, scored and left as it is
             if (!uses_right) right_slot = left_slot;
             const Row v = load(ring.row[left_slot], lane), w = load(ring.row[right_slot], lane);
             float sums[2 * TILE];
@@ -311,8 +314,9 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
             for (int j = 0; j < TILE; j++) {
                 float s = 0, t = 0;
                 if (j < OUTPUTS) {
+                    const Row &output = u[j < OUTPUTS ? j : 0];
 #pragma unroll
-                    for (int n = 0; n < N; n++) s += v.x[n] * u[j < OUTPUTS ? j : 0].x[n], t += w.x[n] * u[j < OUTPUTS ? j : 0].x[n];
+                    for (int n = 0; n < N; n++) s += v.x[n] * output.x[n], t += w.x[n] * output.x[n];
                 }
                 sums[j] = s, sums[TILE + j] = t;
             }
@@ -352,7 +356,8 @@ extern "C" __global__ void __launch_bounds__(32 * WARPS) train_warps(
         if (++centre_slot == SLOTS) centre_slot = 0;
     }
 
-    for (int position = max(max(begin - WINDOW, 0), end - 1 - WINDOW); position < end + WINDOW && position <= last; position++)
+    const int oldest = max(max(begin - WINDOW, 0), end - 1 - WINDOW);
+    for (int position = oldest; position < end + WINDOW && position <= last; position++)
         if (!(again >> position % SLOTS & 1)) leave(ring, position % SLOTS, inputs, lane);
 #pragma unroll
     for (int mask = 16; mask; mask >>= 1) total += __shfl_xor_sync(0xffffffffu, total, mask);
