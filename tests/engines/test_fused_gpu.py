@@ -93,6 +93,25 @@ SHAPES = [
 ]  # fmt: skip
 
 
+@pytest.mark.parametrize(
+    ("dim", "window", "negatives", "pair", "cuda", "chosen"),
+    [
+        (128, 5, 5, False, True, "warp"),
+        (128, 5, 15, False, True, "warp"),
+        (512, 5, 5, False, True, "warp"),
+        (128, 5, 16, False, True, "resident"),  # more scores than lanes
+        (256, 5, 13, False, True, "resident"),  # more numbers than registers
+        (256, 15, 5, False, True, "reloaded"),  # more context rows than shared memory
+        (128, 5, 5, True, True, "reloaded"),
+        (128, 5, 5, False, False, "resident"),
+    ],
+)
+def test_the_layout_is_the_fastest_that_fits(
+    dim: int, window: int, negatives: int, pair: bool, cuda: bool, chosen: str
+) -> None:
+    assert fused_gpu.shape(dim, window, negatives, pair=pair, cuda=cuda).layout == chosen
+
+
 @pytest.mark.parametrize("programs", [1, 3])
 @pytest.mark.parametrize(("layout", "options", "dim", "lengths"), SHAPES, indirect=["layout"])
 def test_tables_are_those_of_the_reference(

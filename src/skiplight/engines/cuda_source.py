@@ -23,9 +23,6 @@ class CudaKernel:
         constants: macros to define.
         device: the device to compile for and run on.
 
-    Attributes:
-        registers: 32-bit registers of a thread.
-
     Raises:
         ImportError: `cuda-bindings` are not installed.
         RuntimeError: the compiler is not there, the source does not compile, or the driver refuses it.
@@ -41,14 +38,14 @@ class CudaKernel:
             torch.cuda.current_stream()  # makes the context of the device the current one
             self._module = _checked(driver.cuModuleLoadData(cubin))
             self._function = _checked(driver.cuModuleGetFunction(self._module, name.encode()))
-        register_count = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_NUM_REGS
-        self.registers: int = _checked(driver.cuFuncGetAttribute(register_count, self._function))
 
     def blocks_per_processor(self, threads: int, shared: int) -> int:
         """Return how many blocks run on a multiprocessor at a time, and allow blocks of that much shared memory."""
         largest = self.driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        _checked(self.driver.cuFuncSetAttribute(self._function, largest, shared))
-        return int(_checked(self.driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(self._function, threads, shared)))
+        with torch.cuda.device(self.device):
+            _checked(self.driver.cuFuncSetAttribute(self._function, largest, shared))
+            blocks = self.driver.cuOccupancyMaxActiveBlocksPerMultiprocessor(self._function, threads, shared)
+        return int(_checked(blocks))
 
     def launch(self, blocks: int, threads: int, shared: int, *arguments: torch.Tensor | int | float) -> None:
         """Launch on the current stream; integers are passed as int32, floats as float32."""

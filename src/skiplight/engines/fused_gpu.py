@@ -272,6 +272,7 @@ def warp_constants(dim: int, window: int, negatives: int) -> dict[str, object]:
     return {
         "DIM": dim, "WINDOW": window, "K": negatives, "VEC": math.gcd(dim, 4), "WARPS": BLOCK, "SHORTEST": SHORTEST,
         "MOST": f"{in_flight.MOST!r}f", "AGAIN": f"{min(AGAIN, in_flight.MOST)!r}f",
+        "RING_BYTES": _ring_bytes(dim, window, negatives),
     }  # fmt: skip
 
 

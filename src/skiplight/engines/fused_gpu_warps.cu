@@ -18,7 +18,7 @@
 //
 // Arguments are those of `train_resident` in `fused_gpu_triton.py`, but `inputs_in_flight` is that of one window.
 // Constants: DIM, WINDOW, K, SHORTEST, MOST as there; AGAIN: at most MOST; VEC: numbers that a lane reads at a time, a
-// divisor of DIM: 4, 2 or 1; WARPS: warps in a block.
+// divisor of DIM: 4, 2 or 1; WARPS: warps in a block; RING_BYTES: shared memory of a warp.
 
 constexpr int OUTPUTS = K + 1, SLOTS = 2 * WINDOW + 1;
 constexpr int PARTS = (DIM + 32 * VEC - 1) / (32 * VEC), N = PARTS * VEC, ROW = 32 * N;
@@ -34,6 +34,8 @@ struct alignas(16) Ring {
     int word[SLOTS];
     float shorter[SLOTS];  // `step_scale` of each row
 };
+
+static_assert(sizeof(Ring) == RING_BYTES, "the host has reserved so much shared memory for a warp");
 
 #if WINDOW < 16
 using Slots = unsigned;  // a bit for each slot
