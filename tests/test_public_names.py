@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import logging
+import operator
+import re
 from pathlib import Path
 from typing import ClassVar
 
@@ -13,6 +17,8 @@ from skiplight.errors import RunError
 from tests.support.runs import SMALL
 from tests.support.texts import write_texts
 
+PAGE = Path(__file__).parents[1] / ".github" / "PYTHON.md"
+
 
 def test_every_public_name_is_there() -> None:
     assert set(dir(skiplight)) == set(skiplight.__all__)
@@ -20,6 +26,39 @@ def test_every_public_name_is_there() -> None:
         assert callable(getattr(skiplight, name))
     with pytest.raises(AttributeError, match="no attribute 'trian'"):
         skiplight.trian  # noqa: B018
+
+
+def test_the_page_has_every_public_name_with_what_its_docstring_says() -> None:
+    rows = re.findall(r"^\| `([\w.]+)(?:\(.*?\))?` \| (.*) \|$", PAGE.read_text(encoding="utf-8"), re.M)
+    assert sorted(name for name, _ in rows if "." not in name) == sorted(skiplight.__all__)
+    for name, text in rows:
+        found = operator.attrgetter(name)(skiplight)
+        if isinstance(found, functools.cached_property):
+            found = found.func
+        if not name.startswith("register_"):
+            assert found.__doc__.splitlines()[0] == text, name
+
+
+def test_lightning_says_nothing_of_its_own_unless_its_level_was_set(tmp_path: Path) -> None:
+    texts = write_texts(tmp_path / "texts", files=1)
+    options = ["data=files", f"data.path='{texts}'", f"data.store={tmp_path / 'stores'}", *SMALL]
+    said: list[logging.LogRecord] = []
+    handler = logging.Handler()
+    handler.emit = said.append  # type: ignore[method-assign]
+    lightnings = logging.getLogger("lightning.pytorch")
+    assert lightnings.level == logging.INFO
+    lightnings.addHandler(handler)
+    try:
+        skiplight.train(*options, run_dir=tmp_path / "quiet")
+        assert [record.getMessage() for record in said if record.levelno < logging.WARNING] == []
+        assert lightnings.level == logging.INFO
+        lightnings.setLevel(logging.DEBUG)
+        skiplight.train(*options, run_dir=tmp_path / "told")
+        assert any("GPU available" in record.getMessage() for record in said)
+        assert lightnings.level == logging.DEBUG
+    finally:
+        lightnings.removeHandler(handler)
+        lightnings.setLevel(logging.INFO)
 
 
 def test_runs_and_studies_are_made_from_overrides(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ import lightning
 import pytest
 import torch
 
-from skiplight import SkipGramDataModule, SkipGramModule, compose
+from skiplight import SkipGramModule
 from skiplight.errors import RankError
+from tests.support.own_script import make_components, make_trainer
 from tests.support.runs import own_environment
 from tests.support.texts import write_texts
 
@@ -32,13 +33,9 @@ def trained(engine: str, devices: int, **options: Any) -> dict[str, Any] | None:
     """Train on the texts in the working directory, as a script of one's own does; the first rank returns the tables."""
     data = ["data=files", "data.path=texts/*.txt", "data.document=line", "data.heldout=0.1", "data.store=stores"]
     small = ["vocabulary.min_count=2", "model.dim=16", "trainer.threads=1", f"data.block_tokens={1000 // devices}"]
-    config = compose([*data, *small, f"engine={engine}", "optim.lr=0.01", "trainer.max_epochs=2"])
-    blocks = SkipGramDataModule.from_config(config, world=devices)
-    module = SkipGramModule.from_config(config, blocks, world=devices)
-    quiet = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": False}
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=devices, max_epochs=2, enable_model_summary=False, **quiet, **options
-    )  # type: ignore[arg-type]
+    given = [*data, *small, f"engine={engine}", "optim.lr=0.01", "trainer.max_epochs=2"]
+    module, blocks = make_components(given, world=devices)
+    trainer = make_trainer(devices=devices, max_epochs=2, **options)
     trainer.fit(module, blocks)
     if not trainer.is_global_zero:
         return None
@@ -79,8 +76,6 @@ def test_two_ranks_of_ones_own_trainer_train_as_one(
 
 def test_another_module_is_refused_by_name() -> None:
     assert SkipGramModule  # its import registers the strategy
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=2, strategy="skiplight", logger=False, enable_checkpointing=False
-    )
+    trainer = make_trainer(devices=2, strategy="skiplight")
     with pytest.raises(RankError, match="trains a SkipGramModule, not LightningModule"):
         trainer.strategy.connect(lightning.LightningModule())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -18,6 +17,7 @@ from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
 from tests.support.cuda_on_cpu import run_kernel_on_cpu
+from tests.support.own_script import make_trainer
 from tests.support.reference import one_window_a_step
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -276,9 +276,7 @@ def test_lightning_trains_with_it_and_learns_of_loss_and_pairs_later() -> None:
     blocks = [a_text(6).to("cpu"), a_text(5, 4).to("cpu")]
     objective = NegativeSampling(sampler.noise.probabilities)
     module = SkipGramModule(tables, objective, lr=1e-3, total_tokens=15, engine=Here.maker(sampler, None))
-    trainer = lightning.Trainer(
-        accelerator=DEVICE.type, max_epochs=1, logger=False, enable_checkpointing=False, enable_progress_bar=False
-    )
+    trainer = make_trainer(accelerator=DEVICE.type, max_epochs=1)
     trainer.fit(module, DataLoader(blocks, batch_size=None))  # type: ignore[arg-type]
     assert trainer.global_step == 2
     assert module.tokens == 15

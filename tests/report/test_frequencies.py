@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from skiplight.config.compose import compose
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.data.from_config import make_noise
 from skiplight.report.frequencies import word_frequencies
-from skiplight.sampling.noise import NoiseDistribution, power_weights
+from skiplight.sampling.noise import STAGES, AnnealedNoise, NoiseDistribution, power_weights
 from skiplight.sampling.subsampling import keep_probabilities
 
 
@@ -42,3 +46,33 @@ def test_examples_are_the_words_of_their_ranks() -> None:
     found = word_frequencies(vocabulary([3, 50, 7, 20, *[1] * 16]), Config())
     assert found["examples"] == [[1, "w1", 50], [10, "w9", 1], [20, "w19", 1]]
     assert found["head"] == 1
+
+
+@given(st.lists(st.integers(1, 10**6), min_size=1, max_size=100))
+@pytest.mark.parametrize("choice", ["noise=log_uniform", "noise=uniform", "noise=annealed_power"])
+def test_any_noise_is_shown_as_the_run_drew_it(choice: str, counts: list[int]) -> None:
+    counts = sorted(counts, reverse=True)
+    config = NOISES.setdefault(choice, compose([choice]))
+    found = word_frequencies(vocabulary(counts), config)
+    drawn = make_noise(config, vocabulary(counts))
+    expected = drawn.probabilities(STAGES - 1) if isinstance(drawn, AnnealedNoise) else drawn.probabilities
+    sizes = [size for size, _, _ in found["levels"]]
+    ends = np.cumsum(sizes)
+    sums = np.add.reduceat(expected, ends - sizes)
+    assert np.array(found["noise"]["probabilities"]) * sizes == pytest.approx(sums, rel=1e-4)
+    assert found["noise"]["exponent"] == (0 if choice == "noise=uniform" else None)
+    assert found["exponent"] == (0 if choice == "noise=uniform" else 0.75)
+
+
+NOISES: dict[str, Config] = {}
+
+
+def test_a_page_says_why_the_noise_is_not_known_and_when_there_is_none(tmp_path: Path) -> None:
+    weights = tmp_path / "weights.txt"
+    lost = word_frequencies(vocabulary([3, 2]), compose(["noise=from_file", f"noise.path={weights}"]))["noise"]
+    assert "weights.txt" in lost["error"]
+    assert "probabilities" not in lost
+    weights.write_text("w0 1\nw1 3\n")
+    kept = word_frequencies(vocabulary([3, 2]), compose(["noise=from_file", f"noise.path={weights}"]))["noise"]
+    assert kept["probabilities"] == [0.25, 0.75]
+    assert word_frequencies(vocabulary([3, 2]), compose(["objective=full_softmax"]))["noise"] is None

@@ -32,6 +32,7 @@ from skiplight.objectives.base import Tables
 from skiplight.process import run_program
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.module import SkipGramModule
+from tests.support.own_script import make_trainer
 from tests.support.texts import prepared
 
 BLOCK_TOKENS = 700
@@ -121,11 +122,7 @@ def main() -> int:
         os.environ["MASTER_PORT"] = str(port + number)  # the next training's ranks must not meet the last one's
         module, data = parts(folder, case)
         witness, ranks = Witness(), strategy(case, data, world)
-        trainer = lightning.Trainer(
-            accelerator="cpu", devices=world // nodes, num_nodes=nodes, strategy=ranks, max_epochs=-1,
-            callbacks=[witness], logger=False, use_distributed_sampler=False, enable_progress_bar=False,
-            enable_model_summary=False, enable_checkpointing=False,
-        )  # fmt: skip
+        trainer = make_trainer([witness], devices=world // nodes, num_nodes=nodes, strategy=ranks, max_epochs=-1)
         trainer.fit(module, data)
         tables = [table.detach() for table in module.tables.parameters()]
         found = {"seen": witness.seen, "steps": witness.steps, "tables": tables, "tokens": module.tokens}

@@ -20,6 +20,7 @@ from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.sampling.batches import TokenBlock, Windows
 from skiplight.training.module import SkipGramModule
+from tests.support.own_script import make_trainer
 
 WORDS, DIM, TOKENS = 500, 4, 10
 
@@ -63,11 +64,9 @@ def main() -> None:
     with torch.no_grad():
         module.tables.output.weight.normal_()
     witness = Witness()
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=2, strategy=GradientExchange(), max_epochs=1, callbacks=[witness], logger=False,
-        use_distributed_sampler=False, enable_progress_bar=False, enable_model_summary=False,
-        enable_checkpointing=False,
-    )  # fmt: skip
+    trainer = make_trainer(
+        [witness], devices=2, strategy=GradientExchange(), max_epochs=1, use_distributed_sampler=False
+    )
     own = steps[int(os.environ.get("LOCAL_RANK", "0"))]
     trainer.fit(module, DataLoader([windows_of(words) for words in own], batch_size=None))
     tables = [table.detach() for table in module.tables.parameters()]

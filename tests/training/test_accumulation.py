@@ -20,6 +20,7 @@ from skiplight.training.checkpoints import Checkpointing, FolderCheckpointIO, li
 from skiplight.training.module import SkipGramModule
 from skiplight.training.signals import StopRequest
 from tests.distributed.test_strategies import merged, step_on
+from tests.support.own_script import make_trainer
 from tests.support.program import Case, parts
 from tests.support.runs import metrics
 from tests.support.texts import write_texts
@@ -56,11 +57,8 @@ class Witness(lightning.Callback):
 
 
 def trainer_of(batches: int, *callbacks: lightning.Callback) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="cpu", devices=1, max_epochs=-1, accumulate_grad_batches=batches, callbacks=list(callbacks),
-        plugins=[FolderCheckpointIO()], logger=False, enable_progress_bar=False, enable_model_summary=False,
-        use_distributed_sampler=False, enable_checkpointing=any(isinstance(c, Checkpointing) for c in callbacks),
-    )  # fmt: skip
+    plugins = [FolderCheckpointIO()]
+    return make_trainer(callbacks, max_epochs=-1, accumulate_grad_batches=batches, plugins=plugins)
 
 
 def trained(folder: Path, case: Case, batches: int, *callbacks: lightning.Callback) -> SkipGramModule:
@@ -208,10 +206,7 @@ def test_the_fused_engine_refuses_it(folder: Path, scheduled: bool) -> None:
 
 def test_ranks_refuse_it(folder: Path) -> None:
     module, data = parts(folder, Case())
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=1, strategy=GradientExchange(), max_epochs=-1, accumulate_grad_batches=2,
-        logger=False, enable_progress_bar=False, enable_model_summary=False, enable_checkpointing=False,
-    )  # fmt: skip
+    trainer = make_trainer(strategy=GradientExchange(), max_epochs=-1, accumulate_grad_batches=2)
     with pytest.raises(ConfigError, match="cannot do accumulate_grad_batches=2 on several devices"):
         trainer.fit(module, data)
 

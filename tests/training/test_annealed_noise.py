@@ -21,6 +21,7 @@ from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.noise import STAGES, AnnealedNoise, NoiseDistribution, power_weights
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.fit import train
+from tests.support.own_script import make_components, make_trainer, small_options
 from tests.support.reference import one_window_a_step
 from tests.support.runs import metrics
 from tests.support.texts import write_texts
@@ -114,10 +115,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(folder: Path, *more: str) -> list[str]:
-    data = ["data=files", f"data.path='{folder / 'texts' / '*.txt'}'", f"data.store={folder / 'stores'}"]
-    small = ["data.document=line", "data.heldout=0.1", "vocabulary.min_count=2", "model.dim=20", "trainer.threads=1"]
-    quick = ["evaluation.similarity=[]", "logger=none", "data.block_tokens=250", "trainer.max_epochs=2"]
-    return [*data, *small, *quick, "noise=annealed_power", "noise.begin=-0.5", "noise.end=1.5", *more]
+    small = ["model.dim=20", "data.block_tokens=250", "trainer.max_epochs=2"]
+    return small_options(folder, *small, "noise=annealed_power", "noise.begin=-0.5", "noise.end=1.5", *more)
 
 
 class Stages(lightning.Callback):
@@ -131,14 +130,8 @@ class Stages(lightning.Callback):
 
 
 def trained(folder: Path, engine: str, *callbacks: Any, resume: Path | None = None, **options_: Any) -> SkipGramModule:
-    config = compose(options(folder, f"engine={engine}", "optim.lr=0.01"))
-    data = SkipGramDataModule.from_config(config)
-    module = SkipGramModule.from_config(config, data)
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "logger": False}
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=1, callbacks=list(callbacks), limit_val_batches=0, default_root_dir=folder,
-        **({"max_epochs": 2} | quiet | options_),
-    )  # type: ignore[arg-type]  # fmt: skip
+    module, data = make_components(options(folder, f"engine={engine}", "optim.lr=0.01"))
+    trainer = make_trainer(callbacks, limit_val_batches=0, max_epochs=2, **options_)
     trainer.fit(module, data, ckpt_path=resume, weights_only=True)
     return module
 
@@ -146,14 +139,14 @@ def trained(folder: Path, engine: str, *callbacks: Any, resume: Path | None = No
 @pytest.mark.parametrize("engine", ["fused", "autograd"])
 def test_a_run_that_stops_within_a_stage_goes_on_as_if_it_had_not(folder: Path, tmp_path: Path, engine: str) -> None:
     stages = Stages()
-    whole = trained(folder, engine, stages, enable_checkpointing=False)
+    whole = trained(folder, engine, stages)
     assert stages.seen == [(t, AnnealedNoise.stage(t, whole.total_tokens)) for t, _ in stages.seen]
     assert {stage for _, stage in stages.seen} == set(range(STAGES))
     steps = next(n for n, (_, stage) in enumerate(stages.seen) if stage == 9) + 1  # the second of the stage is next
     assert stages.seen[steps][1] == 9
     trained(folder, engine, ModelCheckpoint(tmp_path, save_last=True, every_n_train_steps=1), max_steps=steps)
     again = Stages()
-    rest = trained(folder, engine, again, resume=tmp_path / "last.ckpt", enable_checkpointing=False)
+    rest = trained(folder, engine, again, resume=tmp_path / "last.ckpt")
     assert again.seen == stages.seen[steps:]
     for table, other in zip(whole.tables.parameters(), rest.tables.parameters(), strict=True):
         assert torch.equal(table, other)

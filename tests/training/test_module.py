@@ -10,15 +10,13 @@ import torch
 from torch.utils.data import DataLoader
 
 from skiplight.corpus.tokens import Cursor
+from tests.support.own_script import make_trainer
 from tests.support.program import Case, parts
 from tests.support.texts import write_texts
 
 
 def trainer_of(max_steps: int = -1) -> lightning.Trainer:
-    return lightning.Trainer(
-        accelerator="cpu", devices=1, max_epochs=2, max_steps=max_steps, logger=False, enable_progress_bar=False,
-        enable_model_summary=False, enable_checkpointing=False,
-    )  # fmt: skip
+    return make_trainer(max_epochs=2, max_steps=max_steps)
 
 
 @pytest.mark.parametrize("engine", ["autograd", "fused"])

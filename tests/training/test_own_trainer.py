@@ -27,6 +27,7 @@ from skiplight.errors import ConfigError, DivergedError, RunError
 from skiplight.evaluation.heldout import heldout
 from skiplight.evaluation.similarity import similarity
 from skiplight.vectors.word_vectors import WordVectors
+from tests.support.own_script import make_components, make_trainer, small_options
 from tests.support.runs import metrics, skiplight, train_arguments
 from tests.support.texts import write_texts
 
@@ -41,20 +42,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def components(folder: Path, *options: str) -> tuple[SkipGramModule, SkipGramDataModule]:
-    data = ["data=files", f"data.path='{folder / 'texts' / '*.txt'}'", f"data.store={folder / 'stores'}"]
-    small = ["data.document=line", "data.heldout=0.1", "vocabulary.min_count=2", "model.dim=16"]
-    config = compose([*data, *small, "data.block_tokens=1000", "trainer.max_epochs=3", "trainer.threads=1", *options])
-    blocks = SkipGramDataModule.from_config(config)
-    return SkipGramModule.from_config(config, blocks), blocks
+    small = ["model.dim=16", "data.block_tokens=1000", "trainer.max_epochs=3"]
+    return make_components(small_options(folder, *small, *options))
 
 
-def make_trainer(folder: Path, **options: Any) -> lightning.Trainer:
-    defaults = {"accelerator": "cpu", "devices": 1, "logger": False, "enable_checkpointing": False, "max_epochs": 3}
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "default_root_dir": folder}
-    return lightning.Trainer(**(defaults | quiet | options))  # type: ignore[arg-type]
-
-
-def test_a_stream_is_validated_at_the_end_of_each_epoch(folder: Path, tmp_path: Path) -> None:
+def test_a_stream_is_validated_at_the_end_of_each_epoch(folder: Path) -> None:
     class Epochs(lightning.Callback):
         def __init__(self) -> None:
             self.validated: list[tuple[int, int]] = []
@@ -65,7 +57,7 @@ def test_a_stream_is_validated_at_the_end_of_each_epoch(folder: Path, tmp_path: 
 
     module, data = components(folder, "data.streaming=true", "engine=fused", "data.workers=2")
     epochs = Epochs()
-    make_trainer(tmp_path, callbacks=[epochs]).fit(module, data)
+    make_trainer([epochs], max_epochs=3).fit(module, data)
     assert data.text.tokens is not None
     assert epochs.validated == [(epoch, (epoch + 1) * data.text.tokens) for epoch in range(3)]
 
@@ -76,9 +68,7 @@ def test_metrics_are_logged_as_lightning_does(folder: Path, tmp_path: Path, engi
     saving = ModelCheckpoint(dirpath=tmp_path, monitor="heldout/loss", save_top_k=1)
     callbacks = [EarlyStopping("heldout/loss", patience=1), saving, LearningRateMonitor()]
     logger = CSVLogger(tmp_path)
-    trainer = make_trainer(
-        tmp_path, callbacks=callbacks, logger=logger, log_every_n_steps=5, enable_checkpointing=True
-    )  # fmt: skip
+    trainer = make_trainer(callbacks, logger=logger, log_every_n_steps=5, max_epochs=3)
     trainer.fit(module, data)
     found = {name: float(value) for name, value in trainer.callback_metrics.items()}
     names = {"train/loss", "lr", "words_per_second", "tokens", "heldout/loss", "heldout/perplexity"}
@@ -92,7 +82,7 @@ def test_metrics_are_logged_as_lightning_does(folder: Path, tmp_path: Path, engi
     logged = (Path(logger.log_dir) / "metrics.csv").read_text()
     assert all(name in logged for name in ("train/loss", "heldout/perplexity", "lr-SGD", "words_per_second"))
     again = SkipGramModule.load_from_checkpoint(saving.best_model_path)
-    [loaded] = make_trainer(tmp_path).validate(again, data, verbose=False)
+    [loaded] = make_trainer().validate(again, data, verbose=False)
     assert loaded["heldout/loss"] == pytest.approx(float(saving.best_model_score), rel=1e-5)
 
 
@@ -110,7 +100,7 @@ def test_evaluations_are_logged_and_monitored(folder: Path, tmp_path: Path) -> N
     module.evaluation.add("norm", Norm())
     saving = ModelCheckpoint(dirpath=tmp_path, monitor="evaluation/norm", mode="max")
     stopping = EarlyStopping("evaluation/pairs", mode="max", min_delta=9, patience=1)
-    trainer = make_trainer(tmp_path, callbacks=[stopping, saving], max_epochs=3, enable_checkpointing=True)
+    trainer = make_trainer([stopping, saving], max_epochs=3)
     trainer.fit(module, data)
     assert trainer.current_epoch == 2, "stopped after the second of three"
     found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("evaluation/")}
@@ -123,17 +113,17 @@ def test_evaluations_are_logged_and_monitored(folder: Path, tmp_path: Path) -> N
     assert float(saving.best_model_score) >= found["evaluation/norm"] * (1 - 1e-6)
 
 
-def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path, tmp_path: Path) -> None:
+def test_early_stopping_ends_a_run_that_gets_no_better(folder: Path) -> None:
     module, data = components(folder, "optim.lr=1e-9", "trainer.max_epochs=9")
     stopping = EarlyStopping("train/loss", min_delta=1, patience=1, check_on_train_epoch_end=True)
-    make_trainer(tmp_path, callbacks=[stopping], max_epochs=9).fit(module, data)
+    make_trainer([stopping], max_epochs=9).fit(module, data)
     assert module.tokens == 2 * data.tokens
 
 
 def test_a_checkpoint_without_options_is_refused(folder: Path, tmp_path: Path) -> None:
     module, data = components(folder)
     plain = SkipGramModule(module.tables, module.objective, total_tokens=10)
-    trainer = make_trainer(tmp_path, max_steps=1)
+    trainer = make_trainer(max_steps=1)
     data.takes_blocks = False
     trainer.fit(plain, data)
     trainer.save_checkpoint(tmp_path / "plain.ckpt")
@@ -143,13 +133,13 @@ def test_a_checkpoint_without_options_is_refused(folder: Path, tmp_path: Path) -
         SkipGramModule.from_config(compose([]), SkipGramDataModule(data.text, data.sampler, block_tokens=9))
 
 
-def test_vectors_that_have_diverged_are_an_error_and_no_perplexity(folder: Path, tmp_path: Path) -> None:
+def test_vectors_that_have_diverged_are_an_error_and_no_perplexity(folder: Path) -> None:
     module, data = components(folder, "engine=autograd")
     with torch.no_grad():
         module.tables.input.weight.fill_(30.0)
         module.tables.output.weight[:50] = 30.0
     with pytest.raises(DivergedError, match="without a finite perplexity"):
-        make_trainer(tmp_path).validate(module, data, verbose=False)
+        make_trainer().validate(module, data, verbose=False)
 
 
 def trained(module: SkipGramModule) -> bool:
@@ -170,12 +160,10 @@ FEATURES: dict[str, tuple[dict[str, Any], Callable[[SkipGramModule, SkipGramData
 
 @pytest.mark.parametrize("engine", ["fused", "autograd"])
 @pytest.mark.parametrize("feature", FEATURES)
-def test_arguments_of_the_trainer_work_with_both_engines(
-    folder: Path, tmp_path: Path, engine: str, feature: str
-) -> None:
+def test_arguments_of_the_trainer_work_with_both_engines(folder: Path, engine: str, feature: str) -> None:
     options, holds = FEATURES[feature]
     module, data = components(folder, f"engine={engine}")
-    trainer = make_trainer(tmp_path, **options)
+    trainer = make_trainer(**({"max_epochs": 3} | options))
     trainer.fit(module, data)
     assert holds(module, data, trainer)
 
@@ -190,10 +178,10 @@ AUTOGRAD: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("feature", AUTOGRAD)
-def test_arguments_that_concern_gradients_work_with_autograd(folder: Path, tmp_path: Path, feature: str) -> None:
+def test_arguments_that_concern_gradients_work_with_autograd(folder: Path, feature: str) -> None:
     name = "adam" if feature in ("gradient_clip_val", "deterministic") else "sgd"
     module, data = components(folder, "engine=autograd", f"optim.name={name}", "optim.lr=0.01")
-    make_trainer(tmp_path, **AUTOGRAD[feature]).fit(module, data)
+    make_trainer(max_epochs=3, **AUTOGRAD[feature]).fit(module, data)
     assert module.tokens == module.total_tokens
     assert trained(module)
 
@@ -207,11 +195,11 @@ def test_arguments_that_concern_gradients_work_with_autograd(folder: Path, tmp_p
     ],
 )
 def test_what_the_fused_engine_cannot_do_is_refused_by_name(
-    folder: Path, tmp_path: Path, options: dict[str, Any], message: str
+    folder: Path, options: dict[str, Any], message: str
 ) -> None:
     module, data = components(folder, "engine=fused")
     with pytest.raises(ConfigError, match=message):
-        make_trainer(tmp_path, **options).fit(module, data)
+        make_trainer(max_epochs=3, **options).fit(module, data)
 
 
 def test_a_line_of_metrics_has_the_names_that_ones_own_trainer_logs(folder: Path) -> None:
@@ -221,8 +209,8 @@ def test_a_line_of_metrics_has_the_names_that_ones_own_trainer_logs(folder: Path
     assert torch.isfinite(torch.tensor([line["train/loss"] for line in metrics(folder / "run")[:3]])).all()
 
 
-def test_weight_averaging_runs_with_autograd(folder: Path, tmp_path: Path) -> None:
+def test_weight_averaging_runs_with_autograd(folder: Path) -> None:
     module, data = components(folder, "engine=autograd")
-    callbacks = [StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)]
-    make_trainer(tmp_path, callbacks=callbacks).fit(module, data)
+    averaging = StochasticWeightAveraging(swa_lrs=0.01, swa_epoch_start=1)
+    make_trainer([averaging], max_epochs=3).fit(module, data)
     assert trained(module)

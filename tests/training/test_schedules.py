@@ -24,6 +24,7 @@ from skiplight.registry import SCHEDULES
 from skiplight.training.fit import train
 from skiplight.training.module import learning_rate
 from skiplight.training.schedules import FINAL_LR, cosine, linear, make_schedule, wsd
+from tests.support.own_script import make_components, make_trainer, small_options
 from tests.support.reference import adagrad_slack
 from tests.support.runs import metrics
 from tests.support.texts import write_texts
@@ -39,10 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def options(folder: Path, *more: str) -> list[str]:
-    data = ["data=files", f"data.path='{folder / 'texts' / '*.txt'}'", f"data.store={folder / 'stores'}"]
-    small = ["data.document=line", "data.heldout=0.1", "vocabulary.min_count=2", "model.dim=8", "trainer.threads=1"]
-    quick = ["evaluation.similarity=[]", "logger=none", "data.block_tokens=700", "trainer.max_epochs=1"]
-    return [*data, *small, *quick, *more]
+    return small_options(folder, "model.dim=8", "data.block_tokens=700", "trainer.max_epochs=1", *more)
 
 
 PARTS = st.floats(0, 1)
@@ -150,16 +148,7 @@ class Rates(lightning.Callback):
 
 
 def components(folder: Path, kind: type[SkipGramModule], *more: str) -> tuple[SkipGramModule, SkipGramDataModule]:
-    config = compose(options(folder, *more))
-    data = SkipGramDataModule.from_config(config)
-    return kind.from_config(config, data), data
-
-
-def make_trainer(folder: Path, *callbacks: lightning.Callback, **options: Any) -> lightning.Trainer:
-    quiet = {"enable_progress_bar": False, "enable_model_summary": False, "num_sanity_val_steps": 0}
-    defaults = {"accelerator": "cpu", "devices": 1, "max_epochs": 1, "logger": False, "default_root_dir": folder}
-    saving = {"enable_checkpointing": any(isinstance(callback, ModelCheckpoint) for callback in callbacks)}
-    return lightning.Trainer(callbacks=list(callbacks), **(quiet | defaults | saving | options))  # type: ignore[arg-type]
+    return make_components(options(folder, *more), kind)
 
 
 class OwnScheduler(SkipGramModule):
@@ -183,7 +172,7 @@ class OwnOptimizer(SkipGramModule):
 def test_a_torch_scheduler_sets_the_rate(folder: Path, tmp_path: Path, engine: str) -> None:
     module, data = components(folder, OwnScheduler, f"engine={engine}", "optim.lr=0.05")
     rates, logger = Rates(), CSVLogger(tmp_path)
-    trainer = make_trainer(tmp_path, rates, LearningRateMonitor("step"), logger=logger, log_every_n_steps=1)
+    trainer = make_trainer([rates, LearningRateMonitor("step")], logger=logger, log_every_n_steps=1, max_epochs=1)
     trainer.fit(module, data)
     expected = [[pytest.approx(0.05 * 0.9**step)] for step in range(trainer.global_step)]
     assert rates.rates == expected
@@ -195,7 +184,7 @@ def test_a_torch_scheduler_sets_the_rate(folder: Path, tmp_path: Path, engine: s
     assert float(module.tables.output.weight.abs().sum()) > 0
 
 
-def test_the_fused_engine_trains_with_the_rate_of_a_torch_scheduler(folder: Path, tmp_path: Path) -> None:
+def test_the_fused_engine_trains_with_the_rate_of_a_torch_scheduler(folder: Path) -> None:
     class Still(OwnScheduler):
         def configure_optimizers(self) -> Any:
             optimizer = super(OwnScheduler, self).configure_optimizers()
@@ -210,7 +199,7 @@ def test_the_fused_engine_trains_with_the_rate_of_a_torch_scheduler(folder: Path
 
     module, data = components(folder, Still, "engine=fused")
     tables = Tables()
-    make_trainer(tmp_path, tables).fit(module, data)
+    make_trainer([tables], max_epochs=1).fit(module, data)
     moved = [not torch.equal(a, b) for a, b in zip(tables.seen, tables.seen[1:], strict=False)]
     assert moved == [True] + [False] * (len(moved) - 1)
 
@@ -219,7 +208,7 @@ def test_an_optimiser_of_ones_own_keeps_its_rates_and_gets_dense_gradients(folde
     module, data = components(folder, OwnOptimizer, "engine=autograd")
     assert module.tables.sparse  # as the options say
     rates, saving = Rates(), ModelCheckpoint(tmp_path)
-    make_trainer(tmp_path, rates, saving).fit(module, data)
+    make_trainer([rates, saving], max_epochs=1).fit(module, data)
     assert rates.rates
     assert all(pair == [0.002, 0.01] for pair in rates.rates)
     assert type(module.engine.optimizer) is torch.optim.RMSprop
@@ -228,10 +217,10 @@ def test_an_optimiser_of_ones_own_keeps_its_rates_and_gets_dense_gradients(folde
     assert torch.equal(again.tables.input.weight, module.tables.input.weight)
 
 
-def test_what_the_fused_engine_cannot_do_with_ones_own_optimiser_is_refused(folder: Path, tmp_path: Path) -> None:
+def test_what_the_fused_engine_cannot_do_with_ones_own_optimiser_is_refused(folder: Path) -> None:
     module, data = components(folder, OwnOptimizer, "engine=fused")
     with pytest.raises(ConfigError, match="the optimiser RMSprop, parameter groups with different learning rates"):
-        make_trainer(tmp_path).fit(module, data)
+        make_trainer(max_epochs=1).fit(module, data)
 
     class Two(SkipGramModule):
         def configure_optimizers(self) -> Any:
@@ -240,14 +229,14 @@ def test_what_the_fused_engine_cannot_do_with_ones_own_optimiser_is_refused(fold
     module, data = components(folder, Two, "engine=autograd")
     module.automatic_optimization = False  # Lightning itself refuses two otherwise
     with pytest.raises(ConfigError, match="returns 2 optimisers: the tables take one"):
-        make_trainer(tmp_path).fit(module, data)
+        make_trainer(max_epochs=1).fit(module, data)
 
 
 def test_a_checkpoint_of_ones_own_trainer_carries_schedule_and_arguments(folder: Path, tmp_path: Path) -> None:
     own = ["optim.schedule=wsd", "optim.schedule.decay=0.5", "optim.args.momentum=0.9", "optim.args.nesterov=true"]
     module, data = components(folder, SkipGramModule, *own, "optim.lr=0.01")
     rates, saving = Rates(), ModelCheckpoint(tmp_path)
-    make_trainer(tmp_path, rates, saving).fit(module, data)
+    make_trainer([rates, saving], max_epochs=1).fit(module, data)
     assert module.engine.name == "autograd"
     assert rates.rates[0] == [0.01]
     assert rates.rates[-1][0] < 0.002

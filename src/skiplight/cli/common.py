@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +36,6 @@ def add_no_verify(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-verify", dest="verify", action="store_false", help="do not check the checksums of the vectors"
     )
-    parser.add_argument("--verify", action="store_true", default=True, help=argparse.SUPPRESS)  # what is the default
 
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
@@ -82,14 +80,6 @@ def print_nearest(neighbors: dict[str, list[tuple[str, float]]], as_json: bool) 
     for row in zip(*neighbors.values(), strict=True):
         table.add_row(*(escape(f"{word} {cosine:.3f}") for word, cosine in row))
     Console().print(table)
-
-
-def quiet_lightning() -> None:
-    """Set Lightning's loggers to warnings; the import comes first, since it sets their level."""
-    import lightning.pytorch  # noqa: F401
-
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
 
 
 def print_options() -> None:

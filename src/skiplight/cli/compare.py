@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from skiplight.cli.common import add_workers, check_devices, quiet_lightning
+from skiplight.cli.common import add_workers, check_devices
 from skiplight.config.flags import source_of
 
 
@@ -17,7 +17,6 @@ def compare(arguments: list[str]) -> int:
     add_workers(parser)
     given = parser.parse_intermixed_args(arguments)
     check_devices(given)
-    quiet_lightning()
     from skiplight import compare as compare_runs
 
     table = compare_runs(

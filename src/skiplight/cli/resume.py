@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skiplight.cli.common import parse_positive, print_summary, quiet_lightning
+from skiplight.cli.common import parse_positive, print_summary
 
 
 def resume(arguments: list[str]) -> int:
@@ -19,7 +19,6 @@ def resume(arguments: list[str]) -> int:
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
 
-    quiet_lightning()
     options = {"verify": given.verify, "devices": given.devices, "num_nodes": given.num_nodes}
     summary = fit.resume(given.run, show=show_finished_run, **options)
     print_summary(summary, given.run)

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from skiplight.cli.common import add_workers, check_devices, print_options, print_summary, quiet_lightning
+from skiplight.cli.common import add_workers, check_devices, print_options, print_summary
 from skiplight.config.flags import ErrorParser, add_show_flags, shown_arguments, source_of
 
 
@@ -41,7 +41,6 @@ def train(arguments: list[str]) -> int:
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
 
-    quiet_lightning()
     print_summary(fit.train(config, run_dir, show=show_finished_run, verify=given.verify), run_dir)
     return 0
 

@@ -145,7 +145,7 @@ def check_names(keys: Sequence[str]) -> None:
             raise ConfigError(f"`{key}` is refused: {REFUSED[last]}")
         # Entries of evaluations are checked by `check_evaluations`, of loggers and callbacks by what makes them.
         is_entry = key.startswith(tuple(f"{mapping}." for mapping in (*MAPPINGS, EVALUATIONS.group)))
-        if key in known or is_entry or (group in OPEN and last.partition(".")[0] not in LOGGERS):
+        if key in known or is_entry or (group in OPEN and (last in LOGGERS or last.partition(".")[0] not in LOGGERS)):
             continue
         # `dim` or `noise.dim` for `model.dim`: compare with the last part as well as with the whole.
         ends = {name.rpartition(".")[2]: name for name in sorted(known, reverse=True)}
@@ -334,6 +334,10 @@ def _check_loggers(loggers: Any) -> dict[str, Any]:
         if isinstance(options, Mapping) and "_target_" in options:
             checked[name] = options
         elif name in LOGGERS:
+            if not isinstance(options, Mapping):
+                raise ConfigError(
+                    f"`logger.{name}={options}` must be a mapping of its options, or null to leave it out"
+                )
             typed = OmegaConf.merge(
                 {"logger": {name: OmegaConf.structured(LOGGERS[name])}}, {"logger": {name: options}}
             )

@@ -66,8 +66,6 @@ def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResu
     try:
         from skiplight.training.fit import resume
 
-        logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-        logging.getLogger("lightning.fabric").setLevel(logging.WARNING)
         resume(run, _pruning_callback_factory(run), lock_wait)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -46,6 +47,10 @@ PASSED_ON = (
     "enable_autolog_hparams",
 )
 """Options of `trainer.*` that Lightning's Trainer gets as they are."""
+
+
+LIGHTNING_LOGGERS = ("lightning.pytorch", "lightning.fabric")
+"""Loggers whose level Lightning itself sets to INFO when it is imported."""
 
 
 class _DoublePrecision(DoublePrecision):
@@ -145,6 +150,19 @@ def early_end(trainer: lightning.Trainer, module: SkipGramModule, options: Train
         if isinstance(callback, EarlyStopping) and callback.stopped_epoch:
             return f"EarlyStopping on {callback.monitor}"
     return "a callback"
+
+
+@contextlib.contextmanager
+def quiet_lightning() -> Iterator[None]:
+    """Leave out what Lightning tells at every training: the devices, and advice. A level that a user has set stays."""
+    loggers = [log for log in map(logging.getLogger, LIGHTNING_LOGGERS) if log.level == logging.INFO]
+    for log in loggers:
+        log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        for log in loggers:
+            log.setLevel(logging.INFO)
 
 
 @contextlib.contextmanager

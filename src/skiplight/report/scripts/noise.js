@@ -1,7 +1,7 @@
-// How often words occur and how often they are drawn as noise, at any exponent and any number of negatives.
+// How often words occur, and how often they are drawn as noise: by this run, and at any exponent and number of negatives.
 
 function showNoise(id, title) {
-  const { levels, tokens, examples, head, exponent, negatives, drawn } = data.frequencies;
+  const { levels, tokens, examples, head, exponent, negatives, noise: drawn } = data.frequencies;
   const size = d3.sum(levels, ([n]) => n);
   let alpha = exponent, k = negatives;
   let rank = 0;
@@ -23,8 +23,10 @@ function showNoise(id, title) {
   }
   /** Of a quantity a word, the sum over the words behind the first so many. */
   const behind = (first, of) => d3.sum(ranked, (level) => Math.max(0, level.last - Math.max(first, level.first - 1)) * of(level));
-  const own = noise(exponent);
-  let now = own;
+  // What the run drew, which the sliders show too where it is a power; 0 has no place on a logarithmic axis.
+  const own = drawn?.probabilities ? new Map(ranked.map((level, i) => [level, drawn.probabilities[i] || NaN])) : null;
+  const differs = () => own && (alpha !== drawn.exponent || k !== negatives);
+  let now = noise(exponent);
   /** How often a word of a level is drawn as noise for each time that it is a target. */
   const perTarget = (level, p, K) => (K * p * trained) / (level.share * level.kept);
 
@@ -43,7 +45,7 @@ function showNoise(id, title) {
     marks: [
       rare,
       Plot.line(ends, { x: ([at]) => at, y: ([, level]) => level.share, stroke: "var(--ink)", strokeWidth: 2 }),
-      alpha !== exponent ? Plot.line(ends, { x: ([at]) => at, y: ([, level]) => own.get(level), stroke: palette[1], strokeDasharray: "3 3", clip: true }) : null,
+      differs() && alpha !== drawn.exponent ? Plot.line(ends, { x: ([at]) => at, y: ([, level]) => own.get(level), stroke: palette[1], strokeDasharray: "3 3", clip: true }) : null,
       Plot.line(ends, { x: ([at]) => at, y: ([, level]) => now.get(level), stroke: palette[0], strokeWidth: 2.2, clip: true }),
       Plot.text([`rarer than the ${count(head)} most frequent`], { x: size, y: 1, textAnchor: "end", dy: 9, dx: -6, fill: "var(--soft)", text: (text) => text }),
     ],
@@ -56,7 +58,7 @@ function showNoise(id, title) {
       rare,
       Plot.ruleY([1], { stroke: "var(--faint)" }),
       Plot.text(["as often as target"], { x: size, y: 1, dy: -7, dx: -6, textAnchor: "end", fill: "var(--soft)", text: (text) => text }),
-      alpha !== exponent || k !== negatives ? Plot.line(ends, { x: ([at]) => at, y: ([, level]) => perTarget(level, own.get(level), negatives), stroke: palette[1], strokeDasharray: "3 3", clip: true }) : null,
+      differs() ? Plot.line(ends, { x: ([at]) => at, y: ([, level]) => perTarget(level, own.get(level), negatives), stroke: palette[1], strokeDasharray: "3 3", clip: true }) : null,
       Plot.line(ends, { x: ([at]) => at, y: ([, level]) => perTarget(level, now.get(level), k), stroke: palette[0], strokeWidth: 2.2, clip: true }),
     ],
   }), "Expected draws of a word as noise for each time that it is a target, by rank, both axes logarithmic");
@@ -82,14 +84,22 @@ function showNoise(id, title) {
     ], examples, { kind: "plain", caption: "Some words" }));
   }
   const set = { alpha: (value) => { alpha = value; update(); }, k: (value) => { k = value; update(); } };
+  /** What the lines show of this run. */
+  function explain() {
+    if (!drawn) return "The objective of this run draws no noise: the sliders say what negative sampling would.";
+    if (drawn.error) return `The sliders say what such noise would draw. That of this run is not known: ${drawn.error}`;
+    const others = "The sliders say what another choice would draw; the dashed line is this run’s";
+    return drawn.exponent === null ? `${others}, noise=${drawn.name}, as it was at the end.` : `${others}.`;
+  }
+  const named = own && (drawn.exponent === null ? drawn.name : `α = ${drawn.exponent}`);
   section(id, title,
     el("p", { class: "lead" }, "The vocabulary’s Zipf plot, and over it the distribution P", el("sub", {}, "n"), " ∝ count", el("sup", {}, "α"), " from which K noise words are drawn for each window or pair. ",
-      drawn ? "The sliders say what another choice would draw; the dashed line is this run’s." : "This run drew no such noise: the sliders say what negative sampling would."),
+      explain()),
     el("div", { class: "controls" },
       slider("alpha", "exponent α", { min: -1, max: Math.max(1.5, exponent), step: 0.05, value: exponent, format: d3.format(".2f") }, set.alpha),
       slider("negatives", "negatives K", { min: 1, max: Math.max(50, 2 * negatives), step: 1, value: negatives }, set.k)),
     said,
-    legend([["share of the text", "var(--ink)"], ["noise, as the sliders have it", palette[0]], [`noise of this run: α = ${exponent}, K = ${negatives}`, palette[1], "dashed"]]),
+    legend([["share of the text", "var(--ink)"], ["noise, as the sliders have it", palette[0]], ...(own ? [[`noise of this run: ${named}, K = ${negatives}`, palette[1], "dashed"]] : [])]),
     el("div", { class: "pair" }, zipf, draws),
     el("p", { class: "note" }, "Draws for each time as target: K·P", el("sub", {}, "n"), "(w) / p(w), where p is a word’s share of the targets, after subsampling. With α = 1 and no subsampling it is K for every word."),
     words);

@@ -4,7 +4,9 @@ function show() {
   const { summary } = data;
   const option = (name) => data.settings.find((one) => one.name === name)?.value ?? "";
   const objective = option("objective.name").replaceAll("_", " ");
-  const noise = data.frequencies.drawn ? [`, ${option("noise.negatives")} noise words from P`, el("sub", {}, "n"), " ∝ count", el("sup", {}, option("noise.exponent"))] : [];
+  const drawn = data.frequencies.noise;
+  const power = () => ["P", el("sub", {}, "n"), " ∝ count", el("sup", {}, String(drawn.exponent))];
+  const noise = drawn ? [`, ${option("noise.negatives")} noise words from `, drawn.exponent === null ? `noise=${drawn.name}` : power()] : [];
   const source = option("data.name") || option("data.source");
   main.append(
     el("h1", {}, data.name),
