@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import signal
@@ -49,7 +48,9 @@ def test_ranks_that_share_out_the_held_out_text_find_what_one_process_finds(undi
     assert vectors.output is not None
     module.tables.input.weight.data, module.tables.output.weight.data = vectors.input, vectors.output
     expected = heldout(module.objective, module.tables, data.heldout_pairs())
-    assert found == pytest.approx(dataclasses.asdict(expected), rel=1e-9)
+    assert found == pytest.approx(
+        {name: value for name, value in vars(expected).items() if value is not None}, rel=1e-9
+    )
 
 
 @pytest.mark.parametrize("rank", [pytest.param(0, marks=pytest.mark.slow), 1])

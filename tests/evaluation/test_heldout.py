@@ -6,7 +6,6 @@ import math
 from collections import Counter
 from pathlib import Path
 
-import lightning
 import numpy as np
 import pytest
 import torch
@@ -23,6 +22,7 @@ from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.windows import WindowSampler
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.callbacks.tracking import Tracking
+from tests.support.own_script import make_trainer
 from tests.support.program import Case, parts
 from tests.support.reference import log_prob_of
 from tests.support.texts import write_texts
@@ -69,16 +69,23 @@ def test_perplexity_is_exact(monkeypatch: pytest.MonkeyPatch, chunk: int) -> Non
     torch.nn.init.normal_(tables.input.weight)
     u, v = tables.output.weight.detach(), tables.input.weight.detach()
     pairs = HeldoutPairs(
-        torch.tensor([0, 0, 2, 3]), torch.tensor([1, 3, 2, 0]), torch.tensor([1.0, 0.5, 2.0, 1.0]).double()
+        torch.tensor([0, 0, 2, 3]),
+        torch.tensor([1, 3, 2, 0]),
+        torch.tensor([1.0, 0.5, 2.0, 1.0]).double(),
+        torch.tensor([False, True, False, False]),
     )
-    total = 0.0
-    for i, o, weight in zip(pairs.inputs.tolist(), pairs.outputs.tolist(), pairs.weights.tolist(), strict=True):
+    losses = []
+    for i, o in zip(pairs.inputs.tolist(), pairs.outputs.tolist(), strict=True):
         scores = [math.exp(float(u[k] @ v[i])) * COUNTS[k] for k in range(4)]
-        total -= weight * math.log(scores[o] / sum(scores))
+        losses.append(-math.log(scores[o] / sum(scores)))
     result = heldout(objective, tables, pairs)
-    assert result.loss == pytest.approx(total / 4.5, rel=1e-5)
-    assert result.perplexity == pytest.approx(math.exp(total / 4.5), rel=1e-5)
-    assert result.pairs == 4
+    expected = (losses[0] + 2 * losses[2] + losses[3]) / 4
+    assert result.loss == pytest.approx(expected, rel=1e-5)
+    assert result.perplexity == pytest.approx(math.exp(expected), rel=1e-5)
+    assert result.pairs == 3
+    assert result.validation is not None
+    assert result.validation.loss == pytest.approx(losses[1], rel=1e-5)
+    assert result.validation.pairs == 1
 
 
 @pytest.mark.parametrize("scale", [1.0, 60.0])  # at 60 some exponentials of scores are infinite in float32
@@ -136,12 +143,8 @@ def test_a_model_that_has_diverged_is_recorded_as_an_error_and_training_goes_on(
         module.tables.input.weight.fill_(30.0)
         module.tables.output.weight[:50] = 30.0
     evaluation = Evaluation(data, Tracking(tmp_path / "metrics.jsonl"), every=None, words=[])
-    trainer = lightning.Trainer(
-        accelerator="cpu", devices=1, max_epochs=-1, callbacks=[evaluation], logger=False, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False,
-        limit_val_batches=0,  # as where a run is trained: the callback evaluates
-    )  # fmt: skip
-    trainer.fit(module, data)
+    # As where a run is trained: the callback evaluates.
+    make_trainer([evaluation], max_epochs=-1, limit_val_batches=0).fit(module, data)
     assert list(evaluation.results["heldout"]) == ["error"]
     assert "without a finite perplexity: the model has diverged" in evaluation.results["heldout"]["error"]
 
@@ -152,6 +155,18 @@ def test_a_limit_takes_a_draw_that_does_not_depend_on_the_seed() -> None:
     assert len(few.inputs) == 50
     assert torch.equal(few.inputs, again.inputs)
     assert torch.equal(few.outputs, again.outputs)
+
+
+def test_a_share_of_the_segments_only_chooses_between_runs() -> None:
+    blocks = [TokenBlock.of([[0, 1, 2, 3]] * 500)]
+    whole, divided = (heldout_pairs(blocks, sampler(), 10**6, share) for share in (0.0, 0.3))
+    assert not whole.validation.any()
+    assert torch.equal(whole.inputs, divided.inputs)
+    assert torch.equal(whole.outputs, divided.outputs)
+    share = float((divided.weights * divided.validation).sum() / divided.weights.sum())
+    assert share == pytest.approx(0.3, abs=0.07)
+    with pytest.raises(EvaluationError, match=r"too short to be divided by `evaluation.validation=0.3`"):
+        heldout_pairs([TokenBlock.of([[0, 1, 2, 3]])], sampler(), 10**6, 0.3)
 
 
 def test_no_held_out_text_is_an_error_that_names_the_option() -> None:

@@ -66,7 +66,8 @@ def evaluate(folder: Path, ranks: Ranks, missing: bool) -> dict[str, dict[str, A
     tables = Tables(60, 8, seed=3)
     torch.nn.init.normal_(tables.output.weight, generator=torch.Generator().manual_seed(2))
     inputs = torch.arange(60).repeat_interleave(3)
-    pairs = HeldoutPairs(inputs, (inputs * 7 + torch.arange(180)) % 60, torch.linspace(0.2, 1, 180).double())
+    outputs, weights = (inputs * 7 + torch.arange(180)) % 60, torch.linspace(0.2, 1, 180).double()
+    pairs = HeldoutPairs(inputs, outputs, weights, validation=inputs % 5 == 0)
     objective = NegativeSampling(torch.arange(1, 61).double().numpy() / 1830)
 
     def heldout(metric: HeldoutLoss, rank: int, world: int) -> None:
@@ -113,6 +114,7 @@ def test_they_find_what_one_finds(tmp_path: Path, world: int, readers: int) -> N
     assert "there is no evaluation set" in results.pop("missing")["error"]
     assert list(results) == [name for name in expected if name != "missing"]
     assert expected["questions"]["questions"] > 10
+    results["validation"], expected["validation"] = (of["heldout"].pop("validation") for of in (results, expected))
     assert results["questions"].pop("sections") == expected["questions"].pop("sections")
     for name, result in results.items():
         assert list(result) == list(expected[name])

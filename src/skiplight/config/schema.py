@@ -163,6 +163,13 @@ class EvaluationConfig:
     metrics: Any = option(None, "further evaluations, of plug-ins: [name], or {name: {option: value}}")
     words: list[str] = option([], "words whose neighbours are shown")
     heldout_pairs: int = option(200_000, "most held-out pairs for the perplexity; 0: no perplexity", low=0)
+    validation: float = option(
+        0.0,
+        "share of the held-out text that only chooses between runs: validation/perplexity, which heldout/perplexity"
+        " leaves out",
+        low=0,
+        high=0.9,
+    )
     restrict_vocabulary: int = option(30_000, "number of most frequent words that may answer analogies", low=2)
 
 

@@ -115,6 +115,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
         takes_blocks: whether the engine takes blocks and draws the windows itself.
         init_worker: called in each worker with its number, before it reads.
         validation_pairs: the most pairs of held-out text in `val_dataloader`; 0 for no validation.
+        validation_share: the share of held-out text that only chooses between runs; see `skiplight.data.heldout`.
         engine: the engine class that `block_tokens` is for, which `SkipGramModule.from_config` uses.
 
     Raises:
@@ -132,10 +133,12 @@ class SkipGramDataModule(lightning.LightningDataModule):
         takes_blocks: bool = False,
         init_worker: Callable[[int], None] | None = None,
         validation_pairs: int = 0,
+        validation_share: float = 0.0,
         engine: type[Engine] | None = None,
     ) -> None:
         super().__init__()
-        self.validation_pairs, self.engine = validation_pairs, engine
+        self.validation_pairs, self.validation_share = validation_pairs, validation_share
+        self.engine = engine
         self._heldout: HeldoutPairs | None = None
         self.text, self.sampler, self.block_tokens = text, sampler, block_tokens
         self.workers, self.takes_blocks, self.init_worker = workers, takes_blocks, init_worker
@@ -193,6 +196,7 @@ class SkipGramDataModule(lightning.LightningDataModule):
             takes_blocks=engine.takes_blocks,
             init_worker=init_worker,
             validation_pairs=config.evaluation.heldout_pairs if config.data.heldout > 0 else 0,
+            validation_share=config.evaluation.validation,
             engine=engine,
         )
         if isinstance(data.blocks, StreamSchedule):
@@ -235,7 +239,8 @@ class SkipGramDataModule(lightning.LightningDataModule):
             EvaluationError: there is no held-out text, or it has no pairs.
         """
         if self._heldout is None:
-            self._heldout = heldout_pairs(self.heldout_blocks(), self.sampler, self.validation_pairs)
+            limit, share = self.validation_pairs, self.validation_share
+            self._heldout = heldout_pairs(self.heldout_blocks(), self.sampler, limit, share)
         return self._heldout
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:

@@ -115,6 +115,11 @@ class Engine(abc.ABC):
             for group in self.optimizer.param_groups:
                 group["lr"] = lr
 
+    @property
+    def threads(self) -> int:
+        """The threads that it computes with on the CPU."""
+        return torch.get_num_threads()
+
     @classmethod
     def unsupported(cls, request: Request) -> list[str]:
         """Return the parts of a request that this engine does not support, as text; empty if it supports all."""

@@ -68,6 +68,10 @@ class FusedCpuEngine(FusedEngine):
     def plan(self) -> tuple[bool, int]:
         return True, len(usable_cores())
 
+    @property
+    def threads(self) -> int:
+        return self.own_workers
+
     def prepare(self) -> None:
         threads = self.own_workers
         self._pool = ThreadPoolExecutor(threads, "skiplight-fused") if threads > 1 else None

@@ -31,11 +31,21 @@ class HeldoutResult:
         loss: -log p(o|i) in nats.
         perplexity: exp(loss).
         pairs: number of pairs.
+        validation: those of the validation part, which the others leave out; None without one.
     """
 
     loss: float
     perplexity: float
     pairs: int
+    validation: HeldoutResult | None = None
+
+    def metrics(self) -> dict[str, float]:
+        """Return the loss and the perplexity of each part by their names in metrics.jsonl."""
+        found = {"heldout/loss": self.loss, "heldout/perplexity": self.perplexity}
+        if self.validation is None:
+            return found
+        chosen = self.validation
+        return found | {"validation/loss": chosen.loss, "validation/perplexity": chosen.perplexity}
 
 
 def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> HeldoutResult:
@@ -53,6 +63,8 @@ def heldout(objective: Objective, tables: Tables, pairs: HeldoutPairs) -> Heldou
 class HeldoutLoss(SummedMetric):
     """The weighted mean of -log p(o|i) in nats over held-out pairs, summed over updates and ranks in float64.
 
+    Each state has the sum over the pairs that are reported, and that over the validation part.
+
     Args:
         options: of `torchmetrics.Metric`.
     """
@@ -63,7 +75,7 @@ class HeldoutLoss(SummedMetric):
     weights: Tensor
 
     def __init__(self, **options: Any) -> None:
-        super().__init__({"loss_sum": (), "weights": (), "pairs": ()}, **options)
+        super().__init__({"loss_sum": (2,), "weights": (2,), "pairs": (2,)}, **options)
 
     @torch.no_grad()
     def update(
@@ -76,7 +88,7 @@ class HeldoutLoss(SummedMetric):
         device = tables.input.weight.device
         words, counts = torch.unique_consecutive(pairs.inputs, return_counts=True)
         begin, end = (len(words) * part // world for part in (rank, rank + 1))
-        total = torch.zeros((), dtype=torch.float64)
+        part, total = pairs.validation.long(), torch.zeros(2, dtype=torch.float64)
         chunk_size = CHUNK if device.type == "cpu" else 16 * CHUNK
         rows = max(1, chunk_size // len(tables.input.weight))
         before = first = int(counts[:begin].sum())
@@ -87,28 +99,36 @@ class HeldoutLoss(SummedMetric):
             row = torch.repeat_interleave(torch.arange(len(chunk)), sizes).to(device)
             scores = logits[row, pairs.outputs[first:stop].to(device)].double()
             log_prob = (scores - _logsumexp(logits).double()[row]).cpu()
-            total -= (log_prob * pairs.weights[first:stop]).sum()
+            total -= torch.bincount(part[first:stop], log_prob * pairs.weights[first:stop], minlength=2)
             first = stop
-        self.add(loss_sum=total, weights=pairs.weights[before:first].sum(), pairs=first - before)
+        part = part[before:first]
+        weights = torch.bincount(part, pairs.weights[before:first], minlength=2)
+        self.add(loss_sum=total, weights=weights, pairs=torch.bincount(part, minlength=2))
 
     def compute(self) -> Tensor:
-        """Return the mean, float64 []."""
-        return self.loss_sum / self.weights
+        """Return the mean over the pairs that are reported, float64 []."""
+        return (self.loss_sum / self.weights)[0]
 
     def _result(self, loss_sum: Tensor, weights: Tensor, pairs: Tensor) -> HeldoutResult:  # type: ignore[override]
-        """Return the mean with its perplexity.
+        """Return the mean of each part with its perplexity.
 
         Raises:
-            EvaluationError: the loss is NaN, or too large for a finite perplexity.
+            EvaluationError: a loss is NaN, or too large for a finite perplexity.
         """
-        loss = float(loss_sum / weights)
-        perplexity = _exp(loss)
-        if not math.isfinite(perplexity):
-            raise EvaluationError(
-                f"the loss of held-out text is {loss:,.1f} nats per pair, without a finite perplexity:"
-                " the model has diverged"
-            )
-        return HeldoutResult(loss, perplexity, int(pairs))
+        parts = [(float(loss_sum[part] / weights[part]), int(pairs[part])) for part in (0, 1) if pairs[part]]
+        reported, *validation = [HeldoutResult(loss, _finite_perplexity(loss), number) for loss, number in parts]
+        reported.validation = validation[0] if validation else None
+        return reported
+
+
+def _finite_perplexity(loss: float) -> float:
+    perplexity = _exp(loss)
+    if not math.isfinite(perplexity):
+        raise EvaluationError(
+            f"the loss of held-out text is {loss:,.1f} nats per pair, without a finite perplexity:"
+            " the model has diverged"
+        )
+    return perplexity
 
 
 def _logsumexp(logits: Tensor) -> Tensor:
@@ -119,11 +139,13 @@ def _logsumexp(logits: Tensor) -> Tensor:
 def unigram(pairs: HeldoutPairs, frequencies: np.ndarray) -> HeldoutResult:
     """Return the result of the model that predicts words by their frequencies, float64 [V], as a baseline.
 
-    It is infinite if an output word of the pairs has frequency zero.
+    It is that of the pairs that are reported, and infinite if an output word of the pairs has frequency zero.
     """
     log_prob = torch.from_numpy(np.log(frequencies / frequencies.sum()))
-    loss = -(log_prob[pairs.outputs] * pairs.weights).sum() / pairs.weights.sum()
-    return HeldoutResult(float(loss), _exp(float(loss)), len(pairs.inputs))
+    reported = ~pairs.validation
+    outputs, weights = pairs.outputs[reported], pairs.weights[reported]
+    loss = -(log_prob[outputs] * weights).sum() / weights.sum()
+    return HeldoutResult(float(loss), _exp(float(loss)), len(outputs))
 
 
 def _exp(loss: float) -> float:

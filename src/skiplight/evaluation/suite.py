@@ -36,6 +36,9 @@ Results = dict[str, dict[str, Any]]
 HELDOUT = "heldout"
 """The name of the result on held-out text."""
 
+MEANS = ("perplexity", "loss")
+"""The fields of that result which are tracked over a run."""
+
 
 @register_evaluation("similarity")
 def word_similarity(*, source: str = "wordsim353") -> Any:
@@ -97,7 +100,8 @@ def evaluation_metrics(results: Results) -> dict[str, float]:
         several = result.get("scores") or {key: result[key] for key in ("ndcg", "mrr") if key in result}
         found |= {f"evaluation/{name}/{key}": value for key, value in several.items()}
     heldout = results.get(HELDOUT, {})
-    return found | {f"heldout/{name}": heldout[name] for name in ("perplexity", "loss") if name in heldout}
+    parts = {HELDOUT: heldout, "validation": heldout.get("validation", {})}
+    return found | {f"{part}/{name}": of[name] for part, of in parts.items() for name in MEANS if name in of}
 
 
 class EvaluationSuite:
@@ -170,7 +174,8 @@ class EvaluationSuite:
         Args:
             vectors: the same on all ranks that take a share.
             ranks: the ranks that evaluate together.
-            heldout: updates a metric with share number RANK of WORLD of the held-out text; its result is `heldout`.
+            heldout: updates a metric with share number RANK of WORLD of the held-out text; its result is `heldout`, and
+                that of its validation part is in it.
         """
         steps = self._evaluations if heldout is None else self._evaluations | {HELDOUT: _Heldout(heldout)}
         found = {
@@ -263,7 +268,7 @@ class _Evaluation:
         self._let_sync(ranks.group)
         try:
             if isinstance(self._metric, SummedMetric):
-                return dataclasses.asdict(self._metric.result())
+                return dataclasses.asdict(self._metric.result(), dict_factory=_without_none)
             return _result(self._metric.compute())
         except Exception as error:
             return self._failed(error)
@@ -294,6 +299,10 @@ class _Heldout(_Evaluation):
 
     def update(self, vectors: WordVectors, rank: int, world: int) -> None:
         self._update(self._metric, rank, world)
+
+
+def _without_none(fields: list[tuple[str, Any]]) -> dict[str, Any]:
+    return {name: value for name, value in fields if value is not None}
 
 
 def _is_function(target: Any) -> bool:

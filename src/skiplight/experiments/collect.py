@@ -13,6 +13,7 @@ from skiplight.errors import ConfigError, RunError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder, find_experiment, flat_options
 from skiplight.experiments.metrics import (
+    HELDOUT_PARTS,
     Direction,
     available_metrics,
     incomparable_options,
@@ -77,7 +78,7 @@ def _direction(metric: str) -> Direction:
 
 
 def _without_heldout(found: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in found.items() if not name.startswith("heldout/")}
+    return {name: value for name, value in found.items() if not name.startswith(HELDOUT_PARTS)}
 
 
 def _study_rows(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
@@ -140,7 +141,7 @@ def _latest_metrics(run: RunFolder) -> tuple[dict[str, float], float | None]:
     found: dict[str, Any] = {}
     for line in run.read_metrics():
         found |= line
-    names = [name for name in found if name.startswith(("evaluation/", "heldout/"))]
+    names = [name for name in found if name.startswith(("evaluation/", *HELDOUT_PARTS))]
     return {name: found[name] for name in names}, found.get("seconds")
 
 

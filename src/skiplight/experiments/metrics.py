@@ -8,15 +8,18 @@ from typing import Any, Literal
 from skiplight.config.schema import Config, StudyConfig
 from skiplight.errors import ConfigError
 from skiplight.evaluation.sets import set_name
-from skiplight.evaluation.suite import evaluation_metrics
+from skiplight.evaluation.suite import HELDOUT, MEANS, evaluation_metrics
 from skiplight.registry import EVALUATIONS
 
 RUN_METRICS = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
 TIMED_PHASES = ("train", "evaluate", "total")
 
+HELDOUT_PARTS = ("heldout/", "validation/")
+"""How the metrics of held-out text begin: those of the part that is reported, and of the one that only chooses."""
+
 
 def read_metrics(summary: dict[str, Any]) -> dict[str, float]:
-    """Return the metrics in summary.json: evaluation/SET, heldout/perplexity, heldout/loss, loss, seconds/train, ..."""
+    """Return the metrics in summary.json: evaluation/SET, heldout/loss, validation/loss, loss, seconds/train, ..."""
     found = evaluation_metrics(summary["evaluation"])
     found |= {name: summary[name] for name in RUN_METRICS}
     return found | {f"seconds/{part}": summary["seconds"][part] for part in TIMED_PHASES}
@@ -29,7 +32,8 @@ def available_metrics(config: Config) -> list[str]:
     names = [f"evaluation/{set_name(source)}" for source in sets]
     names += [f"evaluation/{set_name(source)}/{key}" for source in evaluation.hit_rate for key in ("ndcg", "mrr")]
     if evaluation.heldout_pairs and config.data.heldout > 0:
-        names += ["heldout/perplexity", "heldout/loss"]
+        parts = ("heldout", "validation") if evaluation.validation else ("heldout",)
+        names += [f"{part}/{name}" for part in parts for name in MEANS]
     names += [f"evaluation/{name}" for name in evaluation.metrics or {}]
     return [*names, *RUN_METRICS, *(f"seconds/{part}" for part in TIMED_PHASES)]
 
@@ -42,7 +46,7 @@ def incomparable_options(swept: Iterable[str]) -> list[str]:
 def evaluation_of(metric: str) -> str:
     """Return the key in `summary["evaluation"]` of a metric's result."""
     group, _, rest = metric.partition("/")
-    return rest.partition("/")[0] if group == "evaluation" else group
+    return rest.partition("/")[0] if group == "evaluation" else HELDOUT if group == "validation" else group
 
 
 def is_available(metric: str, config: Config) -> bool:
@@ -77,7 +81,7 @@ def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
     for metric in metrics:
         if not is_available(metric, config):
             raise ConfigError(f"`study.metric={metric}` is not a metric of these runs: they have {', '.join(names)}")
-        if metric.startswith("heldout/") and (over := incomparable_options(study.space or {})):
+        if metric.startswith(HELDOUT_PARTS) and (over := incomparable_options(study.space or {})):
             raise ConfigError(
                 f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: give an evaluation/SET"
             )
@@ -103,7 +107,7 @@ def _check_pruner(config: Config, metrics: list[str]) -> None:
             f"`study.pruner={pruner}`: with two metrics no trial is pruned, since one that is worse by the first may"
             " be better by the second; give `study.pruner=none`, or one metric"
         )
-    if not metrics[0].startswith(("evaluation/", "heldout/")):
+    if not metrics[0].startswith(("evaluation/", *HELDOUT_PARTS)):
         raise ConfigError(f"`study.pruner={pruner}` needs a metric of the evaluation, which {metrics[0]} is not")
     if config.evaluation.every is None:
         raise ConfigError(

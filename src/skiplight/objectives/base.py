@@ -137,6 +137,14 @@ class Objective(nn.Module, abc.ABC):
         """Return the bias, float32 [output_rows], with which zero vectors predict p(o) = counts / counts.sum()."""
         return torch.from_numpy(np.log(counts / counts.sum())).float()
 
+    def scores_per_pair(self, sampler: WindowSampler) -> float:
+        """Return how many scores u·v the loss of a pair is a function of, the mean over the pairs of a training.
+
+        It is the cost by definition, on which objectives can be compared whatever the engine; an engine may compute a
+        score once for several pairs.
+        """
+        return 1.0 + sampler.negatives if self.needs_noise else float(len(sampler.frequency))
+
     @abc.abstractmethod
     def loss(self, tables: Tables, windows: Windows) -> Loss:
         """Return the loss summed over all pairs of the windows, and their number."""

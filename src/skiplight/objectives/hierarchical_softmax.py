@@ -61,6 +61,9 @@ class HierarchicalSoftmax(Objective):
     def output_rows(self, vocabulary: int) -> int:
         return vocabulary - 1
 
+    def scores_per_pair(self, sampler: WindowSampler) -> float:
+        return float(sampler.frequency @ self.lengths.cpu().numpy())
+
     def unigram_bias(self, counts: np.ndarray) -> Tensor:
         """Return the log odds of turning left at each node, float32 [V - 1]."""
         left, right = self.left.cpu().numpy(), self.right.cpu().numpy()

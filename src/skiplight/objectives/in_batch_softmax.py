@@ -68,6 +68,9 @@ class InBatchSoftmax(Objective):
     def build(cls, counts: np.ndarray, sampler: WindowSampler, **options: Any) -> Self:
         return cls(sampler.frequency, **options)
 
+    def scores_per_pair(self, sampler: WindowSampler) -> float:
+        return float(self.group)
+
     def groups(self, windows: int, device: torch.device) -> Tensor:
         """Return the numbers of the windows of each group, int64 [groups, slots]; too large ones for empty slots."""
         groups = -(-windows // self.group)

@@ -126,6 +126,7 @@ def heldout_unigram(config: Config, text: TokenText) -> HeldoutResult:
     """Return how well the frequencies of output words alone predict the held-out pairs of a run."""
     sampler = make_sampler(config, text, FullSoftmax)
     data = SkipGramDataModule(text, sampler, block_tokens=1, tokens=1)
-    pairs = heldout_pairs(data.heldout_blocks(), sampler, config.evaluation.heldout_pairs)
+    evaluation = config.evaluation
+    pairs = heldout_pairs(data.heldout_blocks(), sampler, evaluation.heldout_pairs, evaluation.validation)
     counts = text.vocabulary.counts
     return unigram(pairs, counts * keep_probabilities(counts, config.sampling.subsample))

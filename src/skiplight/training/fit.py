@@ -45,6 +45,7 @@ from skiplight.training.trainer import (
     check_callbacks,
     early_end,
     make_trainer,
+    quiet_lightning,
     restored_determinism,
 )
 from skiplight.vectors.model_card import model_card
@@ -206,7 +207,7 @@ class _Training:
         logged = first and not self.config.trainer.fast_dev_run  # which logs nothing, as Lightning's users expect
         opened: contextlib.AbstractContextManager[list[Logger]]
         opened = open_loggers(self.config, folder) if logged else contextlib.nullcontext([])
-        with self.stop.installed(), restored_determinism(), opened as loggers:
+        with self.stop.installed(), quiet_lightning(), restored_determinism(), opened as loggers:
             trainer = self._trainer(loggers)
             self._fit(trainer, checkpoint)
             if not first:
@@ -285,6 +286,7 @@ class _Training:
         return {
             "engine": module.engine.name,
             "device": device,
+            "threads": module.engine.threads,
             "vocabulary_size": len(text.vocabulary),
             "tokens": module.tokens,
             # Complete passes only, where the size of the text is not known.
@@ -299,6 +301,7 @@ class _Training:
             # Tokens that subsampling keeps: the exact expectation over the vocabulary's counts.
             "effective_words_per_second": round(module.tokens * kept / seconds),
             "pairs_per_second": round(tracking.pairs / seconds),
+            "scores_per_pair": module.objective.scores_per_pair(data.sampler),
             "loss": tracking.epoch_loss,
             # By table: the share of the gradients that shortened steps left out, and the most rows shortened in a step.
             "shortened": module.engine.shortening.shares(),

@@ -451,7 +451,7 @@ class SkipGramModule(lightning.LightningModule):
             raise self.divergence_error(str(error)) from None
         finally:
             self._heldout.reset()
-        metrics = {"heldout/loss": result.loss, "heldout/perplexity": result.perplexity}
+        metrics = result.metrics()
         self.log_dict(metrics, prog_bar=True, batch_size=1)
         if len(self.evaluation):
             self._evaluate()

@@ -16,7 +16,7 @@ from skiplight.registry import is_ambiguous, plugin_modules
 ALLOWED = ("lightning", "skiplight")
 """Packages whose callbacks and loggers any options may name, also those of somebody else's run."""
 
-EVALUATED = ("heldout/", "evaluation/")
+EVALUATED = ("heldout/", "validation/", "evaluation/")
 """The beginnings of metrics that an evaluation logs."""
 
 T = TypeVar("T")
