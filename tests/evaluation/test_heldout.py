@@ -157,8 +157,8 @@ def test_a_limit_takes_a_draw_that_does_not_depend_on_the_seed() -> None:
     assert torch.equal(few.outputs, again.outputs)
 
 
-def test_a_share_of_the_segments_only_chooses_between_runs() -> None:
-    blocks = [TokenBlock.of([[0, 1, 2, 3]] * 500)]
+def test_a_share_of_the_passages_only_chooses_between_runs() -> None:
+    blocks = [TokenBlock.of([[0, 1, 2, 3] * 100] * 125)]
     whole, divided = (heldout_pairs(blocks, sampler(), 10**6, share) for share in (0.0, 0.3))
     assert not whole.validation.any()
     assert torch.equal(whole.inputs, divided.inputs)

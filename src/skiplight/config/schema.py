@@ -256,7 +256,7 @@ class CompareConfig:
     views: Any = option(
         None,
         "ways to train all variants, {name: {title, fixed: [overrides], search: [[overrides], ...]}}; each variant "
-        "keeps its candidate of lowest held-out perplexity; {label: search, others: search} gives searches by variant",
+        "keeps its candidate of best validation perplexity; {label: search, others: search} gives searches by variant",
     )
     search: float = option(1.0, "share of a run's tokens that each candidate of a search trains on", above=0, high=1)
     seeds: int = option(3, "number of runs per variant, with seeds from `seed` upwards", low=1)

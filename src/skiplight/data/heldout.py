@@ -5,8 +5,9 @@ half-width from 1 to W contains the neighbour at distance o with a probability o
 within W has that weight. Pairs do not depend on the seed of the run, so that perplexities are comparable if vocabulary,
 subsampling and W are the same.
 
-What is chosen by a score looks better by that score than it is. So a part of the held-out segments, the validation
-part, may be kept for choosing between runs (`evaluation.validation`), and the rest for reporting what was chosen.
+What is chosen by a score looks better by that score than it is. So a part of the held-out text, the validation part,
+may be kept for choosing between runs (`evaluation.validation`), and the rest for reporting what was chosen. The text is
+divided by passages of 100 tokens; a pair across the end of one belongs to its left word.
 """
 
 from __future__ import annotations
@@ -23,6 +24,9 @@ from skiplight.sampling.batches import TokenBlock
 from skiplight.sampling.draws import EVALUATION_EPOCH, Purpose, mix64, thresholds_below
 from skiplight.sampling.draws_torch import draw_bits, draw_permutation
 from skiplight.sampling.windows import WindowSampler
+
+PASSAGE = 100
+"""Tokens of a passage, which belongs to the validation part or to the rest."""
 
 SEED = 0
 """Seed of the draws of the pairs, the same for every run."""
@@ -53,7 +57,7 @@ def heldout_pairs(
         blocks: the held-out text.
         sampler: of the run.
         limit: most pairs, of both parts together.
-        validation: share of the segments in the validation part.
+        validation: share of the passages in the validation part.
 
     Raises:
         EvaluationError: there is no held-out text, or it has no pairs, or none of one part.
@@ -83,12 +87,13 @@ def heldout_pairs(
 
 def _pairs(block: TokenBlock, sampler: WindowSampler, validation: float) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     segment_of = torch.repeat_interleave(torch.arange(len(block.start)), block.segments.diff())
-    begin = torch.from_numpy(mix64(block.document.numpy()).view(np.int64)) + block.start - block.segments[:-1]
-    place = begin[segment_of] + torch.arange(len(block.ids))
+    document = torch.from_numpy(mix64(block.document.numpy()).view(np.int64))[segment_of]
+    offset = (block.start - block.segments[:-1])[segment_of] + torch.arange(len(block.ids))
+    place = document + offset
     keep = torch.from_numpy(sampler.keep.astype(np.int64))[block.ids.long()]
     kept = draw_bits((SEED, EVALUATION_EPOCH), place, Purpose.TOKEN)[0] <= keep
     ids, segment_of = block.ids[kept].long(), segment_of[kept]
-    draws = draw_bits((SEED, EVALUATION_EPOCH), begin + block.segments[:-1], Purpose.SPLIT)[0]
+    draws = draw_bits((SEED, EVALUATION_EPOCH), (document + offset // PASSAGE)[kept], Purpose.SPLIT)[0]
     in_validation = draws < int(thresholds_below(np.array(validation)))
     inputs, outputs, weights, chooses = [], [], [], []
     for distance in range(1, sampler.window + 1):
@@ -97,5 +102,5 @@ def _pairs(block: TokenBlock, sampler: WindowSampler, validation: float) -> tupl
         inputs += [left, right]
         outputs += [right, left]
         weights.append(torch.full((2 * len(left),), (sampler.window - distance + 1) / sampler.window).double())
-        chooses += [in_validation[segment_of[distance:][together]]] * 2
+        chooses += [in_validation[:-distance][together]] * 2
     return torch.cat(inputs), torch.cat(outputs), torch.cat(weights), torch.cat(chooses)

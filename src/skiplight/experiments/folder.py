@@ -48,11 +48,15 @@ class ExperimentFolder:
         """Return the experiment in a folder, or None if there is none."""
         return next((found for kind in EXPERIMENT_FILES if (found := cls(path, kind)).file.exists()), None)
 
-    def create_or_check(self, **about: dict[str, Any]) -> None:
+    def create_or_check(self, replaced: dict[str, Any] | None = None, **about: dict[str, Any]) -> bool:
         """Create the folder, or check that it holds an experiment with the same options.
 
         Args:
+            replaced: options that may change when the experiment is continued, by group; they are then written anew.
             about: the options that must stay the same, by group; the group `run` has those of the runs.
+
+        Returns:
+            Whether the experiment existed and `replaced` has changed.
 
         Raises:
             ConfigError: the experiment in the folder has other options.
@@ -69,12 +73,19 @@ class ExperimentFolder:
                     raise RunError(
                         f"`run_dir={self.path}` exists already and is not a {self.kind}: choose another folder"
                     )
-                text = yaml.safe_dump(
-                    {"format": FORMAT, "id": secrets.token_hex(8), **about}, sort_keys=False, allow_unicode=True
-                )
-                with replacing(self.file) as temporary:
-                    temporary.write_text(text, encoding="utf-8")
+                self._write({"format": FORMAT, "id": secrets.token_hex(8), **about, **(replaced or {})})
+                return False
         self._check_options(yaml.safe_load(yaml.safe_dump(about)))
+        with self.locked():
+            before, now = self.read(), yaml.safe_load(yaml.safe_dump(replaced or {}))
+            if all(before.get(group) == options for group, options in now.items()):
+                return False
+            self._write(before | now)
+        return True
+
+    def _write(self, about: dict[str, Any]) -> None:
+        with replacing(self.file) as temporary:
+            temporary.write_text(yaml.safe_dump(about, sort_keys=False, allow_unicode=True), encoding="utf-8")
 
     def read(self) -> dict[str, Any]:
         """Return the content of the experiment's file.

@@ -1,4 +1,4 @@
-"""The page of a comparison: how the variants converge in each view, against pairs seen and against seconds."""
+"""The page of a comparison: how the variants converge in each view, against pairs, scores and seconds."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from markdown_it import MarkdownIt
 
 from skiplight.errors import RunError
 from skiplight.experiments.comparison.compare import FINDINGS, LEVELS
-from skiplight.experiments.comparison.curves import METRIC_TITLES, compute_curves, list_metrics
+from skiplight.experiments.comparison.curves import METRIC_TITLES, compute_curves, is_logarithmic, list_metrics
 from skiplight.experiments.comparison.plan import DEFAULT_VIEWS
-from skiplight.experiments.comparison.queue import TrialResult, comparison_table, read_results
+from skiplight.experiments.comparison.results import TrialResult, comparison_table, read_results
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import RUN_METRICS
 from skiplight.files import read_json, read_text
@@ -79,7 +79,7 @@ def _view_data(
                 "name": metric,
                 "title": METRIC_TITLES.get(metric, metric),
                 "level": levels.get(metric),
-                "logarithmic": metric == "heldout/perplexity",
+                "logarithmic": is_logarithmic(metric),
                 "curves": {
                     variant: dataclasses.asdict(curve)
                     for variant, curve in compute_curves(view_results, metric).items()

@@ -18,7 +18,7 @@ purpose   slot       results 0, 1                                         result
 TOKEN     0          0: is the token kept?  1: half-width of its window   negative 0
 NOISE     j          negative 2j + 1                                      negative 2j + 2
 ORDER     0          sort key of a block (position: its index)            -
-SPLIT     0          does a held-out segment choose between runs?         -
+SPLIT     0          does a held-out passage choose between runs?         -
 ========  =========  ===================================================  =========================================
 
 A kept token with K shared negatives costs 1 + ceil((K - 1) / 2) calls. Negative k (0 <= k < K) has number n = k where

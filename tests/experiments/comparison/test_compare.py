@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import csv
+import json
+import logging
+import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -73,7 +77,9 @@ def test_every_variant_is_trained_from_every_seed_as_its_search_found(compared: 
         ("full", "optim.lr=0.05"),
         ("full", "optim.lr=0.1"),
     ]
-    found = min(searched, key=lambda row: float(row["heldout/perplexity"]))
+    # On other held-out text than what is reported.
+    found = min(searched, key=lambda row: float(row["validation/perplexity"]))
+    assert {row["validation/perplexity"] for row in searched}.isdisjoint(row["heldout/perplexity"] for row in searched)
     best, runs = found["chosen"], [row for row in rows if row["kind"] == "run"]
     first = next(row for row in runs if row["variant"] == "full")
     assert first["run"] == found["run"]  # which `compare.search=1` trained whole
@@ -97,11 +103,16 @@ def test_the_findings_are_those_of_the_runs(compared: Path) -> None:
     assert (compared / "same.png").read_bytes().startswith(b"\x89PNG")
     runs = [row for row in trials(compared) if row["kind"] == "run"]
     mean = {
-        v: sum(float(row["heldout/perplexity"]) for row in runs if row["variant"] == v) / 2
+        v: math.exp(sum(float(row["heldout/loss"]) for row in runs if row["variant"] == v) / 2)
         for v in ("ns", "full", "nce")
     }
     best = min(mean, key=mean.__getitem__)
     assert f"held-out perplexity: {best} ends best at {mean[best]:,.1f}" in text
+    summary = json.loads((compared / runs[0]["run"] / "summary.json").read_text())
+    pairs = summary["evaluation"]["heldout"]["pairs"]
+    assert (f"held-out perplexity, {pairs:,} pairs" in text) == (pairs > 0)
+    assert ("too few for a claim" in text) == (pairs < 1_000)
+    assert "on 50% of the held-out text" in text
     assert "full: the best learning rate" in text  # of two, it is always an edge
 
 
@@ -116,6 +127,22 @@ def test_a_finished_comparison_is_not_repeated_and_another_is_refused(texts: Pat
         compare(*same, run_dir=compared.parent)
 
 
+def test_where_a_rate_is_edited_the_other_runs_are_taken_over(
+    texts: Path, compared: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = shutil.copytree(compared, tmp_path / "comparison")
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/summary.json")}
+    edited = [option.replace("['optim.lr=0.1']", "['optim.lr=0.07']") for option in arguments(texts, compared.parent)]
+    with caplog.at_level(logging.INFO, "skiplight"):
+        compare(*edited, run_dir=folder)
+    assert "the runs of the same options are taken over" in caplog.text
+    assert {path: path.stat().st_mtime_ns for path in before} == before
+    new = [path.parent.name for path in folder.glob("runs/*/summary.json") if path not in before]
+    assert new
+    assert all(name.startswith("full-") for name in new)
+    assert "optim.lr=0.07" in {row["chosen"] for row in trials(folder) if row["kind"] == "search"}
+
+
 def test_a_killed_comparison_continues_and_ends_as_the_undisturbed_one(
     texts: Path, compared: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +155,7 @@ def test_a_killed_comparison_continues_and_ends_as_the_undisturbed_one(
     wanted = [{k: v for k, v in row.items() if not k.startswith(timing)} for row in trials(compared)]
     assert [{k: v for k, v in row.items() if not k.startswith(timing)} for row in trials(folder)] == wanted
     assert "ends best" in done.stdout
+    assert re.search(r"perplexity [\d.,]+; \d of \d+ runs, about \d+ s left  \(", done.stderr)
 
 
 @pytest.mark.slow
@@ -160,8 +188,9 @@ def test_a_run_that_ended_for_another_reason_is_resumed(texts: Path, tmp_path: P
 
 
 def test_one_that_diverges_is_recorded_and_the_others_continue(texts: Path, tmp_path: Path) -> None:
-    views = "compare.views={one: {search: {ns: [['optim.lr=1e30'], ['optim.lr=0.05']]}}}"
-    variants = "compare.variants={ns: [], wild: ['optim.lr=1e30']}"
+    wild = "[['optim.lr=1e30'], ['optim.lr=1e31']]"
+    views = f"compare.views={{one: {{search: {{ns: [['optim.lr=1e30'], ['optim.lr=0.05']], hopeless: {wild}}}}}}}"
+    variants = "compare.variants={ns: [], wild: ['optim.lr=1e30'], hopeless: ['seed=0']}"
     options = [o for o in arguments(texts, tmp_path) if not o.startswith(("compare.", "trainer.max_epochs"))]
     options = [*options, views, variants, "engine=autograd"]
     compare(*options, "trainer.max_epochs=1", "compare.seeds=1", "optim.name=adam", run_dir=tmp_path / "comparison")
@@ -170,6 +199,10 @@ def test_one_that_diverges_is_recorded_and_the_others_continue(texts: Path, tmp_
     assert state["ns", "search", "optim.lr=1e30"] == "failed"
     assert state["ns", "run", "optim.lr=0.05"] == "complete"
     assert state["wild", "run", ""] == "failed"
+    # Nor does one whose whole search diverges end the comparison.
+    assert state["hopeless", "search", "optim.lr=1e31"] == "failed"
+    assert not any(variant == "hopeless" and kind == "run" for variant, kind, _ in state)
+    assert re.search(r"\| hopeless +\| failed: ", (tmp_path / "comparison" / "findings.md").read_text())
     # Which of the two is found first depends on the clock.
     assert re.search("failed: (the loss is|vectors are not)", (tmp_path / "comparison" / "findings.md").read_text())
 
@@ -181,7 +214,7 @@ def test_a_candidate_that_diverges_in_a_whole_run_gives_way_to_the_next_best(tex
     compare(*options, "compare.search=0.01", "compare.seeds=2", run_dir=tmp_path / "comparison")
     rows = trials(tmp_path / "comparison")
     short, whole = rows[:2], rows[2:]
-    assert float(short[0]["heldout/perplexity"]) < float(short[1]["heldout/perplexity"])
+    assert float(short[0]["validation/perplexity"]) < float(short[1]["validation/perplexity"])
     bold, meek = "objective=full_softmax optim.name=adam optim.lr=3", "noise.exponent=-2 optim.lr=1e-6"
     assert [(row["kind"], row["chosen"], row["seed"], row["state"]) for row in whole] == [
         ("search", bold, "0", "failed"),

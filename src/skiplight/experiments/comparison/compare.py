@@ -24,7 +24,8 @@ from skiplight.errors import ConfigError
 from skiplight.experiments.comparison.findings import render_findings
 from skiplight.experiments.comparison.plan import Plan
 from skiplight.experiments.comparison.plots import plot_curves
-from skiplight.experiments.comparison.queue import Comparison, comparison_table
+from skiplight.experiments.comparison.queue import Comparison
+from skiplight.experiments.comparison.results import comparison_table
 from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.trials import TrialTable
@@ -50,6 +51,7 @@ def compare(
 
     Raises:
         ConfigError: an option is wrong, or the comparison began with other options.
+        EvaluationError: there is too little held-out text.
         RunError: the folder is not a comparison, or a run failed without having diverged.
         Stopped: a signal requested a stop; the same command continues the comparison.
     """
@@ -62,8 +64,17 @@ def compare(
     resources = claim_resources(config.trainer, workers, devices_per_trial)
     text = prepare_text(config)
     plan = Plan([f"trainer.devices={config.trainer.devices}", *overrides], total_tokens(config, text))
-    comparison = Comparison(folder, plan)
-    comparison.experiment.create_or_check(run=run_options(config) | {"run_dir": None}, compare=vars(config.compare))
+    unigram = heldout_unigram(plan.config, text).perplexity
+    comparison = Comparison(folder, plan, workers)
+    if comparison.experiment.create_or_check(
+        {"compare": vars(plan.compare)}, run=run_options(plan.config) | {"run_dir": None}
+    ):
+        log.info("%s: other variants, views or seeds than before; the runs of the same options are taken over", folder)
+    if plan.has_search:
+        log.info(
+            "candidates are chosen on evaluation.validation=%g of the held-out text, which the results leave out",
+            plan.config.evaluation.validation,
+        )
     if workers > 1:
         log.info(
             "%d runs are trained at once and share the machine, so each takes more seconds than it would alone", workers
@@ -71,7 +82,6 @@ def compare(
     execute_trials(comparison, resources)
     results = comparison.results()
     table = comparison_table(folder, results)
-    unigram = heldout_unigram(plan.config, text).perplexity
     with comparison.experiment.locked(), writing(folder):
         table.write_csv()
         levels = {"heldout/perplexity": (unigram, "unigram model")} if math.isfinite(unigram) else {}

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from skiplight.experiments.comparison.curves import METRIC_TITLES, Curve, compute_curves, list_metrics
+from skiplight.experiments.comparison.crossings import describe_crossings, join_words
+from skiplight.experiments.comparison.curves import AXES, METRIC_TITLES, PERPLEXITY, Curve, compute_curves, list_metrics
+from skiplight.experiments.comparison.leads import describe_leads
 from skiplight.experiments.comparison.plan import Plan, View
-from skiplight.experiments.comparison.queue import TrialResult
-from skiplight.experiments.trials import markdown_table
+from skiplight.experiments.comparison.results import TrialResult
+from skiplight.experiments.comparison.results_table import (
+    engine_of,
+    format_mean,
+    results_table,
+    sizes_of,
+    summaries_of,
+    unit_of,
+)
+from skiplight.experiments.metrics import is_maximised
 
-PERPLEXITY = "heldout/perplexity"
+FEWEST_PAIRS = {True: 1_000, False: 30}
+"""The fewest pairs or questions from which a claim is made: held-out pairs, and those of other sets."""
+
+LEFT_OUT = 0.05
+"""The share of a table's gradients, left out by shortened steps, above which the findings say so."""
 
 
 def render_findings(plan: Plan, results: Sequence[TrialResult], unigram: float) -> str:
@@ -22,26 +36,43 @@ def render_findings(plan: Plan, results: Sequence[TrialResult], unigram: float) 
         results: the results of all runs.
         unigram: held-out perplexity of the unigram model.
     """
-    parts = [
-        f"# {', '.join(plan.variants)}",
-        f"{plan.tokens:,} tokens per run, {plan.compare.seeds} seed(s); values are means ± standard deviations over"
-        f" seeds. Perplexity is that of p(o|i) on held-out pairs, exact over the vocabulary; that of the unigram model"
-        f" is {unigram:,.1f}." + _describe_correction(results),
-    ]
+    parts = [f"# {', '.join(plan.variants)}", _describe_method(plan, results, unigram)]
     for view in plan.views:
         view_results = [result for result in results if result.run.view == view.name]
         parts.append(f"## View {view.name!r}: {view.title}")
         if view.fixed:
             parts.append("Fixed for all: " + ", ".join(f"`{one}`" for one in view.fixed) + ".")
-        parts += [_results_table(view_results), f"![{view.title}]({view.name}.png)"]
-        comparable = _has_comparable_perplexities(view_results)
+        parts += [results_table(plan, view_results), f"![{view.title}]({view.name}.png)"]
         notes = [
-            *_compare_metrics(view_results, unigram, comparable),
+            *_describe_engines(view_results),
+            *_describe_left_out(view_results),
+            *_compare_metrics(view_results, unigram),
             *_describe_edges(view, view_results),
             *_describe_diverged(view_results),
         ]
         parts.append("\n".join(f"- {line}" for line in notes))
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _describe_method(plan: Plan, results: Sequence[TrialResult], unigram: float) -> str:
+    pairs = math.comb(len(plan.variants), 2)
+    text = (
+        f"{plan.tokens:,} tokens per run, {plan.compare.seeds} seed(s); values are means ± standard deviations over"
+        f" seeds. Perplexity is that of p(o|i) on held-out pairs, exact over the vocabulary; that of the unigram model"
+        f" is {unigram:,.1f}." + _describe_correction(results)
+    )
+    if plan.config.evaluation.validation and plan.has_search:
+        text += (
+            f" Candidates were chosen by their validation perplexity, on {plan.config.evaluation.validation:.0%} of the"
+            " held-out text, which the reported perplexities leave out."
+        )
+    if plan.compare.seeds > 1 and pairs:
+        text += (
+            " Differences are means of differences seed by seed, of the loss in nats where the metric is a perplexity,"
+            f" with intervals of Student's t that hold with 95 % for all {pairs} pair(s) of variants of a view at once"
+            " (Bonferroni). They cover what seeds change, not what another choice of test pairs would."
+        )
+    return text
 
 
 def _describe_correction(results: Sequence[TrialResult]) -> str:
@@ -54,35 +85,6 @@ def _describe_correction(results: Sequence[TrialResult]) -> str:
     )
 
 
-def _results_table(results: Sequence[TrialResult]) -> str:
-    shown = list_metrics(results)
-    by_metric = {metric: compute_curves(results, metric) for metric in shown}
-    head = ["", "engine", "chosen", *(METRIC_TITLES.get(metric, metric) for metric in shown), "seconds", "words/s"]
-    rows: list[list[str]] = []
-    finished: dict[str, list[TrialResult]] = {}
-    for result in results:
-        if not result.search:
-            finished.setdefault(result.run.variant, []).append(result)
-    for variant, runs in finished.items():
-        summaries = [run.summary for run in runs if run.summary is not None]
-        if not summaries:
-            rows.append([variant, f"failed: {runs[0].error}", *[""] * (len(head) - 2)])
-            continue
-        chosen = " ".join(f"`{one}`" for one in runs[0].run.chosen)
-        row = [variant, summaries[0]["engine"], chosen]
-        row += [_format_mean(by_metric[m][variant].final, m) if variant in by_metric[m] else "" for m in shown]
-        row.append(f"{statistics.fmean(s['seconds']['train'] for s in summaries):.1f}")
-        row.append(f"{statistics.fmean(s['words_per_second'] for s in summaries):,.0f}")
-        rows.append(row)
-    return markdown_table(head, rows)
-
-
-def _format_mean(values: Sequence[float], metric: str) -> str:
-    digits = 1 if metric == PERPLEXITY else 3
-    deviation = f" ± {statistics.stdev(values):,.{digits}f}" if len(values) > 1 else ""
-    return f"{statistics.fmean(values):,.{digits}f}{deviation}"
-
-
 def _has_comparable_perplexities(results: Sequence[TrialResult]) -> bool:
     """Return whether all runs have the same vocabulary, subsampling and window, so that perplexities are comparable."""
     settings = {
@@ -93,9 +95,10 @@ def _has_comparable_perplexities(results: Sequence[TrialResult]) -> bool:
     return len(settings) <= 1
 
 
-def _compare_metrics(results: Sequence[TrialResult], unigram: float, comparable: bool) -> list[str]:
-    """Return sentences on each metric: the best variant, its lead, and the time of each to the level of the first."""
-    sentences = []
+def _compare_metrics(results: Sequence[TrialResult], unigram: float) -> list[str]:
+    """Return sentences on each metric: the best variant, its lead over the others, and where it passes them."""
+    sentences, summaries = [], summaries_of(results)
+    comparable = _has_comparable_perplexities(results)
     for metric in list_metrics(results):
         if metric == PERPLEXITY and not comparable:
             sentences.append(
@@ -103,64 +106,69 @@ def _compare_metrics(results: Sequence[TrialResult], unigram: float, comparable:
             )
             continue
         curves = compute_curves(results, metric)
-        sign = -1 if metric == PERPLEXITY else 1
-        order = sorted(curves, key=lambda v: -sign * statistics.fmean(curves[v].final))
+        order = sorted(curves, key=lambda v: curves[v].mean[-1], reverse=is_maximised(metric))
         name, best = METRIC_TITLES.get(metric, metric), order[0]
-        line = f"{name}: {best} ends best at {_format_mean(curves[best].final, metric)}"
-        if len(order) > 1:
-            line += f", {_describe_lead(curves, best, order[1], metric)}"
-        sentences.append(line + ".")
+        line = f"{name}: {best} ends best at {format_mean(curves[best], metric)}"
+        sizes, enough = sizes_of(metric, summaries), FEWEST_PAIRS[metric == PERPLEXITY]
+        if sizes and sizes[0] < enough:
+            sentences.append(
+                f"{line}, by {sizes[0]:,} {unit_of(metric)} only, which are too few for a claim ({enough:,} would do)."
+            )
+            continue
+        sentences.append(f"{line}{describe_leads(curves, order, metric)}.")
         if metric == PERPLEXITY:
             sentences += _compare_with_unigram(curves, unigram)
-            sentences += _describe_time_to_level(curves, sign)
+            sentences += _describe_crossings(curves, best)
     return sentences
 
 
-def _describe_lead(curves: dict[str, Curve], best: str, second: str, metric: str) -> str:
-    a, b = curves[best].final, curves[second].final
-    gap = abs(statistics.fmean(a) - statistics.fmean(b))
-    digits = 1 if metric == PERPLEXITY else 3
-    line = f"ahead of {second} by {gap:,.{digits}f}"
-    if min(len(a), len(b)) < 2:
-        return line + " (one seed only, so this may be chance)"
-    if statistics.pstdev(a) == statistics.pstdev(b) == 0:
-        return line
-    from scipy import stats
-
-    if statistics.fmean(a) < statistics.fmean(b):
-        a, b = b, a  # so that the difference, and its interval, are positive
-    low, high = stats.ttest_ind(a, b, equal_var=False).confidence_interval(0.95)
-    if low < 0:
-        line += ", which may be chance"
-    return line + f" (Welch's 95 % interval {low:,.{digits}f} to {high:,.{digits}f})"
-
-
-def _compare_with_unigram(curves: dict[str, Curve], unigram: float) -> list[str]:
-    above = [variant for variant, curve in curves.items() if statistics.fmean(curve.final) >= unigram]
+def _compare_with_unigram(curves: Mapping[str, Curve], unigram: float) -> list[str]:
+    above = [variant for variant, curve in curves.items() if curve.mean[-1] >= unigram]
     if above:
         predicts = "predicts" if len(above) == 1 else "predict"
         return [f"At the end, {', '.join(above)} {predicts} no better than the unigram model ({unigram:,.1f})."]
     return [f"All predict better than the unigram model ({unigram:,.1f})."]
 
 
-def _describe_time_to_level(curves: dict[str, Curve], sign: int) -> list[str]:
-    """Return a sentence on the pairs and seconds that each variant needs to reach the final level of the first."""
-    first, *others = curves
-    level = curves[first].mean[-1]
-    reached = []
-    for variant in others:
-        curve = curves[variant]
-        at = next((i for i, value in enumerate(curve.mean) if sign * value >= sign * level), None)
-        if at is None:
-            reached.append(f"{variant} does not reach it")
-        else:
-            reached.append(f"{variant} by {curve.pairs[at] / 1e6:,.1f} M pairs and {curve.seconds[at]:,.1f} s")
-    if not reached:
+def _describe_crossings(curves: dict[str, Curve], best: str) -> list[str]:
+    """Return a sentence for each axis on where the best variant passes the others."""
+    units = {"pairs": "", "scores": "", "seconds": " s"}
+    said = {axis: describe_crossings(curves, best, axis, unit, maximised=False) for axis, unit in units.items()}
+    return [f"Against {AXES[axis]}, {best} {text}." for axis, text in said.items() if text]
+
+
+def _describe_engines(results: Sequence[TrialResult]) -> list[str]:
+    """Return a warning where seconds compare more than the objectives."""
+    summaries, sentences = summaries_of(results), []
+    engines = {variant: engine_of(runs) for variant, runs in summaries.items()}
+    if len(set(engines.values())) > 1:
+        by_engine = {name: [v for v in engines if engines[v] == name] for name in dict.fromkeys(engines.values())}
+        said = "; ".join(f"{name} trains {join_words(variants)}" for name, variants in by_engine.items())
+        sentences.append(f"Seconds compare engines as well as variants: {said}.")
+    threads = sorted({summary["threads"] for runs in summaries.values() for summary in runs})
+    if len(threads) > 1:
+        sentences.append(
+            f"Seconds are not comparable: runs had {join_words([str(number) for number in threads])} threads. Train"
+            " the comparison with the same --workers from the beginning."
+        )
+    return sentences
+
+
+def _describe_left_out(results: Sequence[TrialResult]) -> list[str]:
+    """Return a sentence on the variants whose shortened steps leave out many gradients."""
+    said = []
+    for variant, runs in summaries_of(results).items():
+        shares = {
+            table: statistics.fmean(run["shortened"][table]["share"] for run in runs) for table in ("input", "output")
+        }
+        many = [f"{share:.0%} of the {table} gradients" for table, share in shares.items() if share > LEFT_OUT]
+        if many:
+            said.append(f"{variant} {join_words(many)}")
+    if not said:
         return []
-    end = curves[first]
     return [
-        f"{first} ends at {level:,.1f} after {end.pairs[-1] / 1e6:,.1f} M pairs and {end.seconds[-1]:,.1f} s;"
-        f" {', '.join(reached)} (at their first evaluation at that level)."
+        f"Shortened steps left out: {'; '.join(said)}. So these runs are compared with a rule that bounds their steps,"
+        " not by their objectives alone: smaller blocks or lower rates leave out less."
     ]
 
 

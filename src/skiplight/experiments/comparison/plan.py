@@ -19,6 +19,9 @@ from skiplight.errors import ConfigError
 from skiplight.experiments.folder import fixed_options
 from skiplight.registry import OBJECTIVES
 
+VALIDATION = 0.5
+"""The share of the held-out text on which candidates are chosen where `evaluation.validation` gives none."""
+
 DEFAULT_VIEWS = {"same": {"title": "the same engine and optimiser", "fixed": ["engine=autograd"]}}
 """The default of `compare.views`."""
 
@@ -94,10 +97,18 @@ class Plan:
         )
         views = DEFAULT_VIEWS if self.compare.views is None else self.compare.views
         self.views = [_parse_view(name, view, self.variants) for name, view in _check_mapping("views", views).items()]
+        if self.has_search and self.config.evaluation.validation == 0:
+            self.overrides.append(f"evaluation.validation={VALIDATION}")
+            self.config.evaluation.validation = VALIDATION
         for view in self.views:  # composed now, so that errors come before the first training
             for variant in self.variants:
                 for candidate in view.candidates[variant]:
                     self.full_run(view, variant, candidate, 0)
+
+    @property
+    def has_search(self) -> bool:
+        """Whether any variant has candidates to choose from."""
+        return any(len(candidates) > 1 for view in self.views for candidates in view.candidates.values())
 
     def full_run(self, view: View, variant: str, chosen: Sequence[str], number: int) -> PlannedRun:
         """Return a full run of a variant, with `compare.points` evaluations.

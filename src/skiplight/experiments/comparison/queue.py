@@ -3,55 +3,30 @@
 The next runs are a function of the plan and of the results so far, so any number of workers, machines and successive
 commands train the same runs: first the search of each variant, then every seed of its best candidate. If the best
 candidate diverges in a full run, which is longer or has another seed than in the search, the next best replaces it.
+A variant whose candidates all diverge has no runs, which the findings say; the comparison of the others goes on.
 """
 
 from __future__ import annotations
 
 import copy
-import csv
 import dataclasses
 import logging
 import math
-from collections.abc import Iterator, Sequence
+import statistics
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from skiplight.errors import RunError
 from skiplight.experiments import heartbeat
 from skiplight.experiments.comparison.plan import Plan, PlannedRun, View
+from skiplight.experiments.comparison.results import TrialResult
 from skiplight.experiments.folder import ExperimentFolder
-from skiplight.experiments.metrics import read_metrics
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import ClaimedTrial, read_result
-from skiplight.experiments.trials import TRIALS_FILE, TrialRow, TrialTable
 from skiplight.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-
-
-@dataclasses.dataclass
-class TrialResult:
-    """The result of a run that finished or diverged.
-
-    Attributes:
-        run: the run as planned.
-        search: whether it belongs to the search, not to the runs that are compared.
-        folder: its folder.
-        summary: content of its summary.json; None if it diverged.
-        error: how it diverged; empty otherwise.
-    """
-
-    run: PlannedRun
-    search: bool
-    folder: Path
-    summary: dict[str, Any] | None
-    error: str = ""
-
-    @property
-    def perplexity(self) -> float:
-        """The held-out perplexity; infinite if the run diverged."""
-        heldout = (self.summary or {}).get("evaluation", {}).get("heldout", {})
-        return float(heldout.get("perplexity", math.inf))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -67,10 +42,11 @@ class Comparison:
     Args:
         folder: folder of the comparison.
         plan: plan of the comparison.
+        workers: number of runs that are trained at once, for the estimate of the time left.
     """
 
-    def __init__(self, folder: Path, plan: Plan) -> None:
-        self.folder, self.plan = folder, plan
+    def __init__(self, folder: Path, plan: Plan, workers: int = 1) -> None:
+        self.folder, self.plan, self.workers = folder, plan, workers
         self.experiment = ExperimentFolder(folder, "comparison")
         self._ended: dict[Path, tuple[dict[str, Any] | None, str]] = {}
 
@@ -83,7 +59,6 @@ class Comparison:
         """Claim the next run; return None if all that can be trained now have ended or are claimed.
 
         Raises:
-            RunError: every candidate of a variant diverged.
             UnwritableError: the disk is full or read-only.
         """
         with self.experiment.locked():
@@ -104,7 +79,9 @@ class Comparison:
         return bool(self._pending_runs())
 
     def finish(self, trial: ComparisonTrial, result: ProcessResult) -> str:
-        """Record how a run ended, and return a message to log; a run that diverged is a result too.
+        """Record how a run ended, and return a message to log, with an estimate of the time left.
+
+        A run that diverged is a result too.
 
         Raises:
             RunError: the run failed without having diverged.
@@ -117,10 +94,39 @@ class Comparison:
         if result.state == "finished":
             run.drop_checkpoints()
             ended = TrialResult(trial.planned, False, run.path, run.read_summary())
-            return f"perplexity {ended.perplexity:,.1f}"
+            return f"perplexity {ended.perplexity:,.1f}; {self.describe_rest()}"
         if result.state in ("failed", "killed"):
             raise RunError(f"{run.path} {result.state}: {result.message}; the same command resumes it")
+        if result.state == "diverged":
+            return f"diverged: {result.message}; {self.describe_rest()}"
         return f"{result.state}: {result.message}"
+
+    def describe_rest(self) -> str:
+        """Return how many runs have ended, how many are left, and about how long those take.
+
+        A run that is left is taken to last as long as those of its variant that have finished, by its number of tokens,
+        or as those of all variants where none has.
+        """
+        left: list[tuple[str, float]] = []
+        ended: dict[Path, tuple[str, float, float | None]] = {}
+        for progress in self._progress():
+            left += [(run.variant, self._share(search)) for run, search in progress.pending] + progress.later
+            for result in (*progress.tried, *progress.trained):
+                seconds = None if result.summary is None else result.summary["seconds"]["total"]
+                share = self._share(result.search)
+                ended.setdefault(result.folder, (result.run.variant, share, seconds))
+        took = [(variant, seconds / share) for variant, share, seconds in ended.values() if seconds is not None]
+        text = f"{len(ended)} of {len(ended) + len(left)} runs"
+        if not left or not took:
+            return text
+        by_variant = {name: statistics.fmean(s for v, s in took if v == name) for name, _ in took}
+        usual = statistics.fmean(by_variant.values())
+        rest = sum(share * by_variant.get(variant, usual) for variant, share in left) / self.workers
+        return f"{text}, about {_format_duration(rest)} left"
+
+    def _share(self, search: bool) -> float:
+        """Return the share of a run's tokens that a run of the search, or one that is compared, trains on."""
+        return self.plan.compare.search if search else 1.0
 
     def _pending_runs(self) -> list[tuple[PlannedRun, bool]]:
         """Return the runs to train next, in order, each with whether it belongs to a search."""
@@ -141,15 +147,11 @@ class Comparison:
             found.tried = [result for result in results if result is not None]
             found.pending = [(run, True) for run, result in zip(runs, results, strict=True) if result is None]
             if found.pending:
+                again = self.plan.compare.seeds - (self.plan.compare.search == 1)  # the search has trained one of them
+                found.later = [(variant, 1.0)] * again
                 return found
-            ranked_results = [result for result in found.tried if math.isfinite(result.perplexity)]
-            if not ranked_results:
-                raise RunError(
-                    f"no candidate of {variant!r} in view {view.name!r} could be trained: {found.tried[0].error}"
-                )
-            ranked = [
-                list(result.run.chosen) for result in sorted(ranked_results, key=lambda result: result.perplexity)
-            ]
+            able = [result for result in found.tried if math.isfinite(result.validation_perplexity)]
+            ranked = [list(result.run.chosen) for result in sorted(able, key=lambda one: one.validation_perplexity)]
         for candidate in ranked:
             runs = [self.plan.full_run(view, variant, candidate, number) for number in range(self.plan.compare.seeds)]
             results = [self._result(run, False) for run in runs]
@@ -179,6 +181,15 @@ class Comparison:
         return TrialResult(planned, search, run.path, *self._ended[run.path])
 
 
+def _format_duration(seconds: float) -> str:
+    """Return seconds as text.
+
+    >>> [_format_duration(seconds) for seconds in (0.4, 89, 91, 4000)]
+    ['1 s', '89 s', '2 min', '67 min']
+    """
+    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
+
+
 @dataclasses.dataclass
 class _Progress:
     """The progress of a variant in a view.
@@ -187,53 +198,10 @@ class _Progress:
         tried: results of the search.
         trained: results of full runs.
         pending: the runs to train next, each with whether it belongs to the search.
+        later: variant and share of a run's tokens of those that follow, which are not known yet.
     """
 
     tried: list[TrialResult] = dataclasses.field(default_factory=list)
     trained: list[TrialResult] = dataclasses.field(default_factory=list)
     pending: list[tuple[PlannedRun, bool]] = dataclasses.field(default_factory=list)
-
-
-def comparison_table(folder: Path, results: Sequence[TrialResult]) -> TrialTable:
-    """Return the results of a comparison as a table; the options are view, variant, kind, candidate and engine."""
-    rows = []
-    for number, result in enumerate(results):
-        run, summary = result.run, result.summary
-        params = {
-            "view": run.view,
-            "variant": run.variant,
-            "kind": "search" if result.search else "run",
-            "chosen": " ".join(run.chosen),
-            "engine": summary["engine"] if summary else None,
-        }
-        rows.append(
-            TrialRow(
-                number,
-                "failed" if summary is None else "complete",
-                run.seed,
-                params,
-                read_metrics(summary) if summary else {},
-                summary["seconds"]["train"] if summary else None,
-                result.folder.relative_to(folder).as_posix(),
-                result.error,
-            )
-        )
-    return TrialTable(folder, rows, list(rows[0].params), ["heldout/perplexity"], ["minimize"])
-
-
-def read_results(folder: Path) -> list[TrialResult]:
-    """Return the results of a finished comparison, from its trials.csv.
-
-    Raises:
-        RunError: a run is missing or damaged.
-        OSError, LookupError, ValueError: trials.csv is missing or damaged.
-    """
-    results = []
-    with (folder / TRIALS_FILE).open(newline="", encoding="utf-8") as file:
-        for row in csv.DictReader(file):
-            run = RunFolder(folder / "runs" / Path(row["run"]).name)
-            chosen = tuple(row["chosen"].split())
-            planned = PlannedRun(row["view"], row["variant"], chosen, int(row["seed"]), run.config())
-            summary = run.read_summary() if row["state"] == "complete" else None
-            results.append(TrialResult(planned, row["kind"] == "search", run.path, summary))
-    return results
+    later: list[tuple[str, float]] = dataclasses.field(default_factory=list)

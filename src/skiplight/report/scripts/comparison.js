@@ -9,11 +9,11 @@ function show() {
   let axis = "pairs", scale = "linear";
   const charts = [];
   const redraw = () => charts.forEach((figure) => figure.redraw());
-  const label = { pairs: "pairs seen", seconds: "seconds of training", tokens: "tokens" };
+  const label = { pairs: "pairs seen", scores: "score evaluations", seconds: "seconds of training", tokens: "tokens" };
 
   function draw(measure, width) {
     const lines = Object.entries(measure.curves).map(([variant, curve]) => ({ variant, points: d3.range(curve.mean.length).map((i) => ({
-      variant, x: curve[axis][i], pairs: curve.pairs[i], seconds: curve.seconds[i], mean: curve.mean[i], low: curve.mean[i] - curve.deviation[i], high: curve.mean[i] + curve.deviation[i],
+      variant, x: curve[axis][i], pairs: curve.pairs[i], scores: curve.scores[i], seconds: curve.seconds[i], mean: curve.mean[i], low: curve.low[i], high: curve.high[i],
     })) }));
     const points = lines.flatMap((line) => line.points);
     // A logarithmic axis of a few hundred: round numbers close to each other.
@@ -31,7 +31,7 @@ function show() {
         measure.level ? Plot.text([measure.level], { frameAnchor: "right", y: (level) => level[0], text: (level) => level[1], textAnchor: "end", dy: -7, fill: "var(--soft)" }) : null,
         lines.map((line) => Plot.areaY(line.points, { x: "x", y1: "low", y2: "high", fill: coloured(line.variant), fillOpacity: 0.16 })),
         lines.map((line) => Plot.lineY(line.points, { x: "x", y: "mean", stroke: coloured(line.variant), strokeWidth: 2, marker: "dot" })),
-        Plot.tip(points, Plot.pointer({ x: "x", y: "mean", title: (point) => `${point.variant}\n${d3.format(",.4~r")(point.mean)} ± ${d3.format(".2~r")(point.high - point.mean)}\n${short(point.pairs)} pairs, ${d3.format(",.1f")(point.seconds)} s` })),
+        Plot.tip(points, Plot.pointer({ x: "x", y: "mean", title: (point) => `${point.variant}\n${d3.format(",.4~r")(point.mean)} (${d3.format(",.4~r")(point.low)} to ${d3.format(",.4~r")(point.high)})\n${short(point.pairs)} pairs, ${short(point.scores)} scores, ${d3.format(",.1f")(point.seconds)} s` })),
       ],
     });
   }
@@ -39,7 +39,7 @@ function show() {
   data.views.forEach((view, i) => section(`view-${i}`, view.name === view.title ? view.name : `View “${view.name}”`,
     el("p", { class: "lead" }, view.title, view.fixed.length ? ". Fixed for all: " : "", view.fixed.flatMap((one, j) => [j ? ", " : "", el("code", {}, one)]), "."),
     i === 0 ? el("div", { class: "controls" },
-      choice("Against", ["pairs", "seconds", "tokens"], axis, (value) => { axis = value; redraw(); }),
+      choice("Against", ["pairs", "scores", "seconds", "tokens"], axis, (value) => { axis = value; redraw(); }),
       choice("Scale", ["linear", "log"], scale, (value) => { scale = value; redraw(); })) : null,
     legend(Object.keys(Object.assign({}, ...view.measures.map((measure) => measure.curves))).map((variant) => [variant, coloured(variant)])),
     el("div", { class: "pair" }, view.measures.map((measure) => {
