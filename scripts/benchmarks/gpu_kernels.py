@@ -10,6 +10,7 @@ Triton's own assembler compiles for sm_90 (H100, H200) ahead of time. Instructio
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import re
 import subprocess
@@ -55,7 +56,8 @@ TYPES = {
 
 SOFTMAX_TYPES = {
     "*bf16": "vectors output",
-    "*fp32": "bias log_sum expected counts by_output by_bias",
+    "*fp32": "bias shift log_sum expected lift by_output by_bias",
+    "*i32": "apart",
     "i32": "n words",
 }
 
@@ -134,14 +136,19 @@ def rows() -> list[dict[str, Any]]:
             row = compiled(getattr(fused_gpu_triton, f"train_{kind}"), constants, form.warps)
             setting = {"d": dim, "W": window, "K": negatives, "negatives of": "pair" if pair else "window"}
             made.append({"kernel": f"train_{kind}", **setting} | row)
-    for dim in (128, 256):
-        for name in ("_by_inputs", "_by_outputs"):
-            width = triton.next_power_of_2(dim)
-            own, tile, stages = full_softmax_triton.OWN, full_softmax_triton.TILE, full_softmax_triton.STAGES
-            constants = {"DIM": dim, "WIDTH": width, "OWN": own, "TILE": tile, "BIAS": True}
-            warps = full_softmax_triton.WARPS * (2 if width > 128 else 1)
+    for dim, kind in itertools.product((100, 128, 256), ("*bf16", "*fp32")):
+        width, table = triton.next_power_of_2(dim), SOFTMAX_TYPES
+        if kind == "*fp32":
+            table = table | {"*bf16": "", "*fp32": f"{table['*bf16']} {table['*fp32']}"}
+        for name in ("_by_inputs", "_by_inputs_apart", "_by_outputs"):
+            tiles = full_softmax_triton.BY_OUTPUTS if name == "_by_outputs" else full_softmax_triton.BY_INPUTS
+            tiles = full_softmax_triton.fit(tiles, width, 2 if kind == "*bf16" else 4, full_softmax_triton.SHARED)
+            constants = {"DIM": dim, "WIDTH": width, "OWN": tiles.own, "TILE": tiles.other, "BIAS": True}
             kernel = getattr(full_softmax_triton, name)
-            made.append({"kernel": name, "d": dim} | compiled(kernel, constants, warps, stages, SOFTMAX_TYPES))
+            made.append(
+                {"kernel": name, "d": dim, "type": kind[1:]}
+                | compiled(kernel, constants, tiles.warps, tiles.stages, table)
+            )
     for dim, window, negatives in ((100, 5, 5), (128, 5, 100), (256, 16, 256), (512, 5, 5)):
         contexts, width = round_up(2 * window), triton.next_power_of_2(dim)
         constants = {

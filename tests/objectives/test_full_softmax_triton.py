@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from skiplight.objectives.full_softmax import _SoftmaxLoss
-from skiplight.objectives.full_softmax_triton import softmax_with_gradients
+from skiplight.objectives.full_softmax_triton import BY_INPUTS, PIECE, SHARED, _sums, fit, softmax_with_gradients
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
@@ -49,3 +49,39 @@ def test_scores_far_apart_do_not_overflow() -> None:
     assert float(made.loss) == 0
     assert bool(torch.isfinite(made.by_vectors).all())
     assert float(made.by_output.abs().max()) == 0
+
+
+def test_rows_whose_bounds_are_too_far_apart_keep_a_running_maximum() -> None:
+    """In one call, tiles of either kind; the mean score is 0, and the bound of some rows 300 powers of two."""
+    generator = torch.Generator().manual_seed(0)
+    vectors, output = (torch.randn((rows, 16), generator=generator) for rows in (130, 200))
+    output -= output.mean(0)
+    vectors[70] *= 20
+    counts, targets = torch.ones(130, dtype=torch.int64), torch.arange(130)
+    made = softmax_with_gradients(
+        *(t.to(DEVICE) for t in (vectors, output)), None, counts.to(DEVICE), targets.to(DEVICE)
+    )
+
+    v, u = (table.double().requires_grad_() for table in (vectors, output))
+    loss = torch.nn.functional.cross_entropy(v @ u.T, targets, reduction="sum")
+    loss.backward()
+    assert float(made.loss) == pytest.approx(float(loss), rel=1e-3)
+    for got, want in zip(made[1:3], (v, u), strict=True):
+        torch.testing.assert_close(got.cpu().double(), want.grad, rtol=1e-2, atol=1e-2)
+
+
+def test_sums_of_runs_from_none_to_many_rows() -> None:
+    lengths = torch.tensor([0, 1, PIECE, 0, PIECE + 1, 20 * PIECE + 3, 5, 0])
+    generator = torch.Generator().manual_seed(0)
+    table, rows = torch.randn((50, 20), generator=generator), torch.randint(50, (int(lengths.sum()),))
+    got = _sums(table.to(DEVICE), rows.to(DEVICE), lengths.cumsum(0).to(DEVICE))
+    want = torch.stack([table[run].sum(0) for run in rows.split(lengths.tolist())])
+    torch.testing.assert_close(got.cpu(), want, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("shared", [SHARED, 101_376, 65_536])
+@pytest.mark.parametrize(("width", "element"), [(16, 2), (128, 2), (128, 4), (256, 2), (256, 4)])
+def test_tiles_fit_the_shared_memory_of_the_device(width: int, element: int, shared: int) -> None:
+    tiles = fit(BY_INPUTS, width, element, shared)
+    assert tiles.other >= 16
+    assert (tiles.own + tiles.stages * tiles.other) * width * element < shared or tiles.other == 16
