@@ -47,6 +47,10 @@ class PrunedError(SkiplightError):
     """A study has stopped a trial that is worse than others; its metrics up to then are kept."""
 
 
+class PausedError(SkiplightError):
+    """A trial has reached a rung and saved its state there; its study decides whether it goes on."""
+
+
 class Stopped(SkiplightError):
     """A signal has stopped the training, after it saved its state.
 

@@ -243,7 +243,15 @@ class StudyConfig:
     )
     direction: Any = option(None, "maximize or minimize, or a list for two metrics; default: by metric")
     sampler: str = option("tpe", "sampler of the options of trials", choices=["grid", "random", "tpe"])
-    pruner: str = option("none", "rule that stops poor trials early", choices=["none", "median", "halving"])
+    pruner: str = option(
+        "none",
+        "rule that stops poor trials early; with asha and hyperband they pause, and the best go on from there",
+        choices=["none", "median", "halving", "asha", "hyperband"],
+    )
+    rungs: int = option(
+        3, "asha, hyperband: number of rungs; trials pause at 1/3, 1/9, 1/27, ... of a run", low=1, high=12
+    )
+    seeds: int = option(1, "runs per point, with seeds from `seed` upwards, the same at every point", low=1)
 
 
 @dataclasses.dataclass

@@ -22,6 +22,7 @@ from skiplight.experiments.metrics import (
     read_metrics,
 )
 from skiplight.experiments.queue import read_result
+from skiplight.experiments.sweeps.points import is_paused
 from skiplight.experiments.sweeps.study import Study
 from skiplight.experiments.trials import TrialRow, TrialTable
 from skiplight.training.run_folder import RunFolder
@@ -86,7 +87,9 @@ def _study_rows(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
     for trial in study.trials:
         run, state = runs.get(trial.number, RunFolder(study.run(trial.number))), trial.state.name.lower()
         state, error = {"fail": "failed"}.get(state, state), trial.user_attrs.get("error", "")
-        if state == "running":
+        if is_paused(trial):
+            state = "paused"
+        elif state == "running":
             state, error = _state_of(run)
         seed = run.config().seed if run.config_file.exists() else study.config.seed
         metrics, seconds = _latest_metrics(run)

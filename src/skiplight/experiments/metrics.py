@@ -85,6 +85,8 @@ def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
             raise ConfigError(
                 f"`study.metric={metric}` cannot be compared over different {', '.join(over)}: give an evaluation/SET"
             )
+    if study.seeds > 1 and "seed" in (study.space or {}):
+        raise ConfigError(f"`study.seeds={study.seeds}` trains every point with so many seeds: leave out `seed`")
     _check_pruner(config, metrics)
     return metrics, _directions(study, metrics)
 
@@ -109,7 +111,7 @@ def _check_pruner(config: Config, metrics: list[str]) -> None:
         )
     if not metrics[0].startswith(("evaluation/", *HELDOUT_PARTS)):
         raise ConfigError(f"`study.pruner={pruner}` needs a metric of the evaluation, which {metrics[0]} is not")
-    if config.evaluation.every is None:
+    if config.evaluation.every is None and pruner not in ("asha", "hyperband"):
         raise ConfigError(
             f"`study.pruner={pruner}` compares trials at evaluations during training: give `evaluation.every=TOKENS`"
         )

@@ -31,9 +31,9 @@ PRELOADED_MODULES = [
 
 POLL_SECONDS = 0.2
 
-State = Literal["finished", "pruned", "stopped", "failed", "diverged", "unwritable", "killed", "busy"]
+State = Literal["finished", "pruned", "paused", "stopped", "failed", "diverged", "unwritable", "killed", "busy"]
 EXIT_CODES: dict[State, int] = {
-    "finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "busy": 6, "stopped": 143,
+    "finished": 0, "failed": 1, "pruned": 3, "unwritable": 4, "diverged": 5, "busy": 6, "paused": 7, "stopped": 143,
 }  # fmt: skip
 
 
@@ -42,8 +42,8 @@ class ProcessResult:
     """How a training ended.
 
     Attributes:
-        state: `unwritable` if the disk was full or read-only, `killed` if a signal ended the process, `busy` if
-            another process trains the run.
+        state: `paused` if it has saved its state at a rung of its study, `unwritable` if the disk was full or
+            read-only, `killed` if a signal ended the process, `busy` if another process trains the run.
         message: the error or the reason, in one line; empty if the training finished.
     """
 

@@ -23,7 +23,7 @@ class TrialRow:
 
     Attributes:
         number: number of the trial.
-        state: complete, pruned, failed, running, or unfinished (the same command resumes it).
+        state: complete, pruned, paused (at a rung), failed, running, or unfinished (the same command resumes it).
         seed: seed of its run.
         params: values of the swept options.
         metrics: its metrics; if it is not complete, those of the last evaluation.

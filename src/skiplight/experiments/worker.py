@@ -12,13 +12,13 @@ import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from skiplight.errors import (
     BusyError,
     DivergedError,
+    PausedError,
     PrunedError,
     SkiplightError,
     Stopped,
@@ -31,9 +31,7 @@ from skiplight.process import provide_home, run_program
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
-    from lightning import Callback
-
-    from skiplight.training.callbacks.evaluation import Evaluation
+    from skiplight.training.fit import Watch
 
 LOCK_WAIT_SECONDS = 30
 """Seconds to wait for the lock of a run, which a worker whose parent was killed holds until it exits."""
@@ -66,9 +64,11 @@ def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResu
     try:
         from skiplight.training.fit import resume
 
-        resume(run, _pruning_callback_factory(run), lock_wait)
+        resume(run, _trial_callback_factory(run), lock_wait)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
+    except PausedError as error:
+        return ProcessResult("paused", str(error))
     except Stopped as error:
         return ProcessResult("stopped", str(error))
     except BusyError as error:
@@ -94,14 +94,14 @@ def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResu
     return ProcessResult("finished")
 
 
-def _pruning_callback_factory(run: Path) -> Callable[[Evaluation], Callback] | None:
-    """Return a function that makes the pruning callback, if the run is a trial of a study with a pruner."""
+def _trial_callback_factory(run: Path) -> Watch | None:
+    """Return a function that makes the callback of a trial of a study that prunes or promotes trials, or None."""
     trial_info = RunFolder(run).trial_info
     if trial_info is None or trial_info.kind != "study":
         return None
-    from skiplight.experiments.sweeps.pruning import pruning_callback_factory
+    from skiplight.experiments.sweeps.pruning import trial_callback_factory
 
-    return pruning_callback_factory(run)
+    return trial_callback_factory(run)
 
 
 if __name__ == "__main__":

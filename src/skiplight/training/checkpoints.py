@@ -215,7 +215,7 @@ class Checkpointing(Checkpoint):
         if getattr(pl_module, "is_accumulating", False):
             return  # a stop request waits for the last batch of the step
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
-        due = due or self.stop.signal is not None
+        due = due or self.stop.is_requested
         strategy = trainer.strategy
         if isinstance(strategy, RankStrategy) and trainer.global_step % strategy.decision_steps:
             return
@@ -225,6 +225,8 @@ class Checkpointing(Checkpoint):
             strategy.forget_decision()  # made before this checkpoint
         if signal := int(trainer.strategy.reduce(torch.tensor(self.stop.signal or 0), reduce_op="max")):
             self.stop.signal = signal
+            trainer.should_stop = True
+        if self.stop.pause is not None:  # on all ranks at the same step
             trainer.should_stop = True
         self._save(trainer)
         self.stop.report_saved()

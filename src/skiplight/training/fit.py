@@ -25,7 +25,7 @@ from skiplight.config.validate import run_options
 from skiplight.distributed.launcher import GRACE, RankLauncher
 from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.strategy import RankStrategy, lost_connection
-from skiplight.errors import ConfigError, DataError, RankError, RunError, Stopped, command
+from skiplight.errors import ConfigError, DataError, PausedError, RankError, RunError, Stopped, command
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.training.build import TrainingComponents, build_training
 from skiplight.training.callbacks.divergence import DivergenceCheck
@@ -55,6 +55,9 @@ log = logging.getLogger(__name__)
 
 Show = Callable[[RunFolder, Config, dict[str, Any], WordVectors, Sequence[Logger]], None]
 """Shows a run that has just ended, while its loggers are still open: `report.run.show_finished_run` makes its page."""
+
+Watch = Callable[[Evaluation, StopRequest], lightning.Callback]
+"""Makes a callback that follows the evaluations of a trial, and ends it by an exception or pauses it."""
 
 
 def train(
@@ -104,7 +107,7 @@ def train(
 
 def resume(
     run_dir: Path,
-    watch: Callable[[Evaluation], lightning.Callback] | None = None,
+    watch: Watch | None = None,
     patience: float = 0,
     *,
     verify: bool = False,
@@ -117,7 +120,7 @@ def resume(
 
     Args:
         run_dir: the run's folder.
-        watch: makes a callback that follows the evaluations, and may end the run by an exception.
+        watch: makes a callback that follows the evaluations, and may end the run by an exception, or pause it.
         patience: seconds to wait for another process that trains in the folder to end.
         verify: compare the checksums of the text's store and of every checkpoint first, not only of what is read.
         devices, num_nodes: on so many from now on, rather than on as many as before.
@@ -175,7 +178,7 @@ class _Training:
         config: Config,
         parts: TrainingComponents,
         place: RankInfo,
-        watch: Callable[[Evaluation], lightning.Callback] | None = None,
+        watch: Watch | None = None,
         show: Show | None = None,
         callbacks: Sequence[lightning.Callback] = (),
     ) -> None:
@@ -193,12 +196,12 @@ class _Training:
             self.tracking,
             every=evaluation.every,
             words=evaluation.words,
-            interrupted=lambda: self.stop.signal is not None,
+            interrupted=lambda: self.stop.is_requested,
         )
         if isinstance(self.evaluation, EpochEvaluation):
             self.evaluation.changes_tables = any(map(averages_tables, self.callbacks))
         # Behind the evaluation, which it follows, and before the checkpoint, so that none is of a run it has ended.
-        self.watching = [watch(self.evaluation)] if watch else []
+        self.watching = [watch(self.evaluation, self.stop)] if watch else []
 
     def run(self, checkpoint: Path | None, begin: float) -> dict[str, Any]:
         """Trains from a checkpoint, or the beginning, to the end; the first rank returns what summary.json holds."""
@@ -276,6 +279,8 @@ class _Training:
                 trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: {command('resume', self.folder.path)}", self.stop.signal)
+        if self.stop.pause is not None:
+            raise PausedError(self.stop.pause)
 
     def _summary(self, device: str) -> dict[str, Any]:
         """What summary.json holds, but for the total of seconds."""

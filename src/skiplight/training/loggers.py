@@ -21,7 +21,7 @@ from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoa
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
-from skiplight.errors import ConfigError, PrunedError, Stopped
+from skiplight.errors import ConfigError, PausedError, PrunedError, Stopped
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.targets import find_target, make_target
 
@@ -147,7 +147,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[Logger]:
     try:
         yield WandbLogger(experiment=experiment, save_dir=run.path)
         failed = False
-    except (Stopped, PrunedError):
+    except (Stopped, PausedError, PrunedError):
         failed = False
         raise
     finally:

@@ -18,7 +18,7 @@ from typing import Any
 
 from skiplight.config import validate
 from skiplight.config.schema import Config
-from skiplight.errors import BusyError, PrunedError, RunError, Stopped, UnwritableError, command
+from skiplight.errors import BusyError, PausedError, PrunedError, RunError, Stopped, UnwritableError, command
 from skiplight.files import locked, open_regular, parse_json, read_json, read_text, remove, replacing, writing
 from skiplight.training.environment import describe_environment, job_name
 
@@ -226,7 +226,7 @@ class RunFolder:
         """Write the traceback of an exception to errors/<rank>.txt, if possible, and raise it again."""
         try:
             yield
-        except (Stopped, PrunedError, KeyboardInterrupt):
+        except (Stopped, PausedError, PrunedError, KeyboardInterrupt):
             raise
         except BaseException:
             try:

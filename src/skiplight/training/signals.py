@@ -27,6 +27,8 @@ SIGNALS = (
 class StopRequest:
     """A handler of `SIGNALS`; `signal` is the number of the first one received, or None.
 
+    A callback sets `pause` to a message to make the training save its state and end, as upon a signal.
+
     The handler only sets a flag. Training reads it between two steps, where the tables and all counters agree. A signal
     that is ignored already, such as SIGHUP under nohup, stays ignored.
 
@@ -37,9 +39,15 @@ class StopRequest:
 
     def __init__(self, *, saves: bool = False) -> None:
         self.signal: int | None = None
+        self.pause: str | None = None
         self._insisted: int | None = None
         self._saving = saves
         self._before: dict[int, Any] = {}
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether the training is to save its state and end."""
+        return self.signal is not None or self.pause is not None
 
     def install(self) -> None:
         """Install the handler, or install it again after another handler has replaced it."""

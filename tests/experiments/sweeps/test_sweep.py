@@ -16,7 +16,7 @@ from optuna.trial import FrozenTrial
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
 from skiplight.experiments.folder import find_experiment
-from skiplight.experiments.sweeps.pruning import pruning_callback_factory
+from skiplight.experiments.sweeps.pruning import trial_callback_factory
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.run_folder import RunFolder
 from tests.support.runs import SMALL, Running, skiplight
@@ -142,8 +142,8 @@ def test_a_study_that_is_moved_continues_and_a_trial_that_is_moved_out_is_a_run_
     (new / "1").rename(other / "1")
     (other / "study.yaml").write_text((new / "study.yaml").read_text().replace("id: ", "id: another"))
     assert find_experiment(RunFolder(other / "1")) is None
-    assert pruning_callback_factory(other / "1") is None
-    assert pruning_callback_factory(new / "0") is not None
+    assert trial_callback_factory(other / "1") is None
+    assert trial_callback_factory(new / "0") is not None
 
 
 @pytest.mark.slow

@@ -1,43 +1,52 @@
-"""Prune poor trials at their evaluations, by the median of the other trials or by successive halving.
+"""The callback of a trial: it pauses the trial at its rung, or prunes it at its evaluations.
 
-A trial is compared with the scores of the others after the same number of tokens. The decision is a function of the
-others' scores in the journal and of the trial's own scores so far, so it is the same after a resume from a checkpoint.
+Rungs are those of `skiplight.experiments.sweeps.promotion`. Pruning is by the median of the other trials or by
+successive halving: a trial is compared with the scores of the others after the same number of tokens. The decision is a
+function of the others' scores in the journal and of the trial's own scores so far, so it is the same after a resume
+from a checkpoint.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lightning
 
 from skiplight.config.schema import Config
-from skiplight.errors import PrunedError
+from skiplight.errors import PausedError, PrunedError
 from skiplight.evaluation.suite import evaluation_metrics
 from skiplight.experiments.folder import find_experiment
+from skiplight.experiments.sweeps.points import RUNG
+from skiplight.experiments.sweeps.promotion import PROMOTING, REDUCTION_FACTOR, rung_share
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.module import SkipGramModule
 from skiplight.training.run_folder import RunFolder
+from skiplight.training.signals import StopRequest
 
 if TYPE_CHECKING:
     import optuna
 
-REDUCTION_FACTOR = 3
-"""Successive halving promotes about one trial in this many at each rung; rungs are at 1, 3, 9, ... evaluations."""
+    from skiplight.training.fit import Watch
 
 
-def pruning_callback_factory(run: Path) -> Callable[[Evaluation], lightning.Callback] | None:
-    """Return a function that makes the pruning callback of a run, or None if the run is not a trial to be pruned."""
+def trial_callback_factory(run: Path) -> Watch | None:
+    """Return a function that makes the callback of a run, or None if the run is no trial that is pruned or paused."""
     found = find_experiment(RunFolder(run))
     if found is None or found[0].kind != "study":
         return None
     experiment, number = found
     study = Study.load(experiment.path)
-    if study.config.study.pruner == "none":
+    options = study.config.study
+    if options.pruner in PROMOTING:
+        rung = study.trials[number].user_attrs[RUNG]
+        share = rung_share(rung, options.rungs)
+        return (lambda evaluation, stop: RungCallback(evaluation, stop, share)) if rung < options.rungs else None
+    if options.pruner == "none":
         return None
-    return lambda evaluation: PruningCallback(evaluation, study, number)
+    return lambda evaluation, stop: PruningCallback(evaluation, study, number)
 
 
 class PruningCallback(lightning.Callback):
@@ -78,6 +87,40 @@ class PruningCallback(lightning.Callback):
             raise PrunedError(f"pruned after {tokens:,} tokens, with {self.study.targets[0]} {value:.4g}")
 
 
+class RungCallback(lightning.Callback):
+    """Evaluate a trial at its rung, and pause it there.
+
+    Args:
+        evaluation: the callback that evaluates, which is called before this one.
+        stop: makes the training save its state and end.
+        share: share of the run's tokens at which the rung is.
+    """
+
+    def __init__(self, evaluation: Evaluation, stop: StopRequest, share: float) -> None:
+        self.evaluation, self.stop, self.share = evaluation, stop, share
+        self._tokens = 0
+
+    def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        self._tokens = math.ceil(self.share * pl_module.total_tokens)
+        if self._tokens <= self.evaluation.evaluated < pl_module.total_tokens:
+            # The process was killed after it had saved its state at the rung.
+            raise PausedError(self._message(self.evaluation.evaluated))
+
+    def on_train_batch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
+    ) -> None:
+        assert isinstance(pl_module, SkipGramModule)
+        if self.stop.pause is not None or not self._tokens <= pl_module.tokens < pl_module.total_tokens:
+            return
+        if self.evaluation.evaluated != pl_module.tokens:
+            self.evaluation.run(trainer, pl_module)
+        self.stop.pause = self._message(pl_module.tokens)
+
+    def _message(self, tokens: int) -> str:
+        return f"paused after {tokens:,} tokens"
+
+
 def should_prune(study: Study, number: int, step: int) -> bool:
     """Return whether to prune a trial, by its scores up to a step and those of the other trials.
 
@@ -105,7 +148,7 @@ def should_prune(study: Study, number: int, step: int) -> bool:
 
 
 def make_pruner(config: Config) -> optuna.pruners.BasePruner:
-    """Return Optuna's pruner for `study.pruner`."""
+    """Return Optuna's pruner for `study.pruner`; rungs of `halving` are at 1, 3, 9, ... evaluations."""
     import optuna
 
     if config.study.pruner == "median":

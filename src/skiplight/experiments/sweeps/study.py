@@ -1,8 +1,9 @@
 """A study: study.yaml has its options, journal.log the trials and their results, and `<number>/` is the run of a trial.
 
-The process that holds the study's lock may claim a trial: one whose process has died, or else a new one. A new trial is
-a function of the journal, the study's seed and the trial's number, so a study that was killed continues as if it had
-not been. A trial is appended to the journal with all its values in one line.
+The process that holds the study's lock may claim a trial: one whose process has died, one that is promoted from a rung,
+or else a new one. What is promoted and what is new is a function of the journal, the study's seed and the trial's
+number, so a study that was killed continues as if it had not been. A trial is appended to the journal with all its
+values in one line.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import open_storage
+from skiplight.experiments.sweeps.points import POINT, RUNG, SEED, Point, group_points, is_paused, score_key
+from skiplight.experiments.sweeps.promotion import PROMOTING, first_rung, next_promotion
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -43,7 +46,7 @@ class Study:
     Args:
         folder: folder of the study.
         config: the options of the runs and of the study.
-        limit: number of trials; default: unlimited, or all points of a grid.
+        limit: number of points; default: unlimited, or all points of a grid.
     """
 
     def __init__(self, folder: Path, config: Config, limit: int | None = None) -> None:
@@ -54,10 +57,11 @@ class Study:
         self.experiment = ExperimentFolder(folder, "study")
         self.targets, self.directions = study_targets(config)
         self.space = space.build_distributions(config.study.space, config)
-        self.points = space.grid_points(self.space) if config.study.sampler == "grid" else None
-        if self.points is not None:
-            limit = min(len(self.points), len(self.points) if limit is None else limit)
+        self.grid = space.grid_points(self.space) if config.study.sampler == "grid" else None
+        if self.grid is not None:
+            limit = min(len(self.grid), len(self.grid) if limit is None else limit)
         self.limit = limit
+        self._left_alone: set[int] = set()  # trials that another process trains, though this one had claimed them
         try:
             self.storage = open_storage(folder / JOURNAL_FILE)
         except OSError as error:
@@ -114,7 +118,7 @@ class Study:
         return self.folder / str(number)
 
     def claim(self) -> StudyTrial | None:
-        """Claim a trial whose process has died, or a new one; return None if the study has all its trials.
+        """Claim a trial whose process has died, one that goes on from a rung, or a new one; None if there is none now.
 
         Raises:
             UnwritableError: the disk is full or read-only.
@@ -124,27 +128,76 @@ class Study:
         with self.experiment.locked():
             trials = self.trials
             for found in trials:
-                if found.state == TrialState.RUNNING and heartbeat.find_holder(self.run(found.number)) is None:
-                    return self._claim(found.number, found.params)
-            number = len(trials)
-            if self.limit is not None and number >= self.limit:
-                return None
-            params = self._suggest(trials)
-            self.study.add_trial(_running_trial(params, self.space))
-            return self._claim(number, params)
+                running = found.state == TrialState.RUNNING and not is_paused(found)
+                if running and heartbeat.find_holder(self.run(found.number)) is None:
+                    return self._claim(found)
+            points = group_points(trials, self.config.study.seeds)
+            return self._claim_in_point(points) or self._claim_promotion(points) or self._claim_new(points)
 
     def is_waiting(self) -> bool:
-        """Return False: no trial depends on those of other processes, and the same command resumes one that dies."""
-        return False
+        """Return whether a trial of another process is on its way to a rung, from which a trial may be promoted."""
+        if self.config.study.pruner not in PROMOTING:
+            return False  # no trial depends on those of other processes, and the same command resumes one that dies
+        running = [trial for trial in self.trials if not trial.state.is_finished() and not is_paused(trial)]
+        return any(trial.number not in self._left_alone for trial in running)
 
-    def _suggest(self, trials: list[optuna.trial.FrozenTrial]) -> space.Params:
-        """Return the values of the next trial: of a grid the next point, else those that Optuna's sampler suggests."""
+    def _claim_in_point(self, points: list[Point]) -> StudyTrial | None:
+        """Claim the next trial of a point that has begun, or been promoted, with other trials."""
+        for point in points:
+            if point.is_out:
+                continue
+            for trial in point.trials:
+                if is_paused(trial) and trial.user_attrs[RUNG] < point.rung:
+                    return self._promote(trial, point.rung)
+            if len(point.trials) < point.seeds:
+                return self._add(point.params, point.number, len(point.trials), point.rung)
+        return None
+
+    def _claim_promotion(self, points: list[Point]) -> StudyTrial | None:
+        options = self.config.study
+        if options.pruner not in PROMOTING:
+            return None
+        maximise = self.directions[0] == "maximize"
+        point = next_promotion(options.pruner, points, options.rungs, maximise=maximise, limit=self.limit)
+        return None if point is None else self._promote(point.trials[0], point.rung + 1)
+
+    def _claim_new(self, points: list[Point]) -> StudyTrial | None:
+        if self.limit is not None and len(points) >= self.limit:
+            return None
+        options = self.config.study
+        return self._add(self._suggest(points), None, 0, first_rung(options.pruner, len(points), options.rungs))
+
+    def _promote(self, trial: optuna.trial.FrozenTrial, rung: int) -> StudyTrial:
+        """Let a trial train to a rung, and claim it."""
+        self.storage.set_trial_user_attr(trial._trial_id, RUNG, rung)
+        return self._claim(trial)
+
+    def _add(self, params: space.Params, point: int | None, index: int, rung: int) -> StudyTrial:
+        """Append a trial to the journal, and claim it.
+
+        Args:
+            params: the values of the swept options.
+            point: number of the trial's point, or None if the trial begins it.
+            index: number of the trial in its point.
+            rung: the rung that it may train to.
+        """
+        number, options = len(self.trials), self.config.study
+        about: dict[str, Any] = {}
+        if options.seeds > 1:
+            about |= {POINT: number if point is None else point, SEED: self.config.seed + index}
+        if options.pruner in PROMOTING:
+            about[RUNG] = rung
+        self.study.add_trial(_running_trial(params, self.space, about))
+        return self._claim(self.trials[number])
+
+    def _suggest(self, points: list[Point]) -> space.Params:
+        """Return the values of the next point: of a grid the next one, else those that Optuna's sampler suggests."""
         import numpy as np
         import optuna
 
-        number = len(trials)
-        if self.points is not None:
-            return self.points[number]
+        number = len(points)
+        if self.grid is not None:
+            return self.grid[number]
         seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
         if self.config.study.sampler == "random":
             sampler: Any = optuna.samplers.RandomSampler(seed)
@@ -152,15 +205,19 @@ class Study:
             sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
         # In memory, since in a journal `ask` writes a line per value, and a killed process could leave only some.
         in_memory = optuna.create_study(directions=self.directions, sampler=sampler)
-        in_memory.add_trials(trials)
+        in_memory.add_trials([point.as_trial(self.space) for point in points])
         return in_memory.ask(self.space).params
 
-    def _claim(self, number: int, params: space.Params) -> StudyTrial:
+    def _claim(self, trial: optuna.trial.FrozenTrial) -> StudyTrial:
+        number, params = trial.number, trial.params
         run = self.run(number)
         if not RunFolder(run).config_file.exists():
-            self.experiment.create_run(run, space.apply_parameters(self.config, params), number)
+            config = space.apply_parameters(self.config, params)
+            config.seed = trial.user_attrs.get(SEED, config.seed)
+            self.experiment.create_run(run, config, number)
         heartbeat.claim_run(run)
-        detail = "  ".join(f"{name}={format_short(value)}" for name, value in params.items())
+        about = params | {SEED: trial.user_attrs[SEED]} if SEED in trial.user_attrs else params
+        detail = "  ".join(f"{name}={format_short(value)}" for name, value in about.items())
         return StudyTrial(number, run, f"trial {number}", detail, params)
 
     def finish(self, trial: StudyTrial, result: ProcessResult) -> str:
@@ -171,6 +228,7 @@ class Study:
         from optuna.trial import TrialState
 
         if result.state == "busy":  # its heartbeat stays, so that this command does not try it again
+            self._left_alone.add(trial.number)
             return result.message
         trial_id, values, error = self.trials[trial.number]._trial_id, None, result.message
         if result.state == "finished":
@@ -189,6 +247,8 @@ class Study:
             elif result.state == "pruned":
                 last = list(self.trials[trial.number].intermediate_values.values())[-1:]
                 self.storage.set_trial_state_values(trial_id, TrialState.PRUNED, last)
+            elif result.state == "paused":
+                error = self._record_rung(trial, error)  # before the heartbeat is released, or it would look dead
             elif result.state in ("finished", "failed", "diverged", "killed"):
                 self.storage.set_trial_user_attr(trial_id, "error", error)
                 self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
@@ -198,13 +258,31 @@ class Study:
             return f"{'failed' if result.state == 'finished' else result.state}: {error}"
         return "  ".join(f"{m} {format_short(v)}" for m, v in zip(self.targets, values, strict=True))
 
+    def _record_rung(self, trial: StudyTrial, message: str) -> str:
+        """Write the score of a trial at its rung, from its metrics.jsonl, into the journal, and return a message."""
+        from optuna.trial import TrialState
+
+        recorded, target = self.trials[trial.number], self.targets[0]
+        lines = [line for line in RunFolder(trial.run).read_metrics() if target in line]
+        score = float(lines[-1][target]) if lines else math.nan  # it could not be evaluated, and has logged why
+        if not math.isfinite(score):
+            message = f"{message}: the run has no {target} there"
+            self.storage.set_trial_user_attr(recorded._trial_id, "error", message)
+            self.storage.set_trial_state_values(recorded._trial_id, TrialState.FAIL)
+            return message
+        self.storage.set_trial_intermediate_value(recorded._trial_id, int(lines[-1]["tokens"]), score)
+        self.storage.set_trial_user_attr(recorded._trial_id, score_key(recorded.user_attrs[RUNG]), score)
+        return f"{message}, {target} {format_short(score)}"
+
 
 def format_short(value: object) -> str:
     """Return a value for a log message, a float with 4 significant digits."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _running_trial(params: space.Params, distributions: dict[str, Any]) -> optuna.trial.FrozenTrial:
+def _running_trial(
+    params: space.Params, distributions: dict[str, Any], about: dict[str, Any]
+) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
-    return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions)
+    return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=about)

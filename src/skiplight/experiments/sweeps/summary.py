@@ -152,7 +152,7 @@ def _print_table(table: TrialTable, averages: list[SeedAverage]) -> None:
     if len(rows) > PRINTED_ROWS:
         print(f"and {len(rows) - PRINTED_ROWS} more")
     for trial in table.rows:
-        if trial.state not in ("complete", "pruned"):
+        if trial.state not in ("complete", "pruned", "paused"):
             print(f"trial {trial.number}: {trial.state}{': ' + trial.error if trial.error else ''}")
 
 
