@@ -15,7 +15,9 @@ def sweep(arguments: list[str]) -> int:
         description=sweep.__doc__ + " The same command again continues the study.",  # type: ignore[operator]
     )
     add_workers(parser)
-    parser.add_argument("--trials", type=int, help="total number of trials of the study; default: all points of a grid")
+    parser.add_argument(
+        "--trials", type=int, help="total number of trials (with study.seeds: of points); default: all points of a grid"
+    )
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="start no trial after so many seconds")
     given = parser.parse_intermixed_args(arguments)
     check_devices(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -50,13 +51,13 @@ class SeedAverage:
         params: their values of the swept options, without the seed.
         rows: the trials.
         mean: mean of each metric that all have.
-        deviation: standard deviation of each metric; empty for a single seed.
+        error: standard error of each mean; empty for a single seed.
     """
 
     params: dict[str, Any]
     rows: list[TrialRow]
     mean: dict[str, float]
-    deviation: dict[str, float]
+    error: dict[str, float]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,9 +131,9 @@ class TrialTable:
             rows = list(group.values())
             shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
             values = {name: [row.metrics[name] for row in rows] for name in shared}
-            deviation = {name: statistics.stdev(found) for name, found in values.items() if len(found) > 1}
+            error = {name: statistics.stdev(v) / math.sqrt(len(v)) for name, v in values.items() if len(v) > 1}
             mean = {name: statistics.fmean(found) for name, found in values.items()}
-            averages.append(SeedAverage(_without_seed(rows[0].params), rows, mean, deviation))
+            averages.append(SeedAverage(_without_seed(rows[0].params), rows, mean, error))
         sign = -1 if self.directions[0] == "maximize" else 1
         return sorted(averages, key=lambda average: sign * average.mean[self.targets[0]])
 

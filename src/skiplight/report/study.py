@@ -88,7 +88,7 @@ def _best_data(table: TrialTable, mean: SeedAverage, file: Path | None) -> dict[
     return {
         "params": {name: format_value(value) for name, value in mean.params.items()},
         "mean": mean.mean,
-        "deviation": mean.deviation,
+        "error": mean.error,
         "trials": [row.number for row in mean.rows],
         "yaml": file.read_text(encoding="utf-8") if file else "",
         "command": train_command(table.folder, file) if file else "",

@@ -106,7 +106,10 @@ def _new_figure(columns: int, rows: int = 1, width: float = 4.2, height: float =
 
 
 def _heatmap(table: TrialTable) -> Figure | None:
-    """Plot the first target by noise.exponent and noise.negatives, with a panel for each dimension."""
+    """Plot the first target by noise.exponent and noise.negatives, with a panel for each dimension.
+
+    ± is the standard error of a mean over seeds.
+    """
     import numpy as np
 
     down, across, panel = "noise.exponent", "noise.negatives", "model.dim"
@@ -120,7 +123,8 @@ def _heatmap(table: TrialTable) -> Figure | None:
     dims.sort(key=None if _is_numeric(dims) else str)  # one is None where the dimension is not swept
     size = max(3.0, 0.8 * len(negatives) + 1.5), max(2.6, 0.42 * len(exponents) + 1)
     figure, axes = _new_figure(len(dims), 1, *size)
-    cells = np.full((len(dims), len(exponents), len(negatives)), np.nan)
+    cells, errors = np.full((len(dims), len(exponents), len(negatives)), np.nan), {}
+    only_seeds = {down, across, panel, "seed"} >= set(varying_options(table))
     for index in np.ndindex(*cells.shape):
         wanted = (dims[index[0]], exponents[index[1]], negatives[index[2]])
         found = [
@@ -130,8 +134,10 @@ def _heatmap(table: TrialTable) -> Figure | None:
         ]
         if found:
             cells[index] = statistics.fmean(found)
+            if len(found) > 1 and only_seeds:
+                errors[index] = f"\n±{statistics.stdev(found) / math.sqrt(len(found)):.2g}"
     low, high = np.nanmin(cells), np.nanmax(cells)
-    for dim, ax, cell in zip(dims, axes, cells, strict=True):
+    for at, (dim, ax, cell) in enumerate(zip(dims, axes, cells, strict=True)):
         image = ax.imshow(cell, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
         ax.set_xticks(range(len(negatives)), [str(value) for value in negatives])
         ax.set_yticks(range(len(exponents)), [f"{value:g}" for value in exponents])
@@ -141,7 +147,8 @@ def _heatmap(table: TrialTable) -> Figure | None:
         for (y, x), value in np.ndenumerate(cell):
             if not np.isnan(value):
                 bright = (value - low) / max(high - low, 1e-12) > 0.6
-                ax.text(x, y, f"{value:.3g}", ha="center", va="center", color="black" if bright else "white")
+                text = f"{value:.3g}{errors.get((at, y, x), '')}"
+                ax.text(x, y, text, ha="center", va="center", fontsize=8, color="black" if bright else "white")
     figure.colorbar(image, ax=axes, label=metric)
     return figure
 

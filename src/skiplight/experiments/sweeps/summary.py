@@ -18,6 +18,7 @@ from skiplight.errors import UnwritableError
 from skiplight.experiments.collect import collect_trials
 from skiplight.experiments.metrics import incomparable_options
 from skiplight.experiments.sweeps.plots import option_importances, pareto_front, plot_trials
+from skiplight.experiments.sweeps.ties import least_difference, tied_with_best
 from skiplight.experiments.trials import SeedAverage, TrialTable, markdown_table
 from skiplight.files import replacing
 from skiplight.registry import REGISTRIES
@@ -78,7 +79,7 @@ def _report_sections(
         yield f"Pareto front: trials {', '.join(map(str, front))}. With two metrics no trial is pruned."
     if best is not None:
         shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in averages[0].params.items())
-        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_deviation(averages[0], table.targets[0])}"
+        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_error(averages[0], table.targets[0])}"
         yield f"Train with these options: `{train_command(table.folder, best)}`"
     if found := option_importances(table):
         shares = [[name, f"{share:.2f}"] for name, share in found.items()]
@@ -86,7 +87,8 @@ def _report_sections(
     for title, path in plots.items():
         yield f"## {title}\n\n![{title}]({path.relative_to(table.folder)})"
     if any(len(average.rows) > 1 for average in averages):
-        yield "## Means over seeds\n\n" + markdown_table(*_averages_table(table, averages))
+        yield f"## Means over seeds\n\n{_describe_ties(table, averages)}"
+        yield markdown_table(*_averages_table(table, averages))
     yield "## All trials\n\n" + markdown_table(*_all_trials_table(table))
     if errors := [[row.number, row.error] for row in table.rows if row.error]:
         yield "## Failed trials\n\n" + markdown_table(["trial", "error"], errors)
@@ -109,11 +111,26 @@ def _shown_metrics(table: TrialTable) -> list[str]:
 
 def _averages_table(table: TrialTable, averages: list[SeedAverage]) -> tuple[list[str], list[list[Any]]]:
     swept, names = table.swept_except_seed, _shown_metrics(table)
+    tied = tied_with_best(averages, table.targets[0])
     rows = [
-        [*(_format_cell(m.params[n]) for n in swept), *(_with_deviation(m, n) for n in names), len(m.rows)]
+        [*(_format_cell(m.params[n]) for n in swept), *(_with_error(m, n) for n in names), len(m.rows)]
+        + (["as the best" if m in tied else ""] if tied else [])
         for m in averages
     ]
-    return [*swept, *names, "seeds"], rows
+    return [*swept, *names, "seeds", *([""] if tied else [])], rows
+
+
+def _describe_ties(table: TrialTable, averages: list[SeedAverage]) -> str:
+    """Return in words which points cannot be told from the best, and what ± is."""
+    text, least = "± is the standard error of a mean.", least_difference(averages, table.targets[0])
+    if least is None:
+        return text
+    tied = tied_with_best(averages, table.targets[0])
+    count = f"{len(tied)} of the others are" if len(tied) != 1 else "1 of the others is"
+    return (
+        f"{text} {count} so close to the best in {table.targets[0]} that the seeds cannot tell them apart: the means"
+        f" differ by at most {least:.2g} (differences by seed, spread pooled over all points, 95 % for all at once)."
+    )
 
 
 def _all_trials_table(table: TrialTable) -> tuple[list[str], list[list[Any]]]:
@@ -126,11 +143,11 @@ def _all_trials_table(table: TrialTable) -> tuple[list[str], list[list[Any]]]:
     return ["trial", "state", "seed", *swept, *names, "seconds"], rows
 
 
-def _with_deviation(average: SeedAverage, name: str) -> str:
+def _with_error(average: SeedAverage, name: str) -> str:
     if name not in average.mean:
         return ""
-    deviation = f" ± {average.deviation[name]:.2g}" if name in average.deviation else ""
-    return _format_cell(average.mean[name]) + deviation
+    error = f" ± {average.error[name]:.2g}" if name in average.error else ""
+    return _format_cell(average.mean[name]) + error
 
 
 def _format_cell(value: Any) -> str:
@@ -172,7 +189,7 @@ def _write_best(table: TrialTable, best: SeedAverage) -> Path:
         changed = {"defaults": [{f"override /{group}": name} for group, name in names.items()], **changed}
     path = table.folder / "experiment" / "best.yaml"
     trials = ", ".join(str(row.number) for row in best.rows)
-    head = f"# @package _global_\n# {table.targets[0]} {_with_deviation(best, table.targets[0])} in trial {trials}.\n"
+    head = f"# @package _global_\n# {table.targets[0]} {_with_error(best, table.targets[0])} in trial {trials}.\n"
     with replacing(path) as temporary:
         temporary.write_text(head + yaml.safe_dump(changed, sort_keys=False, allow_unicode=True), encoding="utf-8")
     return path

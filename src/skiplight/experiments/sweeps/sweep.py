@@ -32,7 +32,8 @@ def sweep(
     Args:
         config: the options of the runs and of the study.
         folder: folder of the study.
-        trials: total number of trials, including those that the study has already; default: all points of a grid.
+        trials: total number of trials, or of points with `study.seeds` trials each, including those that the study has
+            already; default: all points of a grid.
         timeout: seconds after which no further trial is started.
         workers: number of trials that are trained at once by this command.
         devices_per_trial: GPUs per trial; default: `trainer.devices`.

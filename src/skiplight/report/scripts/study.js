@@ -32,7 +32,7 @@ const shortly = (value) => (typeof value === "number" ? (Math.abs(value) >= 1000
 const ramp = (low, high, up) => { const scale = d3.scaleSequential(low === high ? [low - 1, high + 1] : up ? [low, high] : [high, low], d3.interpolateViridis); return (value) => (Number.isFinite(value) ? scale(value) : "var(--line)"); };
 
 function showBest(best) {
-  const figure = (name) => [briefly(name), shortly(best.mean[name]), best.deviation[name] !== undefined ? `± ${d3.format(".2~r")(best.deviation[name])} over ${best.trials.length} seeds` : `trial ${best.trials.join(", ")}`];
+  const figure = (name) => [briefly(name), shortly(best.mean[name]), best.error[name] !== undefined ? `± ${d3.format(".2~r")(best.error[name])} (standard error of ${best.trials.length} seeds)` : `trial ${best.trials.join(", ")}`];
   const names = [...data.targets, ...Object.keys(best.mean).filter((name) => /^(evaluation|heldout)\//.test(name) && !data.targets.includes(name))];
   section("best", "Best",
     el("ul", { class: "chips" }, Object.entries(best.params).map(([name, value]) => el("li", {}, `${name}=${value}`))),
