@@ -251,6 +251,11 @@ class StudyConfig:
     rungs: int = option(
         3, "asha, hyperband: number of rungs; trials pause at 1/3, 1/9, 1/27, ... of a run", low=1, high=12
     )
+    warmup: int = option(0, "evaluations of a trial before it may be pruned by median or halving", low=0)
+    warmup_trials: int = option(5, "complete trials before one may be pruned by median or halving", low=0)
+    confirm: int = option(
+        0, "number of best points that are trained again at the end, with 3 or more fresh seeds", low=0
+    )
     seeds: int = option(1, "runs per point, with seeds from `seed` upwards, the same at every point", low=1)
 
 

@@ -22,7 +22,7 @@ from skiplight.experiments.metrics import (
     read_metrics,
 )
 from skiplight.experiments.queue import read_result
-from skiplight.experiments.sweeps.points import is_paused
+from skiplight.experiments.sweeps.points import CONFIRMS, is_paused
 from skiplight.experiments.sweeps.study import Study
 from skiplight.experiments.trials import TrialRow, TrialTable
 from skiplight.training.run_folder import RunFolder
@@ -89,11 +89,13 @@ def _study_rows(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
         state, error = {"fail": "failed"}.get(state, state), trial.user_attrs.get("error", "")
         if is_paused(trial):
             state = "paused"
+        elif state == "complete" and CONFIRMS in trial.user_attrs:
+            state = "confirmation"
         elif state == "running":
             state, error = _state_of(run)
         seed = run.config().seed if run.config_file.exists() else study.config.seed
         metrics, seconds = _latest_metrics(run)
-        if state == "complete" and trial.values is not None and run.summary.exists():
+        if trial.state.name == "COMPLETE" and trial.values is not None and run.summary.exists():
             _check_values(run, study, trial.values, metrics)
         rows.append(TrialRow(trial.number, state, seed, trial.params, metrics, seconds, run.path.name, error))
     return rows

@@ -87,6 +87,9 @@ def study_targets(config: Config) -> tuple[list[str], list[Direction]]:
             )
     if study.seeds > 1 and "seed" in (study.space or {}):
         raise ConfigError(f"`study.seeds={study.seeds}` trains every point with so many seeds: leave out `seed`")
+    if study.confirm and (len(metrics) > 1 or "seed" in (study.space or {})):
+        remedy = "give one metric" if len(metrics) > 1 else "give `study.seeds` in place of a swept `seed`"
+        raise ConfigError(f"`study.confirm={study.confirm}` trains the best points again with fresh seeds: {remedy}")
     _check_pruner(config, metrics)
     return metrics, _directions(study, metrics)
 

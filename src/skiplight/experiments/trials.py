@@ -24,7 +24,8 @@ class TrialRow:
 
     Attributes:
         number: number of the trial.
-        state: complete, pruned, paused (at a rung), failed, running, or unfinished (the same command resumes it).
+        state: complete, pruned, paused (at a rung), failed, running, or unfinished (the same command resumes it);
+            confirmation if it is a complete one with a fresh seed, which takes no part in the search.
         seed: seed of its run.
         params: values of the swept options.
         metrics: its metrics; if it is not complete, those of the last evaluation.
@@ -123,17 +124,24 @@ class TrialTable:
 
     def average_seeds(self) -> list[SeedAverage]:
         """Return the complete trials, grouped by their options without the seed, the best by the first target first."""
+        return self._average(self.complete)
+
+    def average_confirmations(self) -> list[SeedAverage]:
+        """Return the points that were trained again with fresh seeds, the best by those first."""
+        return self._average([row for row in self.rows if row.state == "confirmation"])
+
+    def _average(self, rows: Sequence[TrialRow]) -> list[SeedAverage]:
         groups: dict[str, dict[int, TrialRow]] = {}
-        for row in self.complete:
+        for row in rows:
             groups.setdefault(repr(_without_seed(row.params)), {}).setdefault(row.seed, row)
         averages = []
         for group in groups.values():
-            rows = list(group.values())
-            shared = [name for name in rows[0].metrics if all(name in row.metrics for row in rows)]
-            values = {name: [row.metrics[name] for row in rows] for name in shared}
+            own = list(group.values())
+            shared = [name for name in own[0].metrics if all(name in row.metrics for row in own)]
+            values = {name: [row.metrics[name] for row in own] for name in shared}
             error = {name: statistics.stdev(v) / math.sqrt(len(v)) for name, v in values.items() if len(v) > 1}
             mean = {name: statistics.fmean(found) for name, found in values.items()}
-            averages.append(SeedAverage(_without_seed(rows[0].params), rows, mean, error))
+            averages.append(SeedAverage(_without_seed(own[0].params), own, mean, error))
         sign = -1 if self.directions[0] == "maximize" else 1
         return sorted(averages, key=lambda average: sign * average.mean[self.targets[0]])
 

@@ -74,7 +74,7 @@ def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
         "incomparable": incomparable_options(table.swept),
         "importance": option_importances(table),
         "front": pareto_front(table) if several else [],
-        "best": _best_data(table, averages[0], best) if averages else None,
+        "best": _best_data(table, (table.average_confirmations() or averages)[0], best) if averages else None,
     }
 
 

@@ -21,7 +21,8 @@ from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.resources import Resources
 from skiplight.experiments.sweeps.journal import cut_torn_line
 from skiplight.experiments.sweeps.pruning import should_prune
-from skiplight.experiments.sweeps.study import JOURNAL_FILE, Study
+from skiplight.experiments.sweeps.study import JOURNAL_FILE, Study, StudyTrial
+from skiplight.experiments.sweeps.summary import write_study_report
 from skiplight.experiments.worker import train_folder
 from skiplight.training.run_folder import RunFolder
 
@@ -163,6 +164,58 @@ def test_median_pruning_at_the_same_tokens(tmp_path: Path) -> None:
     assert should_prune(study, 6, 200), (
         "compared by its scores up to this step, though it has a better one from a later step"
     )
+
+
+def test_no_trial_is_pruned_during_the_warm_up(tmp_path: Path) -> None:
+    scores = [[0.1 * n, 0.1 * n, 0.1 * n] for n in range(1, 7)] + [[0.0, 0.0, 0.0]]
+    # A trial of halving comes to its next rung at evaluation 6.
+    for pruner, pruned in (("median", [False, True, True]), ("halving", [False, True, False])):
+        study = create_study(tmp_path / pruner, f"study.pruner={pruner}", "evaluation.every=100", "study.warmup=1")
+        report_scores(study, scores)
+        assert [should_prune(study, 6, 100 * at) for at in (1, 2, 3)] == pruned
+        late = create_study(
+            tmp_path / f"{pruner}-late", f"study.pruner={pruner}", "evaluation.every=100", "study.warmup_trials=7"
+        )
+        report_scores(late, scores)
+        assert not any(should_prune(late, 6, 100 * at) for at in (1, 2, 3))
+
+
+def end_with(study: Study, trial: StudyTrial, loss: float) -> None:
+    write_summary(trial.run, loss=loss)
+    study.finish(trial, ProcessResult("finished"))
+
+
+def test_the_best_points_are_trained_again_with_fresh_seeds(tmp_path: Path) -> None:
+    options = ["study.metric=loss", "study.confirm=2", "study.seeds=2", "seed=10", "study.sampler=random"]
+    study, losses = create_study(tmp_path, *options, limit=4), {0: 3.0, 1: 2.0, 2: 1.0, 3: 4.0}
+    for number in range(8):
+        trial = study.claim()
+        assert trial is not None
+        assert trial.number == number
+        if number == 7:
+            other = create_study(tmp_path, *options, limit=4)
+            assert other.claim() is None
+            assert other.is_waiting(), "the trial that another one trains may be among the best"
+        end_with(study, trial, losses[number // 2] + 0.1 * (number % 2))
+    confirming, seeds = [], []
+    while (trial := create_study(tmp_path, *options, limit=4).claim()) is not None:
+        confirming.append(study.trials[trial.number].user_attrs["confirms"])
+        seeds.append(RunFolder(trial.run).config().seed)
+        assert trial.params == study.trials[confirming[-1]].params
+        end_with(study, trial, 2.5 if confirming[-1] == 4 else 2.0)
+    assert confirming == [4, 4, 4, 2, 2, 2]
+    assert seeds == [12, 13, 14, 12, 13, 14], "none of those that the search used"
+    trials, best = write_study_report(tmp_path)
+    assert [row.state for row in trials.rows] == ["complete"] * 8 + ["confirmation"] * 6
+    assert [average.mean["loss"] for average in trials.average_confirmations()] == [2.0, 2.5]
+    assert best is not None
+    assert f"exponent: {study.trials[2].params['noise.exponent']}" in best.read_text(), "the best by the fresh seeds"
+    assert "## Confirmation" in (tmp_path / "report.md").read_text()
+    more = create_study(tmp_path, *options, limit=5).claim()
+    assert more is not None
+    assert more.params not in [trial.params for trial in study.trials[:14]], "goes on with the search"
+    with pytest.raises(ConfigError, match="trains the best points again with fresh seeds: give one metric"):
+        create_study(tmp_path / "two", "study.confirm=1", "study.metric=[loss,seconds/train]")
 
 
 def test_successive_halving_lets_the_best_third_pass(tmp_path: Path) -> None:

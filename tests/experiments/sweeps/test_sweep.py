@@ -27,6 +27,7 @@ STUDY = [
     "optim.lr=0.01,0.025",
     "study.metric=heldout/perplexity",
     "study.pruner=halving",
+    "study.warmup_trials=0",
     "evaluation.every=40000",
     "trainer.max_epochs=4",
     "checkpoint.every=0.05",

@@ -5,7 +5,8 @@ trials. The journal has the trials; a user attribute of each names the point, th
 
 A trial that trains to a rung and waits there (`skiplight.experiments.sweeps.promotion`) is RUNNING in the journal,
 since Optuna never continues a trial that has ended. Its attribute `rung` is the rung that it may train to, and
-`rung_<k>` its score at rung k, which is written when it has saved its state there.
+`rung_<k>` its score at rung k, which is written when it has saved its state there. A trial that trains one of the best
+points again has the number of that point as `confirms`; it belongs to no point, and samplers do not see it.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     import optuna
     from optuna.distributions import BaseDistribution
 
-POINT, SEED, RUNG = "point", "seed", "rung"
+POINT, SEED, RUNG, CONFIRMS = "point", "seed", "rung", "confirms"
 """Names of user attributes of a trial in the journal."""
 
 
@@ -68,6 +69,16 @@ class Point:
         return self.has("FAIL") or self.has("PRUNED")
 
     @property
+    def is_paused(self) -> bool:
+        """Whether all trials wait at their rungs."""
+        return all(is_paused(trial) for trial in self.trials)
+
+    @property
+    def value(self) -> float:
+        """The mean of the first metric, of a point that is complete."""
+        return statistics.fmean(trial.values[0] for trial in self.trials)
+
+    @property
     def is_complete(self) -> bool:
         """Whether all trials have trained to the end."""
         return len(self.trials) == self.seeds and all(trial.state.name == "COMPLETE" for trial in self.trials)
@@ -86,7 +97,6 @@ class Point:
         from optuna.trial import TrialState, create_trial
 
         values, steps, state = None, {}, TrialState.RUNNING
-        waits = all(is_paused(trial) for trial in self.trials)
         reached = {rung: score for rung in range(self.rung + 1) if (score := self.score_at(rung)) is not None}
         if self.is_complete:
             columns = zip(*(trial.values for trial in self.trials), strict=True)
@@ -96,7 +106,7 @@ class Point:
         elif self.has("PRUNED"):
             state = TrialState.PRUNED
             steps = next(trial for trial in self.trials if trial.state == state).intermediate_values
-        elif waits and self.rung in reached:
+        elif self.is_paused and self.rung in reached:
             state, steps = TrialState.PRUNED, reached
         return create_trial(
             state=state,
@@ -111,6 +121,8 @@ def group_points(trials: Sequence[optuna.trial.FrozenTrial], seeds: int) -> list
     """Return the points of a study, in the order in which they were begun."""
     points: dict[int, Point] = {}
     for trial in trials:
+        if CONFIRMS in trial.user_attrs:
+            continue
         number = trial.user_attrs.get(POINT, trial.number)
         points.setdefault(number, Point(number, [], seeds)).trials.append(trial)
     return list(points.values())

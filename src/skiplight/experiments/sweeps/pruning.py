@@ -18,7 +18,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import PausedError, PrunedError
 from skiplight.evaluation.suite import evaluation_metrics
 from skiplight.experiments.folder import find_experiment
-from skiplight.experiments.sweeps.points import RUNG
+from skiplight.experiments.sweeps.points import CONFIRMS, RUNG
 from skiplight.experiments.sweeps.promotion import PROMOTING, REDUCTION_FACTOR, rung_share
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.callbacks.evaluation import Evaluation
@@ -39,11 +39,12 @@ def trial_callback_factory(run: Path) -> Watch | None:
         return None
     experiment, number = found
     study = Study.load(experiment.path)
-    options = study.config.study
+    options, about = study.config.study, study.trials[number].user_attrs
+    if CONFIRMS in about:
+        return None
     if options.pruner in PROMOTING:
-        rung = study.trials[number].user_attrs[RUNG]
-        share = rung_share(rung, options.rungs)
-        return (lambda evaluation, stop: RungCallback(evaluation, stop, share)) if rung < options.rungs else None
+        share = rung_share(about[RUNG], options.rungs)
+        return (lambda evaluation, stop: RungCallback(evaluation, stop, share)) if share < 1 else None
     if options.pruner == "none":
         return None
     return lambda evaluation, stop: PruningCallback(evaluation, study, number)
@@ -137,10 +138,13 @@ def should_prune(study: Study, number: int, step: int) -> bool:
     rungs = {name: value for name, value in trial.system_attrs.items() if _rung_step(name, study.config) < step}
     # A copy in memory with the trial as it was at this step: without later scores, from before it was killed.
     in_memory = optuna.create_study(direction=study.directions[0])
-    in_memory.add_trials([other for other in trials if other.number != number])
+    others = [other for other in trials if other.number != number and CONFIRMS not in other.user_attrs]
+    in_memory.add_trials(others)
     known = {at: value for at, value in trial.intermediate_values.items() if at <= step}
     in_memory.add_trial(_running_trial(trial, known, rungs))
     decision = pruner.prune(in_memory, in_memory.get_trials(deepcopy=False)[-1])
+    if sum(other.state.name == "COMPLETE" for other in others) < study.config.study.warmup_trials:
+        decision = False
     for name, value in in_memory.get_trials(deepcopy=False)[-1].system_attrs.items():
         if name not in rungs:  # rungs that the trial has just reached, with which later trials are compared
             study.storage.set_trial_system_attr(trial._trial_id, name, value)
@@ -148,18 +152,27 @@ def should_prune(study: Study, number: int, step: int) -> bool:
 
 
 def make_pruner(config: Config) -> optuna.pruners.BasePruner:
-    """Return Optuna's pruner for `study.pruner`; rungs of `halving` are at 1, 3, 9, ... evaluations."""
+    """Return Optuna's pruner for `study.pruner`; rungs of `halving` are at 1, 3, 9, ... evaluations.
+
+    With a warm-up of w evaluations they are at so many times w + 1.
+    """
     import optuna
 
     if config.study.pruner == "median":
-        return optuna.pruners.MedianPruner()
-    assert config.evaluation.every is not None
-    return optuna.pruners.SuccessiveHalvingPruner(config.evaluation.every, REDUCTION_FACTOR)
+        # The step of an evaluation is its number times `evaluation.every`, and Optuna prunes from the first one above.
+        first = (config.evaluation.every or 0) * config.study.warmup + 1
+        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=first)
+    return optuna.pruners.SuccessiveHalvingPruner(_first_rung_step(config), REDUCTION_FACTOR)
+
+
+def _first_rung_step(config: Config) -> int:
+    """Return the step, in tokens, of the first rung of `halving`."""
+    return (config.evaluation.every or 0) * (config.study.warmup + 1)
 
 
 def _rung_step(name: str, config: Config) -> int:
     """Return the step, in tokens, of the rung that Optuna stores by this name."""
-    return (config.evaluation.every or 0) * REDUCTION_FACTOR ** int(name.removeprefix("completed_rung_"))
+    return _first_rung_step(config) * REDUCTION_FACTOR ** int(name.removeprefix("completed_rung_"))
 
 
 def _running_trial(

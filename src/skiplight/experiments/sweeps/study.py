@@ -23,7 +23,7 @@ from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import open_storage
-from skiplight.experiments.sweeps.points import POINT, RUNG, SEED, Point, group_points, is_paused, score_key
+from skiplight.experiments.sweeps.points import CONFIRMS, POINT, RUNG, SEED, Point, group_points, is_paused, score_key
 from skiplight.experiments.sweeps.promotion import PROMOTING, first_rung, next_promotion
 from skiplight.training.run_folder import RunFolder
 
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL_FILE, STUDY_NAME = "journal.log", "study"
+
+CONFIRMING_SEEDS = 3
+"""The least number of fresh seeds with which each of the best points is trained again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +135,16 @@ class Study:
                 if running and heartbeat.find_holder(self.run(found.number)) is None:
                     return self._claim(found)
             points = group_points(trials, self.config.study.seeds)
-            return self._claim_in_point(points) or self._claim_promotion(points) or self._claim_new(points)
+            return (
+                self._claim_in_point(points)
+                or self._claim_promotion(points)
+                or self._claim_new(points)
+                or self._claim_confirmation(trials, points)
+            )
 
     def is_waiting(self) -> bool:
-        """Return whether a trial of another process is on its way to a rung, from which a trial may be promoted."""
-        if self.config.study.pruner not in PROMOTING:
+        """Return whether the end of another process's trial may lead to a further one, by promotion or confirmation."""
+        if self.config.study.pruner not in PROMOTING and not self.config.study.confirm:
             return False  # no trial depends on those of other processes, and the same command resumes one that dies
         running = [trial for trial in self.trials if not trial.state.is_finished() and not is_paused(trial)]
         return any(trial.number not in self._left_alone for trial in running)
@@ -150,7 +158,8 @@ class Study:
                 if is_paused(trial) and trial.user_attrs[RUNG] < point.rung:
                     return self._promote(trial, point.rung)
             if len(point.trials) < point.seeds:
-                return self._add(point.params, point.number, len(point.trials), point.rung)
+                about = {POINT: point.number, SEED: self.config.seed + len(point.trials)}
+                return self._add(point.params, about | self._rung_of(point.rung))
         return None
 
     def _claim_promotion(self, points: list[Point]) -> StudyTrial | None:
@@ -165,28 +174,41 @@ class Study:
         if self.limit is not None and len(points) >= self.limit:
             return None
         options = self.config.study
-        return self._add(self._suggest(points), None, 0, first_rung(options.pruner, len(points), options.rungs))
+        about = {POINT: len(self.trials), SEED: self.config.seed} if options.seeds > 1 else {}
+        rung = first_rung(options.pruner, len(points), options.rungs)
+        return self._add(self._suggest(points), about | self._rung_of(rung))
+
+    def _rung_of(self, rung: int) -> dict[str, int]:
+        """Return what the journal has of the rung that a new trial may train to."""
+        return {RUNG: rung} if self.config.study.pruner in PROMOTING else {}
+
+    def _claim_confirmation(self, trials: list[optuna.trial.FrozenTrial], points: list[Point]) -> StudyTrial | None:
+        """Claim a trial of one of the best points with a fresh seed, after the search has ended."""
+        if self.limit is None or any(point.has("RUNNING") and not point.is_paused for point in points):
+            return None
+        sign = -1 if self.directions[0] == "maximize" else 1
+        complete = [point for point in points if point.is_complete]
+        best = sorted(complete, key=lambda point: (sign * point.value, point.number))[: self.config.study.confirm]
+        for point in best:
+            own = [trial for trial in trials if trial.user_attrs.get(CONFIRMS) == point.number]
+            if len(own) < max(CONFIRMING_SEEDS, point.seeds):
+                seed = self.config.seed + point.seeds + len(own)
+                return self._add(point.params, {CONFIRMS: point.number, SEED: seed})
+        return None
 
     def _promote(self, trial: optuna.trial.FrozenTrial, rung: int) -> StudyTrial:
         """Let a trial train to a rung, and claim it."""
         self.storage.set_trial_user_attr(trial._trial_id, RUNG, rung)
         return self._claim(trial)
 
-    def _add(self, params: space.Params, point: int | None, index: int, rung: int) -> StudyTrial:
+    def _add(self, params: space.Params, about: dict[str, Any]) -> StudyTrial:
         """Append a trial to the journal, and claim it.
 
         Args:
             params: the values of the swept options.
-            point: number of the trial's point, or None if the trial begins it.
-            index: number of the trial in its point.
-            rung: the rung that it may train to.
+            about: its user attributes.
         """
-        number, options = len(self.trials), self.config.study
-        about: dict[str, Any] = {}
-        if options.seeds > 1:
-            about |= {POINT: number if point is None else point, SEED: self.config.seed + index}
-        if options.pruner in PROMOTING:
-            about[RUNG] = rung
+        number = len(self.trials)
         self.study.add_trial(_running_trial(params, self.space, about))
         return self._claim(self.trials[number])
 

@@ -53,7 +53,8 @@ def write_study_report(folder: Path, metric: str | None = None) -> tuple[TrialTa
     try:
         table.write_csv()
         plots = plot_trials(table, folder / "plots")
-        best = _write_best(table, averages[0]) if averages else None
+        confirmed = table.average_confirmations()
+        best = _write_best(table, (confirmed or averages)[0]) if averages else None
         with replacing(folder / "report.md") as temporary:
             temporary.write_text("\n\n".join(_report_sections(table, averages, plots, best)) + "\n", encoding="utf-8")
     except OSError as error:
@@ -66,6 +67,7 @@ def write_study_report(folder: Path, metric: str | None = None) -> tuple[TrialTa
 def _report_sections(
     table: TrialTable, averages: list[SeedAverage], plots: dict[str, Path], best: Path | None
 ) -> Iterable[str]:
+    confirmed = table.average_confirmations()
     states: dict[str, int] = {}
     for row in table.rows:
         states[row.state] = states.get(row.state, 0) + 1
@@ -78,9 +80,16 @@ def _report_sections(
         front = pareto_front(table) if table.complete else []
         yield f"Pareto front: trials {', '.join(map(str, front))}. With two metrics no trial is pruned."
     if best is not None:
-        shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in averages[0].params.items())
-        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_error(averages[0], table.targets[0])}"
+        first = (confirmed or averages)[0]
+        shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in first.params.items())
+        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_error(first, table.targets[0])}"
         yield f"Train with these options: `{train_command(table.folder, best)}`"
+    if confirmed:
+        yield (
+            "## Confirmation\n\nThe best of many points looks better than it is, since it was chosen by the results"
+            " that it is shown with. These points were trained again with fresh seeds, and are ranked by those."
+        )
+        yield markdown_table(*_confirmation_table(table, averages, confirmed))
     if found := option_importances(table):
         shares = [[name, f"{share:.2f}"] for name, share in found.items()]
         yield "## Importance (PED-ANOVA)\n\n" + markdown_table(["option", "share"], shares)
@@ -118,6 +127,23 @@ def _averages_table(table: TrialTable, averages: list[SeedAverage]) -> tuple[lis
         for m in averages
     ]
     return [*swept, *names, "seeds", *([""] if tied else [])], rows
+
+
+def _confirmation_table(
+    table: TrialTable, averages: list[SeedAverage], confirmed: list[SeedAverage]
+) -> tuple[list[str], list[list[Any]]]:
+    swept, target = table.swept_except_seed, table.targets[0]
+    searched = {repr(average.params): average for average in averages}
+    names = list(
+        dict.fromkeys([target, *(n for n in _shown_metrics(table) if n.startswith(("heldout/", "validation/")))])
+    )
+    rows = []
+    for again in confirmed:
+        before = searched.get(repr(again.params))
+        options = [_format_cell(again.params[name]) for name in swept]
+        metrics = [_with_error(again, name) for name in names]
+        rows.append([*options, _with_error(before, target) if before else "", *metrics, len(again.rows)])
+    return [*swept, f"{target} in the search", *names, "fresh seeds"], rows
 
 
 def _describe_ties(table: TrialTable, averages: list[SeedAverage]) -> str:
@@ -168,8 +194,15 @@ def _print_table(table: TrialTable, averages: list[SeedAverage]) -> None:
     Console().print(screen)
     if len(rows) > PRINTED_ROWS:
         print(f"and {len(rows) - PRINTED_ROWS} more")
+    if confirmed := table.average_confirmations():
+        print("the best, trained again with fresh seeds:")
+        head, rows = _confirmation_table(table, averages, confirmed)
+        screen = Screen(*map(escape, head))
+        for row in rows:
+            screen.add_row(*(escape(str(cell)) for cell in row))
+        Console().print(screen)
     for trial in table.rows:
-        if trial.state not in ("complete", "pruned", "paused"):
+        if trial.state not in ("complete", "pruned", "paused", "confirmation"):
             print(f"trial {trial.number}: {trial.state}{': ' + trial.error if trial.error else ''}")
 
 
