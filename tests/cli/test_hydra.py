@@ -55,6 +55,7 @@ def test_info_shows_the_defaults_of_a_users_folder(tmp_path: Path, capsys: pytes
     [
         (["--cfg", "job", "model.dim=0"], "`model.dim=0` is out of range"),
         (["--cfg", "jobs"], "invalid choice"),
+        (["-m", "hydra/launcher=submitit_local", "model.dim=4,8"], "pip install 'skiplight[launchers]'"),
         (["--resolve"], "belong to --cfg"),
         (["--experimental-rerun", "config.pickle"], "reads a pickle"),
         (["--config-name"], "expected one argument"),

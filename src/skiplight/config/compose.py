@@ -57,6 +57,10 @@ class _UserConfigs(SearchPathPlugin):
             search_path.append("command-line", f"file://{self.folder}")
 
 
+EXTRA_LAUNCHERS = ("joblib", "submitit_")
+"""Names, or how they begin, of Hydra's launchers that are in packages of their own."""
+
+
 def compose(overrides: Sequence[str]) -> Config:
     """Return the checked options of conf/ with these Hydra overrides.
 
@@ -117,6 +121,11 @@ def _compose(source: ConfigSource, overrides: list[str]) -> DictConfig:
                 check_names([key])
             _explain_unknown_key(reason)
             group, _, name = str(getattr(error, "missing_cfg_file", None) or "").rpartition("/")
+            if group == "hydra/launcher" and name.startswith(EXTRA_LAUNCHERS):
+                raise ConfigError(
+                    f"`hydra/launcher={name}` is a package of its own: install it with"
+                    " `pip install 'skiplight[launchers]'`, or leave it out for the executor (--workers N)"
+                ) from None
             if group and (choices := loader.get_group_options(group, ObjectType.CONFIG, source.name)):
                 near = difflib.get_close_matches(name, choices, n=1)
                 hint = f" (did you mean {near[0]}?)" if near else ""

@@ -44,6 +44,23 @@ def test_a_space_is_read_from_the_overrides_of_a_multirun() -> None:
     assert space["optim.lr"] == {"low": 0.01, "high": 0.1, "log": True}
 
 
+def test_registered_names_are_searched_by_their_group_as_in_hydra() -> None:
+    plain, space = split_overrides(["objective=nce,full_softmax", "noise=power,uniform", "optim/schedule=linear,wsd"])
+    assert plain == []
+    assert space == {
+        "objective.name": ["nce", "full_softmax"],
+        "noise.name": ["power", "uniform"],
+        "optim.schedule.name": ["linear", "wsd"],
+    }
+    config = compose([])
+    build_distributions(space, config)
+    for name in ("nce", "full_softmax"):
+        expected = compose([f"objective={name}"]).objective
+        assert apply_parameters(config, {"objective.name": name}).objective == expected
+    with pytest.raises(ConfigError, match="did you mean full_softmax"):
+        build_distributions({"objective.name": ["nce", "full_softmx"]}, config)
+
+
 @pytest.mark.parametrize(
     ("space", "message"),
     [

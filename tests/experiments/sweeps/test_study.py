@@ -350,3 +350,11 @@ def test_a_heartbeat_that_is_damaged_or_of_another_process_does_no_harm(tmp_path
         assert heartbeat.find_holder(tmp_path) is None
     heartbeat.release_run(tmp_path)
     assert not (tmp_path / heartbeat.HEARTBEAT_FILE).exists()
+
+
+def test_the_noise_sweep_is_a_grid_with_common_seeds(tmp_path: Path) -> None:
+    study = Study.create_or_load(tmp_path, compose(["experiment=noise_sweep"]))
+    assert study.limit == 36
+    trials = [study.claim() for _ in range(4)]
+    assert [RunFolder(trial.run).config().seed for trial in trials if trial] == [0, 1, 2, 0]
+    assert [trial.params for trial in trials if trial][:3] == [study.trials[0].params] * 3

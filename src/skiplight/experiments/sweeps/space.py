@@ -40,6 +40,11 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], Params]:
 
     >>> split_overrides(["model.dim=8", "noise.negatives=5,15", "noise.exponent=interval(-1, 1)"])
     (['model.dim=8'], {'noise.negatives': [5, 15], 'noise.exponent': {'low': -1.0, 'high': 1.0}})
+
+    A group of registered names is searched by name; what a name does not have of the other options is left out:
+
+    >>> split_overrides(["objective=nce,full_softmax"])
+    ([], {'objective.name': ['nce', 'full_softmax']})
     """
     plain, space = [], {}
     parser = OverridesParser.create()
@@ -50,10 +55,22 @@ def split_overrides(overrides: Sequence[str]) -> tuple[list[str], Params]:
             plain.append(text)  # `compose` raises the error
             continue
         if override.is_sweep_override():
-            space[override.key_or_group] = _parse_sweep(override)
+            space[_option_of(override.key_or_group)] = _parse_sweep(override)
         else:
             plain.append(text)
     return plain, space
+
+
+def _option_of(name: str) -> str:
+    """Return the option that a group of registered names sets, `objective.name` for `objective`, else the name itself.
+
+    >>> _option_of("optim/schedule"), _option_of("model.dim")
+    ('optim.schedule.name', 'model.dim')
+    """
+    group = name.replace("/", ".")
+    if group == "engine":  # a group whose files set its name only
+        return "engine.name"
+    return f"{group}.{REGISTRIES[group].key}" if group in CHOSEN else name
 
 
 def _parse_sweep(override: Override) -> Any:
