@@ -242,17 +242,23 @@ class StudyConfig:
         "of two searches for their Pareto front",
     )
     direction: Any = option(None, "maximize or minimize, or a list for two metrics; default: by metric")
-    sampler: str = option("tpe", "sampler of the options of trials", choices=["grid", "random", "tpe"])
+    sampler: str = option(
+        "tpe",
+        "sampler of the options of trials",
+        choices=["grid", "random", "tpe", "gp", "cmaes", "nsgaii", "qmc"],
+    )
+    sampler_args: Any = option(None, "arguments of Optuna's sampler, as {multivariate: true} for tpe")
     pruner: str = option(
         "none",
         "rule that stops poor trials early; with asha and hyperband they pause, and the best go on from there",
-        choices=["none", "median", "halving", "asha", "hyperband"],
+        choices=["none", "median", "percentile", "wilcoxon", "halving", "asha", "hyperband"],
     )
+    pruner_args: Any = option(None, "arguments of Optuna's pruner median, percentile or wilcoxon, as {percentile: 10}")
     rungs: int = option(
         3, "asha, hyperband: number of rungs; trials pause at 1/3, 1/9, 1/27, ... of a run", low=1, high=12
     )
-    warmup: int = option(0, "evaluations of a trial before it may be pruned by median or halving", low=0)
-    warmup_trials: int = option(5, "complete trials before one may be pruned by median or halving", low=0)
+    warmup: int = option(0, "evaluations of a trial before it may be pruned", low=0)
+    warmup_trials: int = option(5, "complete trials before one may be pruned", low=0)
     confirm: int = option(
         0, "number of best points that are trained again at the end, with 3 or more fresh seeds", low=0
     )

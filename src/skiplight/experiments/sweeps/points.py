@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 POINT, SEED, RUNG, CONFIRMS = "point", "seed", "rung", "confirms"
 """Names of user attributes of a trial in the journal."""
 
+STUDY_STATE = "study_state"
+"""Name of the system attribute with what a sampler has kept in the study when it suggested a trial."""
+
 
 def score_key(rung: int) -> str:
     """Return the name of the user attribute with the score at a rung."""
@@ -96,7 +99,7 @@ class Point:
         """
         from optuna.trial import TrialState, create_trial
 
-        values, steps, state = None, {}, TrialState.RUNNING
+        values, steps, state, kept = None, {}, TrialState.RUNNING, self.trials[0].system_attrs
         reached = {rung: score for rung in range(self.rung + 1) if (score := self.score_at(rung)) is not None}
         if self.is_complete:
             columns = zip(*(trial.values for trial in self.trials), strict=True)
@@ -114,6 +117,7 @@ class Point:
             distributions=distributions,
             values=values,
             intermediate_values=steps,
+            system_attrs={name: value for name, value in kept.items() if name != STUDY_STATE},
         )
 
 

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 
-from skiplight.config.schema import Config
 from skiplight.errors import PausedError, PrunedError
 from skiplight.evaluation.suite import evaluation_metrics
 from skiplight.experiments.folder import find_experiment
 from skiplight.experiments.sweeps.points import CONFIRMS, RUNG
-from skiplight.experiments.sweeps.promotion import PROMOTING, REDUCTION_FACTOR, rung_share
+from skiplight.experiments.sweeps.promotion import PROMOTING, rung_share
+from skiplight.experiments.sweeps.pruners import make_pruner, rung_step
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.callbacks.evaluation import Evaluation
 from skiplight.training.module import SkipGramModule
@@ -135,7 +135,7 @@ def should_prune(study: Study, number: int, step: int) -> bool:
     pruner = make_pruner(study.config)
     trials = study.trials
     trial = trials[number]
-    rungs = {name: value for name, value in trial.system_attrs.items() if _rung_step(name, study.config) < step}
+    rungs = {name: value for name, value in trial.system_attrs.items() if rung_step(name, study.config) < step}
     # A copy in memory with the trial as it was at this step: without later scores, from before it was killed.
     in_memory = optuna.create_study(direction=study.directions[0])
     others = [other for other in trials if other.number != number and CONFIRMS not in other.user_attrs]
@@ -149,30 +149,6 @@ def should_prune(study: Study, number: int, step: int) -> bool:
         if name not in rungs:  # rungs that the trial has just reached, with which later trials are compared
             study.storage.set_trial_system_attr(trial._trial_id, name, value)
     return decision
-
-
-def make_pruner(config: Config) -> optuna.pruners.BasePruner:
-    """Return Optuna's pruner for `study.pruner`; rungs of `halving` are at 1, 3, 9, ... evaluations.
-
-    With a warm-up of w evaluations they are at so many times w + 1.
-    """
-    import optuna
-
-    if config.study.pruner == "median":
-        # The step of an evaluation is its number times `evaluation.every`, and Optuna prunes from the first one above.
-        first = (config.evaluation.every or 0) * config.study.warmup + 1
-        return optuna.pruners.MedianPruner(n_startup_trials=0, n_warmup_steps=first)
-    return optuna.pruners.SuccessiveHalvingPruner(_first_rung_step(config), REDUCTION_FACTOR)
-
-
-def _first_rung_step(config: Config) -> int:
-    """Return the step, in tokens, of the first rung of `halving`."""
-    return (config.evaluation.every or 0) * (config.study.warmup + 1)
-
-
-def _rung_step(name: str, config: Config) -> int:
-    """Return the step, in tokens, of the rung that Optuna stores by this name."""
-    return _first_rung_step(config) * REDUCTION_FACTOR ** int(name.removeprefix("completed_rung_"))
 
 
 def _running_trial(

@@ -25,6 +25,8 @@ from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import open_storage
 from skiplight.experiments.sweeps.points import CONFIRMS, POINT, RUNG, SEED, Point, group_points, is_paused, score_key
 from skiplight.experiments.sweeps.promotion import PROMOTING, first_rung, next_promotion
+from skiplight.experiments.sweeps.pruners import PRUNERS, make_pruner
+from skiplight.experiments.sweeps.samplers import make_sampler, suggest
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -97,6 +99,10 @@ class Study:
         study_targets(config)
         if config.study.sampler == "grid":
             space.grid_points(found)
+        else:
+            make_sampler(config.study, config.seed, 0)
+        if config.study.pruner in PRUNERS:
+            make_pruner(config)
         run = run_options(config) | {"run_dir": None}
         ExperimentFolder(folder, "study").create_or_check(run=run, study=dataclasses.asdict(config.study))
         return cls(folder, config, limit)
@@ -176,7 +182,8 @@ class Study:
         options = self.config.study
         about = {POINT: len(self.trials), SEED: self.config.seed} if options.seeds > 1 else {}
         rung = first_rung(options.pruner, len(points), options.rungs)
-        return self._add(self._suggest(points), about | self._rung_of(rung))
+        params, kept = self._suggest(points)
+        return self._add(params, about | self._rung_of(rung), kept)
 
     def _rung_of(self, rung: int) -> dict[str, int]:
         """Return what the journal has of the rung that a new trial may train to."""
@@ -201,34 +208,25 @@ class Study:
         self.storage.set_trial_user_attr(trial._trial_id, RUNG, rung)
         return self._claim(trial)
 
-    def _add(self, params: space.Params, about: dict[str, Any]) -> StudyTrial:
+    def _add(self, params: space.Params, about: dict[str, Any], kept: dict[str, Any] | None = None) -> StudyTrial:
         """Append a trial to the journal, and claim it.
 
         Args:
             params: the values of the swept options.
             about: its user attributes.
+            kept: its system attributes, of the sampler.
         """
         number = len(self.trials)
-        self.study.add_trial(_running_trial(params, self.space, about))
+        self.study.add_trial(_running_trial(params, self.space, about, kept or {}))
         return self._claim(self.trials[number])
 
-    def _suggest(self, points: list[Point]) -> space.Params:
-        """Return the values of the next point: of a grid the next one, else those that Optuna's sampler suggests."""
-        import numpy as np
-        import optuna
-
+    def _suggest(self, points: list[Point]) -> tuple[space.Params, dict[str, Any]]:
+        """Return the values of the next point, and what the sampler keeps with it."""
         number = len(points)
         if self.grid is not None:
-            return self.grid[number]
-        seed = int(np.random.SeedSequence([self.config.seed, number]).generate_state(1)[0])
-        if self.config.study.sampler == "random":
-            sampler: Any = optuna.samplers.RandomSampler(seed)
-        else:  # running trials count as poor ones, so that workers do not try the same values
-            sampler = optuna.samplers.TPESampler(seed=seed, constant_liar=True)
-        # In memory, since in a journal `ask` writes a line per value, and a killed process could leave only some.
-        in_memory = optuna.create_study(directions=self.directions, sampler=sampler)
-        in_memory.add_trials([point.as_trial(self.space) for point in points])
-        return in_memory.ask(self.space).params
+            return self.grid[number], {}
+        sampler = make_sampler(self.config.study, self.config.seed, number)
+        return suggest(sampler, points, self.space, self.directions)
 
     def _claim(self, trial: optuna.trial.FrozenTrial) -> StudyTrial:
         number, params = trial.number, trial.params
@@ -303,8 +301,10 @@ def format_short(value: object) -> str:
 
 
 def _running_trial(
-    params: space.Params, distributions: dict[str, Any], about: dict[str, Any]
+    params: space.Params, distributions: dict[str, Any], about: dict[str, Any], kept: dict[str, Any]
 ) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
-    return create_trial(state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=about)
+    return create_trial(
+        state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=about, system_attrs=kept
+    )
