@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from skiplight.experiments.sweeps.summary import _report_sections
+from skiplight.experiments.sweeps.summary import _print_table, _report_sections
 from skiplight.experiments.sweeps.ties import least_difference, tied_with_best
 from skiplight.experiments.trials import TrialRow, TrialTable
 
@@ -66,5 +66,29 @@ def test_the_report_marks_them(tmp_path: Path) -> None:
     table = make_table(np.array([[0.5, 0.6, 0.71], [0.51, 0.61, 0.7], [0.3, 0.4, 0.5]]), tmp_path)
     text = "\n\n".join(_report_sections(table, table.average_seeds(), {}, None))
     assert "± is the standard error of a mean. 1 of the others is so close to the best" in text
-    assert text.count("| as the best |") == 1
-    assert "| 0.6033 ± 0.061 | 3 | as the best |" in text
+    assert text.count("| ≈ best |") == 1
+    assert "| 0.6033 ± 0.061 | 3 | ≈ best |" in text
+
+
+def test_the_printed_table_fits_the_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [
+        TrialRow(n, "complete", n % 2, dict.fromkeys(NAMES, n // 2), dict.fromkeys(METRICS, 0.123456 * n), 1.0, str(n))
+        for n in range(6)
+    ]
+    table = TrialTable(Path("study"), rows, NAMES, METRICS[:1], ["maximize"])
+    printed = {}
+    for width in (80, 300):
+        monkeypatch.setenv("COLUMNS", str(width))
+        _print_table(table, table.average_seeds())
+        printed[width] = capsys.readouterr().out
+    assert max(map(len, printed[80].splitlines()[:-1])) <= 80
+    assert "…" not in printed[80]
+    assert printed[80].count("±") == len(table.average_seeds()), "a line for each point, none of them broken"
+    assert "report.md also has evaluation/simlex999, heldout/perplexity, heldout/loss" in printed[80]
+    assert all(name in printed[300] for name in METRICS)
+
+
+NAMES = ["noise.exponent", "noise.negatives", "model.dim"]
+METRICS = ["evaluation/wordsim353", "evaluation/simlex999", "heldout/perplexity", "heldout/loss"]

@@ -123,7 +123,7 @@ def _averages_table(table: TrialTable, averages: list[SeedAverage]) -> tuple[lis
     tied = tied_with_best(averages, table.targets[0])
     rows = [
         [*(_format_cell(m.params[n]) for n in swept), *(_with_error(m, n) for n in names), len(m.rows)]
-        + (["as the best" if m in tied else ""] if tied else [])
+        + (["≈ best" if m in tied else ""] if tied else [])
         for m in averages
     ]
     return [*swept, *names, "seeds", *([""] if tied else [])], rows
@@ -183,27 +183,46 @@ def _format_cell(value: Any) -> str:
 
 
 def _print_table(table: TrialTable, averages: list[SeedAverage]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table as Screen
-
     head, rows = _averages_table(table, averages)
-    screen = Screen(*map(escape, head))
-    for row in rows[:PRINTED_ROWS]:
-        screen.add_row(*(escape(str(cell)) for cell in row))
-    Console().print(screen)
+    _print_rows(head, rows[:PRINTED_ROWS], {*table.swept_except_seed, *table.targets, "seeds", ""})
     if len(rows) > PRINTED_ROWS:
         print(f"and {len(rows) - PRINTED_ROWS} more")
     if confirmed := table.average_confirmations():
         print("the best, trained again with fresh seeds:")
         head, rows = _confirmation_table(table, averages, confirmed)
-        screen = Screen(*map(escape, head))
-        for row in rows:
-            screen.add_row(*(escape(str(cell)) for cell in row))
-        Console().print(screen)
+        _print_rows(head, rows, {*head})
     for trial in table.rows:
         if trial.state not in ("complete", "pruned", "paused", "confirmation"):
             print(f"trial {trial.number}: {trial.state}{': ' + trial.error if trial.error else ''}")
+
+
+def _print_rows(head: list[str], rows: list[list[Any]], needed: set[str]) -> None:
+    """Print a table in the width of the terminal.
+
+    If it is too wide, the last columns that are not needed are left out, and then the groups of the options' names.
+    """
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table as Screen
+
+    console, shown, names = Console(), list(range(len(head))), head
+
+    def make() -> Screen:
+        screen = Screen(*(escape(names[at]) for at in shown))
+        for row in rows:
+            screen.add_row(*(escape(str(row[at])) for at in shown))
+        return screen
+
+    while console.measure(make(), options=console.options.update(max_width=10_000)).maximum > console.width:
+        if spare := [at for at in shown if head[at] not in needed]:
+            shown.remove(spare[-1])
+        elif names is head:
+            names = [name.rpartition("/")[2].rpartition(".")[2] for name in head]
+        else:
+            break
+    console.print(make())
+    if left_out := [name for at, name in enumerate(head) if at not in shown]:
+        print(f"report.md also has {', '.join(left_out)}")
 
 
 def _write_best(table: TrialTable, best: SeedAverage) -> Path:
