@@ -31,6 +31,10 @@ from skiplight.training.signals import StopRequest
 log = logging.getLogger(__name__)
 
 FORMAT = 1
+
+TRUNK = "trunk"
+"""How the name of the checkpoint from just before the decay of the learning rate begins."""
+
 _TABLES, _STATE, _MANIFEST = "tables-0.safetensors", "state.pt", "manifest.json"
 
 
@@ -187,6 +191,8 @@ class Checkpointing(Checkpoint):
         every: seconds between two checkpoints.
         keep: the number of checkpoints to keep.
         stop: read between steps, to save and stop.
+        trunk: tokens up to which the run is the beginning of a longer one; just before them a checkpoint is saved that
+            is not removed.
         healthy: whether training shows no sign of divergence, the same on all ranks; otherwise nothing is removed.
     """
 
@@ -197,9 +203,12 @@ class Checkpointing(Checkpoint):
         every: float,
         keep: int,
         stop: StopRequest,
+        trunk: int = 0,
         healthy: Callable[[], bool] = lambda: True,
     ) -> None:
         self.folder, self.every, self.keep, self.stop, self.healthy = folder, every, keep, stop, healthy
+        self.trunk = trunk
+        self._tokens = 0  # at the step before
         self._saved = time.monotonic()
         self._step = 0  # of the newest checkpoint
         self.has_begun = False  # the training, from a state that every part has taken
@@ -214,6 +223,7 @@ class Checkpointing(Checkpoint):
             return  # saving would move the tables at a time that depends on the clock
         if getattr(pl_module, "is_accumulating", False):
             return  # a stop request waits for the last batch of the step
+        self._save_trunk(trainer, pl_module)
         due = trainer.is_global_zero and time.monotonic() - self._saved >= self.every and self.healthy()
         due = due or self.stop.is_requested
         strategy = trainer.strategy
@@ -234,6 +244,17 @@ class Checkpointing(Checkpoint):
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         synchronize(trainer)
         self._save(trainer)
+
+    def _save_trunk(self, trainer: lightning.Trainer, module: lightning.LightningModule) -> None:
+        """Save a checkpoint at the last step, or the one before, that ends before the learning rate falls."""
+        tokens = int(getattr(module, "tokens", 0))
+        # Steps differ in their tokens, so the next one is taken to have up to twice as many as this one.
+        near, self._tokens = tokens + 2 * (tokens - self._tokens) > self.trunk, tokens
+        if trainer.world_size == 1 and near and tokens <= self.trunk:
+            with writing(self.folder):
+                for earlier in self.folder.glob(f"{TRUNK}-*"):
+                    remove(earlier)
+            trainer.save_checkpoint(self.folder / f"{TRUNK}-{trainer.global_step:010d}")
 
     def _save(self, trainer: lightning.Trainer) -> None:
         if self._step == trainer.global_step:

@@ -35,8 +35,10 @@ from skiplight.training.callbacks.progress import TokenProgress
 from skiplight.training.callbacks.rank_consistency import RankConsistencyCheck
 from skiplight.training.callbacks.tracking import Tracking
 from skiplight.training.checkpoints import Checkpointing, list_checkpoints, verify_checkpoint
+from skiplight.training.extend import extend_run
 from skiplight.training.loggers import check_logger, log_summary, open_loggers
 from skiplight.training.run_folder import RunFolder
+from skiplight.training.schedules import trunk_tokens
 from skiplight.training.signals import StopRequest
 from skiplight.training.stability import shortened_warning
 from skiplight.training.targets import make_callbacks, monitors_evaluation
@@ -113,6 +115,7 @@ def resume(
     verify: bool = False,
     devices: int | None = None,
     num_nodes: int | None = None,
+    max_epochs: int | None = None,
     show: Show | None = None,
     callbacks: Sequence[lightning.Callback] = (),
 ) -> dict[str, Any]:
@@ -124,6 +127,7 @@ def resume(
         patience: seconds to wait for another process that trains in the folder to end.
         verify: compare the checksums of the text's store and of every checkpoint first, not only of what is read.
         devices, num_nodes: on so many from now on, rather than on as many as before.
+        max_epochs: number of epochs that a finished run is to have; it goes on from before its learning rate fell.
         show: called with the finished run.
         callbacks: further callbacks.
 
@@ -133,6 +137,12 @@ def resume(
     """
     begin = time.perf_counter()
     run = RunFolder(run_dir)
+    if max_epochs is not None and RankInfo.detect(1, 1).rank == 0:
+        with run.locked(patience):
+            if run.summary.exists():
+                extend_run(run, max_epochs)
+            elif run.config().trainer.max_epochs != max_epochs:
+                raise RunError(f"{run_dir} is not finished: go on with `{command('resume', run_dir)}`, then extend it")
     config = run.config()
     before = config.trainer.devices, config.trainer.num_nodes
     config.trainer.devices, config.trainer.num_nodes = devices or before[0], num_nodes or before[1]
@@ -245,12 +255,13 @@ class _Training:
         return summary
 
     def _trainer(self, loggers: Sequence[Logger]) -> lightning.Trainer:
-        options = self.config.checkpoint
+        options, schedule = self.config.checkpoint, self.config.optim.schedule
         saving = Checkpointing(
             self.folder.checkpoints,
             every=options.every,
             keep=options.keep,
             stop=self.stop,
+            trunk=trunk_tokens(schedule, self.module.total_tokens) if schedule.name == "wsd" else 0,
             healthy=lambda: not self.divergence.is_above,
         )
         first = [self.divergence, self.tracking]

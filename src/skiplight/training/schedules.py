@@ -97,6 +97,21 @@ def wsd(progress: float, warmup: float, decay: float, final: float, total: int) 
     return min(rising, falling)
 
 
+def trunk_tokens(config: ScheduleConfig, total: int) -> int:
+    """Return the tokens up to which the rates of a run of `total` tokens are those of a longer one; 0 for none.
+
+    >>> trunk_tokens(ScheduleConfig("constant"), 1000)
+    1000
+    """
+    if config.name == "constant":
+        return total
+    options: dict[str, Any] = own_options("optim.schedule", config)
+    if config.name != "wsd" or 0 < options["warmup"] < 1:
+        return 0
+    decay = options["decay"]
+    return int(total - (decay * total if decay <= 1 else decay))
+
+
 def share_of_run(amount: float, total: int) -> float:
     """Return the share of a run of `total` tokens that an amount is: itself below 1, else a number of tokens."""
     return amount if amount < 1 else amount / total
