@@ -235,6 +235,9 @@ class DistributedConfig:
 class StudyConfig:
     """The study of `skiplight sweep`, each trial of which is a run with the options of `skiplight train`."""
 
+    storage: str | None = option(
+        None, "URL of an Optuna RDB storage, as sqlite:////tmp/studies.db; default: journal.log in the study's folder"
+    )
     space: Any = option(None, "options to search, each with a list of values or a range {low, high, step, log}")
     metric: Any = option(
         "evaluation/wordsim353",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 from pathlib import Path
 
+import optuna
 import pytest
 from optuna.trial import TrialState
 
@@ -98,3 +99,20 @@ def test_pruners_take_their_arguments_and_the_warm_up(pruner: str) -> None:
         "wilcoxon": {"_p_threshold": 0.2, "_n_startup_steps": 4},
     }[pruner]
     assert {name: getattr(made, name) for name in expected} == expected
+
+
+def test_a_study_in_a_database_is_the_one_in_a_journal(tmp_path: Path) -> None:
+    url = f"study.storage=sqlite:///{tmp_path / 'studies.db'}"
+    options = ["study.sampler=tpe", "study.sampler_args={n_startup_trials: 3}"]
+    expected = run_study(tmp_path / "journal", *options, trials=6, reopen=False)
+    assert run_study(tmp_path / "first", *options, url, trials=6, reopen=True) == expected
+    assert run_study(tmp_path / "second", *options, url, trials=6, reopen=True) == expected, "a study of its own"
+    assert not (tmp_path / "first" / "journal.log").exists()
+    assert len(optuna.get_all_study_names(url.partition("=")[2])) == 2
+    (tmp_path / "first").rename(tmp_path / "moved")
+    assert [tuple(trial.params.values()) for trial in Study.load(tmp_path / "moved").trials] == expected
+    for wrong in ("nosql://me:secret@host/db", "sqlite:////nowhere/at/all.db"):
+        with pytest.raises(ConfigError, match=r"study.storage=.* cannot be opened|needs a package") as error:
+            create_study(tmp_path / "wrong", f"study.storage='{wrong}'")
+        assert "secret" not in str(error.value)
+    assert not (tmp_path / "wrong").exists()

@@ -17,17 +17,18 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from optuna.storages.journal import BaseJournalBackend
 
-from skiplight.errors import RunError
+from skiplight.errors import ConfigError, RunError
 from skiplight.files import open_regular, parse_json
 
 if TYPE_CHECKING:
-    from optuna.storages import JournalStorage
+    from optuna.storages import JournalStorage, RDBStorage
 
 log = logging.getLogger(__name__)
 
@@ -146,6 +147,33 @@ def cut_torn_line(journal: Path) -> int:
             log.warning("%s: cut off a last line of %d bytes, left by a killed process", journal, torn)
             file.truncate(end - torn)
     return torn
+
+
+def open_database(url: str) -> RDBStorage:
+    """Return Optuna's storage in a database.
+
+    Raises:
+        ConfigError: it cannot be opened, or a package is missing.
+    """
+    from optuna.storages import RDBStorage
+
+    shown = f"`study.storage={hide_password(url)}`"
+    try:
+        return RDBStorage(url)
+    except ImportError as error:
+        raise ConfigError(f"{shown} needs a package: {error}; install the driver of the database") from None
+    except Exception as error:  # of SQLAlchemy, of the driver, or of Optuna, which wraps neither
+        reason = str(error.__cause__ or error).strip().splitlines()[0].replace(url, hide_password(url))
+        raise ConfigError(f"{shown} cannot be opened: {reason}; check the address, or leave it out") from None
+
+
+def hide_password(url: str) -> str:
+    """Return a URL without the password in it.
+
+    >>> hide_password("mysql://me:secret@host/studies")
+    'mysql://me:***@host/studies'
+    """
+    return re.sub(r"(://[^/:@]*):[^/@]*@", r"\1:***@", url)
 
 
 def open_storage(journal: Path) -> JournalStorage:

@@ -22,7 +22,7 @@ from skiplight.experiments.metrics import evaluation_of, read_metrics, study_tar
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.sweeps import space
-from skiplight.experiments.sweeps.journal import open_storage
+from skiplight.experiments.sweeps.journal import hide_password, open_database, open_storage
 from skiplight.experiments.sweeps.points import CONFIRMS, POINT, RUNG, SEED, Point, group_points, is_paused, score_key
 from skiplight.experiments.sweeps.promotion import PROMOTING, first_rung, next_promotion
 from skiplight.experiments.sweeps.pruners import PRUNERS, make_pruner
@@ -67,22 +67,30 @@ class Study:
             limit = min(len(self.grid), len(self.grid) if limit is None else limit)
         self.limit = limit
         self._left_alone: set[int] = set()  # trials that another process trains, though this one had claimed them
-        try:
-            self.storage = open_storage(folder / JOURNAL_FILE)
-        except OSError as error:
-            raise UnwritableError(f"{folder / JOURNAL_FILE} cannot be written: {error.strerror}") from None
+        # A database has many studies. This one keeps its id when its folder is moved.
+        url, name = config.study.storage, STUDY_NAME
+        self.storage: optuna.storages.BaseStorage
+        if url is not None:
+            name = f"skiplight-{self.experiment.read()['id']}"
+            self.storage = open_database(url)
+        else:
+            try:
+                self.storage = open_storage(folder / JOURNAL_FILE)
+            except OSError as error:
+                raise UnwritableError(f"{folder / JOURNAL_FILE} cannot be written: {error.strerror}") from None
         folders = [path for path in folder.glob("*/trial.json") if path.parent.name.isdecimal()]
         try:
-            self.study = optuna.load_study(storage=self.storage, study_name=STUDY_NAME)
+            self.study = optuna.load_study(storage=self.storage, study_name=name)
         except KeyError:
             self.study = optuna.create_study(
-                storage=self.storage, study_name=STUDY_NAME, directions=self.directions, load_if_exists=True
+                storage=self.storage, study_name=name, directions=self.directions, load_if_exists=True
             )
         # A trial is in the journal before its folder is made.
         count = len(self.trials)
+        place = hide_password(url) if url else folder / JOURNAL_FILE
         if lost := [number for path in folders if (number := int(path.parent.name)) >= count]:
             raise RunError(
-                f"{folder / JOURNAL_FILE} is damaged: it has lost trial {max(lost)}, whose folder exists; restore it"
+                f"{place} is damaged: it has lost trial {max(lost)}, whose folder exists; restore it"
                 " from a backup, or begin another study"
             )
 
@@ -103,6 +111,8 @@ class Study:
             make_sampler(config.study, config.seed, 0)
         if config.study.pruner in PRUNERS:
             make_pruner(config)
+        if config.study.storage is not None:
+            open_database(config.study.storage)
         run = run_options(config) | {"run_dir": None}
         ExperimentFolder(folder, "study").create_or_check(run=run, study=dataclasses.asdict(config.study))
         return cls(folder, config, limit)
