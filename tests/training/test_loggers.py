@@ -69,6 +69,7 @@ def runs(folder: Path) -> list[dict]:
             kind = record.WhichOneof("record_type")
             if kind == "run":
                 run |= {"id": record.run.run_id, "group": record.run.run_group, "project": record.run.project}
+                run |= {"name": record.run.display_name, "entity": record.run.entity, "tags": [*record.run.tags]}
                 run["config"] = {item.key: json.loads(item.value_json) for item in record.run.config.update}
             elif kind == "history":
                 run["history"].append(values(record.history.item))
@@ -100,6 +101,21 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def arguments(folder: Path, run: str, *options: str) -> list[str]:
     given = train_arguments(folder / "texts" / "*.txt", folder, folder / run, *SHORT, *options)
     return list({option.partition("=")[0]: option for option in given}.values())  # the last of each option
+
+
+def test_the_trials_of_a_study_are_named_after_it_and_have_its_tags_and_their_state(folder: Path) -> None:
+    options = [
+        "logger=wandb", "logger.wandb.tags=[tried]", "logger.wandb.entity=a-team", "noise.exponent=0,1",
+        "study.metric=heldout/perplexity", "study.pruner=asha", "study.rungs=1", "study.sampler=grid",
+    ]  # fmt: skip
+    given = ["sweep", *arguments(folder, "a-study", *options)[1:]]
+    assert main(given) == 0
+    found = {run["name"]: run for number in (0, 1) for run in runs(folder / "a-study" / str(number))}
+    assert set(found) == {"a-study/0", "a-study/1"}
+    assert sorted(run["summary"]["state"] for run in found.values()) == ["complete", "paused"]
+    for name, run in found.items():
+        assert (run["group"], run["entity"], run["tags"], run["exit"]) == ("a-study", "a-team", ["tried"], 0)
+        assert run["config"]["noise"]["exponent"] == int(name[-1])
 
 
 def test_two_trainings_of_a_process_are_two_runs_of_wandb(folder: Path) -> None:

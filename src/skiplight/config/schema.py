@@ -186,8 +186,10 @@ class WandbConfig:
     """Weights & Biases."""
 
     offline: bool = option(True, "keep the run in its folder, for `wandb sync`, instead of sending it")
+    entity: str | None = option(None, "user or team that the run belongs to; default: that of the account")
     project: str = option("skiplight", "project")
     group: str | None = option(None, "group of runs; default: the folder of an experiment")
+    tags: list[str] = option([], "tags of the run")
     artifact: bool = option(False, "log the vectors as an artifact of type model")
 
 

@@ -128,12 +128,14 @@ def _mlflow(config: Config, run: RunFolder) -> Iterator[Logger]:
 def _wandb(config: Config, run: RunFolder) -> Iterator[Logger]:
     import wandb
 
-    options = config.logger["wandb"]
+    options, is_trial = config.logger["wandb"], run.trial_info is not None
     experiment = wandb.init(
+        entity=options.get("entity"),
         project=options["project"],
+        tags=options.get("tags") or None,
         group=options["group"],
         id=run.id,
-        name=run.path.name,
+        name=f"{options['group']}/{run.path.name}" if is_trial else run.path.name,
         dir=run.path,
         resume="allow",
         mode="offline" if options["offline"] else "online",
@@ -143,15 +145,17 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[Logger]:
     )
     experiment.define_metric("tokens")
     experiment.define_metric("*", step_metric="tokens")
-    failed = True
+    state = "failed"
     try:
         yield WandbLogger(experiment=experiment, save_dir=run.path)
-        failed = False
-    except (Stopped, PausedError, PrunedError):
-        failed = False
+        state = "complete"
+    except (Stopped, PausedError, PrunedError) as error:
+        state = {Stopped: "stopped", PausedError: "paused", PrunedError: "pruned"}[type(error)]
         raise
     finally:
-        experiment.finish(exit_code=int(failed))
+        if is_trial:
+            experiment.summary["state"] = state
+        experiment.finish(exit_code=int(state == "failed"))
 
 
 _OPENED: dict[str, Callable[[Config, RunFolder], AbstractContextManager[Logger]]] = {
