@@ -60,7 +60,8 @@ def test_lines_paragraphs_and_documents(tmp_path: Path, suffix: str) -> None:
         path.write_text(TEXT)
     tail = 0 if suffix in ("", ".txt") else 1  # the null is a document without words
     for unit, expected in (("line", LINES), ("paragraph", PARAGRAPHS), ("document", [TEXT.split()])):
-        source = files(path, column="body", document=unit)
+        column = {} if suffix in ("", ".txt") else {"column": "body"}
+        source = files(path, document=unit, **column)
         found = list(read(source).values())
         assert [words for words in found if words] == [words for words in expected if words]
         keys = list(read(source))

@@ -11,6 +11,7 @@ from typing import Any
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
 from skiplight.corpus.sources.loaders import HubLoader
 from skiplight.corpus.sources.source import Document, Source, hash_parts
+from skiplight.corpus.sources.table_rows import parse_separator
 from skiplight.corpus.sources.units import FileReader
 from skiplight.errors import DataError
 from skiplight.registry import option, register_source
@@ -45,7 +46,8 @@ class FilesOptions:
     """Options of `data=files` and `data=sequences`."""
 
     path: Any = option(None, "file, folder, glob or URL, or a list of them")
-    column: str = option("text", "column of JSON lines and Parquet that holds the text (or the tokens, for sequences)")
+    column: str = option("text", "column of JSON lines, Parquet, CSV or TSV that has the text (or tokens)")
+    separator: str | None = option(None, "between columns of CSV, or items of sequences: a character, comma, tab, ...")
     max_bytes: int | None = option(None, "limit of an unpacked file; default: 200 times its size or 256 MiB", low=1)
     timeout: float = option(60.0, "seconds for which the server of a URL may send nothing", above=0)
 
@@ -55,18 +57,32 @@ Path_ = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 @register_source("files", options=FilesOptions)
 def open_files(
-    path: Path_, column: str, max_bytes: int | None, timeout: float, *, cache: Path, unit: Document
+    path: Path_,
+    column: str,
+    separator: str | None,
+    max_bytes: int | None,
+    timeout: float,
+    *,
+    cache: Path,
+    unit: Document,
 ) -> Source:
     """Return the text of files."""
-    return _files("files", _find("files", path), None, column, max_bytes, cache, unit, timeout)
+    return _files("files", _find("files", path), None, column, max_bytes, cache, unit, timeout, separator)
 
 
 @register_source("sequences", options=FilesOptions)
 def open_sequences(
-    path: Path_, column: str, max_bytes: int | None, timeout: float, *, cache: Path, unit: Document
+    path: Path_,
+    column: str,
+    separator: str | None,
+    max_bytes: int | None,
+    timeout: float,
+    *,
+    cache: Path,
+    unit: Document,
 ) -> Source:
-    """Return the sequences of tokens or ids that files have: lines, or rows of a list column."""
-    return _files("sequences", _find("sequences", path), None, column, max_bytes, cache, unit, timeout)
+    """Return the sequences of tokens or ids that files have: lines, or rows of a column."""
+    return _files("sequences", _find("sequences", path), None, column, max_bytes, cache, unit, timeout, separator)
 
 
 @dataclass
@@ -106,12 +122,25 @@ def _files(
     cache: Path,
     unit: Document,
     timeout: float = file_lists.TIMEOUT,
+    separator: str | None = None,
 ) -> Source:
     format = file_lists.detect_format(files)
-    column = "text" if format == "text" else column
+    if format == "text" and column != "text":
+        raise DataError(
+            f"data.column={column}: {files[0]} is read as plain text, which has no columns: leave it out, or give the"
+            " file's name the ending of its kind, .csv, .tsv, .jsonl or .parquet"
+        )
+    separator = parse_separator(separator)
+    if separator and kind == "files" and format != "table":
+        raise DataError(
+            f"data.separator={separator!r}: of `data=files`, only .csv and .tsv have a separator; for sequences of"
+            " items give data=sequences"
+        )
     describe = describe or (files[0] if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1]}")
-    fingerprint = hash_parts(kind, format, column, unit, *file_lists.hash_files(files, cache, timeout))
+    given = [f"separator={separator}"] if separator else []
+    fingerprint = hash_parts(kind, format, column, unit, *given, *file_lists.hash_files(files, cache, timeout))
     # A sequence is a line of a text file, or a row of any other format.
     read_as = unit if kind != "sequences" else "line" if format == "text" else "document"
-    loader = FileReader(format, tuple(files), column, read_as, max_bytes, timeout)
-    return Source(loader, fingerprint, describe, column, unit, sequences=kind == "sequences")
+    sequences = kind == "sequences"
+    loader = FileReader(format, tuple(files), column, read_as, max_bytes, timeout, separator, sequences)
+    return Source(loader, fingerprint, describe, column, unit, sequences=sequences)

@@ -10,6 +10,7 @@ import contextlib
 import glob
 import importlib.util
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -22,9 +23,13 @@ from skiplight.corpus.sources.remote import TIMEOUT, probe_file, set_timeout
 from skiplight.errors import DataError
 from skiplight.files import digest, read_json, replacing
 
+log = logging.getLogger(__name__)
+
 KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", ".parquet": "parquet"}
+KINDS |= {".csv": "table", ".tsv": "table"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # Python reads the others
+_OFFICE = (".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".pdf")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
 
@@ -67,6 +72,9 @@ def _find(path: str) -> list[str]:
                 f" {_tally(map(str, visible))}); for text in files of another name give a pattern, such as"
                 f" '{path}/*'"
             )
+        if len(files) < len(visible):
+            rest = [str(file) for file in visible if str(file) not in set(files)]
+            log.info("data.path=%s: %s are read, %s are not", path, _tally(files), _tally(rest))
         return files
     if os.path.exists(path):
         if not os.path.isfile(path):
@@ -83,7 +91,8 @@ def _find(path: str) -> list[str]:
 
 
 def detect_format(files: Sequence[str]) -> str:
-    """Return the format of all files: `text`, `json` or `parquet`; files of other suffixes, such as text8, are text.
+    """Return the format of all files: `text`, `json`, `parquet` or `table`; files of other suffixes, such as text8, are
+    text.
 
     Raises:
         DataError: the formats differ, a file is an archive, or reading it needs a package that is not installed.
@@ -91,6 +100,11 @@ def detect_format(files: Sequence[str]) -> str:
     kinds = {KINDS.get(_suffix(file), "text") for file in files}
     if any(_suffix(file) in _ARCHIVES for file in files):
         raise DataError(f"data.path: archives ({_tally(files)}) are not read: unpack them")
+    if office := [file for file in files if _suffix(file) in _OFFICE]:
+        raise DataError(
+            f"data.path: {office[0]} is a document of an office program, which is not read: save its text as .txt, or"
+            " its table as .csv in UTF-8"
+        )
     for file in files:
         library = _LIBRARIES.get(PurePosixPath(path_of(file)).suffix.lower())
         if library and importlib.util.find_spec(library) is None:

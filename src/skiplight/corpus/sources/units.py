@@ -1,8 +1,9 @@
 """Units: the parts of files that are read on their own, each by one process.
 
-A unit of plain text or JSON lines is a range of bytes, one of Parquet some row groups, and one of a compressed file all
-of it. They are found by the sizes of files and the footers of Parquet, without reading the text. No document is cut, so
-a text that is one document is one unit. Where there is enough text, there are more units than ranks and workers.
+A unit of plain text or JSON lines is a range of bytes, one of Parquet some row groups, and one of a compressed file or
+a table (CSV, TSV) all of it. They are found by the sizes of files and the footers of Parquet, without reading the text.
+No document is cut, so a text that is one document is one unit. Where there is enough text, there are more units than
+ranks and workers.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from skiplight.corpus.sources.json_lines import is_list, parse_rows, read_json_r
 from skiplight.corpus.sources.parquet_rows import column_bytes, count_rows, read_footer, read_row_groups
 from skiplight.corpus.sources.remote import TIMEOUT, set_timeout
 from skiplight.corpus.sources.rows import split_rows
+from skiplight.corpus.sources.table_rows import read_column, read_header, read_items, split_items
 from skiplight.corpus.sources.text_ranges import Part, read_text_range
 from skiplight.corpus.text.documents import SHARD_ROWS
 from skiplight.errors import DataError
@@ -119,12 +121,14 @@ class FileReader:
     """Reads units of files of one format.
 
     Attributes:
-        kind: `text`, `json` or `parquet`.
+        kind: `text`, `json`, `parquet` or `table`.
         files: paths and URLs.
-        column: of JSON and Parquet, that holds the text or the tokens.
+        column: of all but text, that holds the text or the tokens.
         document: what one document is: `document`, `line` or `paragraph`.
         max_bytes: the most that a compressed file may unpack to.
         timeout: seconds for which the server of a URL may send nothing.
+        separator: between the columns of a table; of sequences, between the items of a line or a value.
+        sequences: whether the files have sequences of tokens.
     """
 
     kind: str
@@ -133,6 +137,8 @@ class FileReader:
     document: str
     max_bytes: int | None = None
     timeout: float = TIMEOUT
+    separator: str | None = None
+    sequences: bool = False
     option: ClassVar[str] = "data.path"
 
     def shard_name(self, shard: int) -> str:
@@ -155,11 +161,13 @@ class FileReader:
         total = sum(size or 0 for size, _, _ in files)
         target = _target(total)
         kind = self._json_type(files, check) if self.kind == "json" else "text"
+        if self.kind == "table":
+            self._check_table(files, check)
         rows: list[Unit] = []
         for shard, (file, (size, _, ranges)) in enumerate(zip(self.files, files, strict=True)):
             count = 1 if size is None or not ranges else max(round(size / target), 1)
             count -= count % 12 if count > 12 else 0  # 2, 3, 4 or 6 ranks then have the same number
-            if is_compressed(file) or (self.kind == "text" and self.document == "document"):
+            if is_compressed(file) or self.kind == "table" or (self.kind == "text" and self._is_whole):
                 count = 1
             if count > 1 and self.kind == "json" and is_list(self._head(file, files[shard], 64)):
                 count = 1
@@ -184,7 +192,11 @@ class FileReader:
             return
         begin, end = unit.begin, None if unit.end == WHOLE else unit.end
         with open_unpacked(name, listed, self.max_bytes, end) as file:
-            if self.kind == "text":
+            if self.kind == "table":
+                yield from ((base + keys, self._items(texts)) for keys, texts in self._read_table(file, unit, listed))
+            elif self.kind == "text" and self.sequences and self.separator:
+                yield from ((base + keys, lists) for keys, lists in read_items(file, name, self.separator))
+            elif self.kind == "text":
                 for keys, texts in read_text_range(file, begin, end, self.document, name):
                     yield base + keys, texts
             else:
@@ -194,6 +206,7 @@ class FileReader:
 
     def _documents(self, rows: np.ndarray, values: pa.Array, limit: int | None) -> Part:
         """Return the documents of rows; those of a row have the keys from the row's own on."""
+        values = self._items(values)
         texts, counts = split_rows(values, self.document)
         if counts is None:
             return rows, texts
@@ -205,6 +218,43 @@ class FileReader:
             )
         index = np.arange(len(texts)) - np.repeat(np.cumsum(counts) - counts, counts)
         return np.repeat(rows, counts) + index, texts
+
+    def _items(self, values: pa.Array) -> pa.Array:
+        """Return the values of a column, cut into items where these are sequences with a separator."""
+        is_text = pa.types.is_string(values.type) or pa.types.is_large_string(values.type)
+        return split_items(values, self.separator) if self.sequences and self.separator and is_text else values
+
+    @property
+    def _is_whole(self) -> bool:
+        """Whether a text file is read as a whole."""
+        return self.document == "document" or bool(self.sequences and self.separator)
+
+    def _check_table(self, files: list[Listed], check: Any) -> None:
+        """Check that the first table has the column, unless its lines are sequences."""
+        with open_unpacked(self.files[0], files[0], self.max_bytes) as file:
+            _, names = _named(self.files[0], read_header, file, self.column, self._column_separator)
+        if self.sequences and self.column not in names:
+            if self.separator:
+                return
+            raise DataError(
+                f"data.column={self.column}: {self.files[0]} has no such column; its first line has"
+                f" {', '.join(names)}. Where each line is a sequence of its own, give data.separator=comma (or"
+                " semicolon, tab, pipe)"
+            )
+        if any(names):
+            check(pa.schema([(name, pa.string()) for name in names]))
+
+    def _read_table(self, file: Any, unit: Unit, listed: Listed) -> Iterator[Part]:
+        name = self.files[unit.shard]
+        with open_unpacked(name, listed, self.max_bytes) as first:
+            mark, names = read_header(first, self.column, self._column_separator)
+        if self.sequences and self.separator and self.column not in names:
+            return read_items(file, name, self.separator)
+        return read_column(file, name, self.column, mark, self.document)
+
+    @property
+    def _column_separator(self) -> str | None:
+        return None if self.sequences else self.separator
 
     def _read_rows(self, unit: Unit, listed: Listed) -> Iterator[Part]:
         file = self._parquet(unit.shard, listed)
