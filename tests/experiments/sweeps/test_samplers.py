@@ -45,6 +45,7 @@ SAMPLERS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("sampler", "arguments"), SAMPLERS)
 def test_what_a_sampler_keeps_is_in_the_journal(tmp_path: Path, sampler: str, arguments: str) -> None:
     options = [f"study.sampler={sampler}", f"study.sampler_args={arguments}"]
