@@ -400,38 +400,44 @@ def measure_softmax(bench: Bench) -> list[dict[str, Any]]:
 
     standard = kernels.BY_INPUTS, kernels.BY_OUTPUTS
     sizes = [(64, 64, 4, 2), (64, 64, 4, 3), (64, 128, 4, 2), (64, 128, 4, 3), (128, 64, 8, 3), (128, 128, 8, 3)]
-    found = [{"rows, of the other table, warps, stages": "as used"} | measure_full(bench, bias=True)]
+    found = [{"rows, of the other table, warps, stages": "as used"} | measure_full(bench)]
     for tiles in [] if bench.tiny else map(kernels.Tiles._make, sizes):
         kernels.BY_INPUTS = kernels.BY_OUTPUTS = tiles
-        found.append({"rows, of the other table, warps, stages": tuple(tiles)} | measure_full(bench, bias=True))
+        found.append({"rows, of the other table, warps, stages": tuple(tiles)} | measure_full(bench))
     kernels.BY_INPUTS, kernels.BY_OUTPUTS = standard
     found.append({"rows, of the other table, warps, stages": "without a bias"} | measure_full(bench, bias=False))
+    for dim, kind in ((256, "bf16"), (128, "tf32")):
+        name = {"rows, of the other table, warps, stages": f"d {dim}, {kind}"}
+        found.append(name | measure_full(bench, bias=False, dim=dim, kind=kind))
     return found
 
 
-def measure_full(bench: Bench, bias: bool) -> dict[str, float]:
-    """Time the present kernels of full softmax; FLOP are those of three products."""
+def measure_full(bench: Bench, bias: bool = True, dim: int = 128, kind: str = "bf16") -> dict[str, float]:
+    """Time the present kernels of full softmax; FLOP are those of three products, `kind` what multiplies them."""
     import torch
     from gpu_ceilings import seconds
 
     from skiplight.objectives.full_softmax_triton import softmax_with_gradients
 
-    dim, kind = (16, torch.float32) if bench.tiny else (128, torch.bfloat16)
+    dim = 16 if bench.tiny else dim
+    dtype = torch.float32 if bench.tiny or kind == "tf32" else torch.bfloat16
     windows = bench.sampler()(next(bench.text.blocks(200_000)))
     inputs, counts = torch.unique(windows.inputs, return_counts=True)
     targets = windows.target[windows.window_of_pair()[torch.argsort(windows.inputs)]].long().to(bench.device)
     words = len(bench.text.counts)
-    v, u = (0.3 * torch.randn((rows, dim), device=bench.device).to(kind) for rows in (len(inputs), words))
+    v, u = (0.3 * torch.randn((rows, dim), device=bench.device).to(dtype) for rows in (len(inputs), words))
     arguments = v, u, torch.zeros(words, device=bench.device) if bias else None, counts.to(bench.device), targets
     work = lambda: softmax_with_gradients(*arguments)  # noqa: E731
     calls = 1 if bench.tiny else 10  # one after the other, as training calls it: launches overlap with kernels
     spent = seconds(lambda: [work() for _ in range(calls)], bench.device, 0 if bench.tiny else 5) / calls
-    kernels = {name: time for name, time in kernel_seconds(bench, work).items() if name.startswith("_by_")}
-    products, peak = 6 * len(inputs) * words * dim, bench.found["ceilings"]["bf16"]
+    every = kernel_seconds(bench, work)
+    kernels = {name: time for name, time in every.items() if name.startswith("_by_")}
+    products, peak = 6 * len(inputs) * words * dim, bench.found["ceilings"][kind]
     return {
         "input words": float(len(inputs)), "pairs": float(len(targets)), "ms": spent * 1e3,
-        "of the bf16 rate": products / spent / peak,
-        "kernels alone": products / sum(kernels.values()) / peak if kernels else float("nan"),
+        "of the product rate": products / spent / peak,
+        "all kernels": products / sum(every.values()) / peak,
+        "the two alone": products / sum(kernels.values()) / peak if kernels else float("nan"),
     } | {f"{name} ms": time * 1e3 for name, time in sorted(kernels.items())}  # fmt: skip
 
 

@@ -63,7 +63,8 @@ def ceilings(device: torch.device, frequency: torch.Tensor, dim: int, tiny: bool
         tiny: so little work that the figures mean nothing.
 
     Returns:
-        `copy`: bytes read and written; `read_*`: bytes of random rows read; `add_*`: float32 additions; `bf16`: FLOP.
+        `copy`: bytes read and written; `read_*`: bytes of random rows read; `add_*`: float32 additions; `bf16` and
+        `tf32`: FLOP of a product of matrices.
     """
     words, count, repeats = len(frequency), 2 * ROWS if tiny else 2**20, 0 if tiny else 5
     width = triton.next_power_of_2(dim)
@@ -84,5 +85,9 @@ def ceilings(device: torch.device, frequency: torch.Tensor, dim: int, tiny: bool
         add = seconds(lambda i=index, g=grid: _add[g](table, i, dim, width, ROWS), device, repeats)  # type: ignore[misc]
         rates |= {f"read_{name}": 4 * dim * count / read, f"add_{name}": dim * count / add}
     size = 32 if tiny else 8192
-    a = torch.randn((size, size), device=device, dtype=torch.bfloat16)
-    return rates | {"bf16": 2 * size**3 / seconds(lambda: a @ a, device, repeats)}
+    allowed, torch.backends.cuda.matmul.allow_tf32 = torch.backends.cuda.matmul.allow_tf32, True
+    for name, dtype in (("bf16", torch.bfloat16), ("tf32", torch.float32)):
+        a = torch.randn((size, size), device=device, dtype=dtype)
+        rates[name] = 2 * size**3 / seconds(lambda a=a: a @ a, device, repeats)  # type: ignore[misc]
+    torch.backends.cuda.matmul.allow_tf32 = allowed
+    return rates

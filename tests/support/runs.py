@@ -35,9 +35,17 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "skiplight.cli", *arguments]
 
 
-def train_arguments(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
+def _arguments(verb: str, texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
     data = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", f"run_dir={run}"]
-    return ["train", *data, *SMALL, *options]
+    return [verb, *data, *SMALL, *options]
+
+
+def train_arguments(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
+    return _arguments("train", texts, folder, run, *options)
+
+
+def sweep_arguments(texts: Path, folder: Path, study: Path, *options: str) -> list[str]:
+    return _arguments("sweep", texts, folder, study, "data.heldout=0.1", *options)
 
 
 def train_command(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:

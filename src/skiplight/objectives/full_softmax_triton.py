@@ -23,6 +23,9 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
+LOG2_E, LN_2 = tl.constexpr(math.log2(math.e)), tl.constexpr(math.log(2))
+"""Exponentials and logarithms are of base 2, which the hardware has."""
+
 
 class Tiles(NamedTuple):
     """Rows of a program, rows of the other table in a step, warps, and steps in flight."""
@@ -220,7 +223,7 @@ def _add_tile(
             scores += tl.load(bias + word, mask=word < words, other=0.0)[None, :]
         else:
             scores += tl.load(bias + word)[None, :]
-    p = tl.exp2(scores * 1.4426950408889634 - shift[:, None])
+    p = tl.exp2(scores * LOG2_E - shift[:, None])
     if LAST:
         p = tl.where((word < words)[None, :], p, 0.0)
     return total + tl.sum(p, 1), tl.dot(p.to(u.dtype), u, weighted)
@@ -242,7 +245,7 @@ def _by_inputs(
     for first in range(0, stop, TILE):
         total, weighted = _add_tile(v, output, bias, own, first, words, total, weighted, WIDTH, TILE, BIAS, False)
     total, weighted = _add_tile(v, output, bias, own, stop, words, total, weighted, WIDTH, TILE, BIAS, True)
-    tl.store(log_sum + row, (own + tl.log2(total)) * 0.6931471805599453, mask=there)
+    tl.store(log_sum + row, (own + tl.log2(total)) * LN_2, mask=there)
     tl.store(expected + row.to(tl.int64)[:, None] * DIM + column[None, :], weighted / total[:, None], mask=mine)
 
 
@@ -294,7 +297,7 @@ def _by_outputs(
         scores = tl.dot(u, tl.trans(v))
         if BIAS:
             scores += own[:, None]
-        p = tl.exp2(scores * 1.4426950408889634 + tl.load(lift + row)[None, :])
+        p = tl.exp2(scores * LOG2_E + tl.load(lift + row)[None, :])
         if BIAS:
             total += tl.sum(p, 1)
         weighted = tl.dot(p.to(v.dtype), v, weighted)

@@ -21,7 +21,7 @@ from skiplight.experiments.sweeps.promotion import bracket_sizes, rung_share
 from skiplight.experiments.sweeps.study import Study, StudyTrial
 from skiplight.training import fit
 from skiplight.training.run_folder import RunFolder
-from tests.support.runs import SMALL, Running, left, skiplight
+from tests.support.runs import Running, left, skiplight, sweep_arguments
 from tests.support.texts import write_texts
 
 METRIC = "evaluation/wordsim353"
@@ -190,14 +190,9 @@ def texts(folder: Path) -> Path:
     return write_texts(folder / "texts", files=2, documents=60, words=400)
 
 
-def sweep_command(texts: Path, folder: Path, study: Path) -> list[str]:
-    data = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", f"run_dir={study}"]
-    return ["sweep", *data, *SMALL, "data.heldout=0.1", *STUDY]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, texts: Path) -> Path:
-    done = skiplight(sweep_command(texts, folder, folder / "undisturbed"))
+    done = skiplight(sweep_arguments(texts, folder, folder / "undisturbed", *STUDY))
     assert done.returncode == 0, done.stderr
     assert "paused after" in done.stderr
     return folder / "undisturbed"
@@ -232,7 +227,7 @@ def record(study: Path) -> list[tuple[Any, ...]]:
 
 
 def kill_and_continue(folder: Path, texts: Path, undisturbed: Path, name: str, kills: int) -> None:
-    study, chance, arguments = folder / name, random.Random(name), sweep_command(texts, folder, folder / name)
+    study, chance, arguments = folder / name, random.Random(name), sweep_arguments(texts, folder, folder / name, *STUDY)
     for victim in range(kills):
         process = Running(arguments, session=True)
         while not (study / str(victim)).exists():
@@ -262,7 +257,7 @@ def test_a_study_that_was_killed_three_times_equals_the_undisturbed_one(
 
 def test_two_workers_leave_no_trial_half_trained(folder: Path, texts: Path, undisturbed: Path) -> None:
     study = folder / "workers"
-    done = skiplight([*sweep_command(texts, folder, study), "--workers", "2"])
+    done = skiplight([*sweep_arguments(texts, folder, study, *STUDY), "--workers", "2"])
     assert done.returncode == 0, done.stderr
     states = [row["state"] for row in csv.DictReader((study / "trials.csv").open())]
     assert states.count("complete") >= 1

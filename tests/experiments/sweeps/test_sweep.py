@@ -19,7 +19,7 @@ from skiplight.experiments.folder import find_experiment
 from skiplight.experiments.sweeps.pruning import trial_callback_factory
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.run_folder import RunFolder
-from tests.support.runs import SMALL, Running, skiplight
+from tests.support.runs import Running, skiplight, sweep_arguments
 from tests.support.texts import write_texts
 
 STUDY = [
@@ -45,15 +45,10 @@ def texts(folder: Path) -> Path:
     return write_texts(folder / "texts", files=2, documents=60, words=400)
 
 
-def sweep_command(texts: Path, folder: Path, study: Path, *options: str) -> list[str]:
-    data = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", f"run_dir={study}"]
-    return ["sweep", *data, *SMALL, "data.heldout=0.1", *options]
-
-
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path, texts: Path) -> Path:
     study, begin = folder / "undisturbed", time.monotonic()
-    done = skiplight(sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS)))
+    done = skiplight(sweep_arguments(texts, folder, study, *STUDY, "--trials", str(TRIALS)))
     assert done.returncode == 0, done.stderr
     (study / "took").write_text(str(time.monotonic() - begin))
     return study
@@ -103,7 +98,7 @@ def kill_in(trial: Path, arguments: list[str], within: float, chance: random.Ran
 
 def check_killed(folder: Path, texts: Path, undisturbed: Path, name: str, kills: int) -> None:
     study, chance = folder / name, random.Random(name)
-    arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
+    arguments = sweep_arguments(texts, folder, study, *STUDY, "--trials", str(TRIALS))
     within = float((undisturbed / "took").read_text()) / TRIALS / 2
     for number in range(kills):  # each at random in its own part of the study
         victim = chance.randrange(number * TRIALS // kills, (number + 1) * TRIALS // kills)
@@ -125,11 +120,11 @@ def test_a_study_that_is_moved_continues_and_a_trial_that_is_moved_out_is_a_run_
 ) -> None:
     options = [option for option in STUDY if not option.startswith("trainer.max_epochs")]
     old, new = folder / "old", folder / "new" / "place"
-    done = skiplight(sweep_command(texts, folder, old, *options, "trainer.max_epochs=1", "--trials", "1"))
+    done = skiplight(sweep_arguments(texts, folder, old, *options, "trainer.max_epochs=1", "--trials", "1"))
     assert done.returncode == 0, done.stderr
     new.parent.mkdir()
     old.rename(new)
-    done = skiplight(sweep_command(texts, folder, new, *options, "trainer.max_epochs=1", "--trials", "2"))
+    done = skiplight(sweep_arguments(texts, folder, new, *options, "trainer.max_epochs=1", "--trials", "2"))
     assert done.returncode == 0, done.stderr
     assert folders(new) == [0, 1]
     assert not old.exists()
@@ -161,7 +156,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
         "optim.lr=0.01,1e38,0.02", "study.sampler=grid", "study.metric=heldout/perplexity", "trainer.max_epochs=20",
         "checkpoint.every=0.05", f"data.store={folder / 'fresh'}", "--workers", "2",
     ]  # fmt: skip
-    process = Running(sweep_command(texts, folder, study, *options))
+    process = Running(sweep_arguments(texts, folder, study, *options))
     while not list((study / "2" / "checkpoints").glob("step-*")):
         assert process.poll() is None
         time.sleep(0.01)
@@ -183,7 +178,7 @@ def test_workers_share_a_store_and_a_failing_or_killed_trial_takes_no_other_with
 @pytest.mark.slow
 def test_a_signal_stops_a_study_and_the_same_command_continues(folder: Path, texts: Path, undisturbed: Path) -> None:
     study = folder / "stopped"
-    arguments = sweep_command(texts, folder, study, *STUDY, "--trials", str(TRIALS))
+    arguments = sweep_arguments(texts, folder, study, *STUDY, "--trials", str(TRIALS))
     process = Running(arguments)
     while not (study / "1" / "metrics.jsonl").exists():
         assert process.poll() is None
@@ -218,6 +213,6 @@ def test_bad_input_begins_no_study(
     from skiplight.cli import main
 
     study = folder / "bad"
-    assert main(sweep_command(texts, folder, study, *options)) == 2
+    assert main(sweep_arguments(texts, folder, study, *options)) == 2
     assert message in capsys.readouterr().err
     assert not study.exists()

