@@ -26,12 +26,22 @@ def usable_cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
+_is_program = False
+
+
+def is_program() -> bool:
+    """Return whether this process does nothing but what `run_program` runs."""
+    return _is_program
+
+
 def run_program(main: Callable[[], int]) -> NoReturn:
     """Run `main` as all that this process does, and end with the exit code that it returns.
 
     Torch and Lightning are a million objects that stay until the end: Python searches them for garbage less often, and
     not at all when the process ends, which would take 1.2 seconds. Functions of `atexit` are called as ever.
     """
+    global _is_program
+    _is_program = True
     first, second, _ = gc.get_threshold()
     gc.set_threshold(first, second, 100)
     code = 1  # of an error that nobody catches

@@ -17,7 +17,6 @@ from skiplight.data.heldout import HeldoutPairs
 from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.evaluation.ranks import ALONE, Ranks
 from skiplight.evaluation.suite import EvaluationSuite
-from skiplight.experiments.processes import PRELOADED_MODULES
 from skiplight.objectives.base import Tables
 from skiplight.objectives.negative_sampling import NegativeSampling
 from skiplight.vectors.word_vectors import WordVectors
@@ -99,7 +98,7 @@ def _rank(folder: str, rank: int, world: int, readers: int) -> None:
 def test_they_find_what_one_finds(tmp_path: Path, world: int, readers: int) -> None:
     write_sets(tmp_path)
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(PRELOADED_MODULES)
+    context.set_forkserver_preload(["tests.support.preloaded"])
     processes = [context.Process(target=_rank, args=(str(tmp_path), rank, world, readers)) for rank in range(world)]
     for process in processes:
         process.start()

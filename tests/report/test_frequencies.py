@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
@@ -48,11 +49,16 @@ def test_examples_are_the_words_of_their_ranks() -> None:
     assert found["head"] == 1
 
 
+@functools.cache
+def composed(choice: str) -> Config:
+    return compose([choice])
+
+
 @given(st.lists(st.integers(1, 10**6), min_size=1, max_size=100))
 @pytest.mark.parametrize("choice", ["noise=log_uniform", "noise=uniform", "noise=annealed_power"])
 def test_any_noise_is_shown_as_the_run_drew_it(choice: str, counts: list[int]) -> None:
     counts = sorted(counts, reverse=True)
-    config = NOISES.setdefault(choice, compose([choice]))
+    config = composed(choice)
     found = word_frequencies(vocabulary(counts), config)
     drawn = make_noise(config, vocabulary(counts))
     expected = drawn.probabilities(STAGES - 1) if isinstance(drawn, AnnealedNoise) else drawn.probabilities
@@ -62,9 +68,6 @@ def test_any_noise_is_shown_as_the_run_drew_it(choice: str, counts: list[int]) -
     assert np.array(found["noise"]["probabilities"]) * sizes == pytest.approx(sums, rel=1e-4)
     assert found["noise"]["exponent"] == (0 if choice == "noise=uniform" else None)
     assert found["exponent"] == (0 if choice == "noise=uniform" else 0.75)
-
-
-NOISES: dict[str, Config] = {}
 
 
 def test_a_page_says_why_the_noise_is_not_known_and_when_there_is_none(tmp_path: Path) -> None:

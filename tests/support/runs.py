@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from skiplight.experiments.processes import PRELOADED_MODULES
+from skiplight.process import run_program
 from skiplight.vectors.word_vectors import WordVectors
 
 SMALL = [
@@ -75,7 +75,7 @@ class Running:
         self._folder = tempfile.TemporaryDirectory()
         self._said = [Path(self._folder.name, name) for name in ("stdout", "stderr")]
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(PRELOADED_MODULES)
+        context.set_forkserver_preload(["tests.support.preloaded"])
         self._process = context.Process(target=_run, args=(arguments, self._said, own_environment(), session))
         self._process.start()
         assert self._process.pid is not None
@@ -110,7 +110,7 @@ def _run(arguments: list[str], said: list[Path], environment: dict[str, str], se
     multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     from skiplight.cli import main
 
-    sys.exit(main(arguments))
+    run_program(lambda: main(arguments))
 
 
 def skiplight(arguments: list[str]) -> subprocess.CompletedProcess[str]:

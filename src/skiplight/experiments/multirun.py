@@ -38,6 +38,7 @@ from skiplight.experiments.folder import ExperimentFolder, fixed_options
 from skiplight.experiments.processes import ProcessResult
 from skiplight.experiments.queue import ClaimedTrial
 from skiplight.experiments.resources import Resources, claim_resources
+from skiplight.experiments.run_server import run_server
 from skiplight.registry import load_plugins
 from skiplight.training.loggers import check_logger
 from skiplight.training.run_folder import RunFolder, default_run_dir
@@ -138,6 +139,7 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
         experiment.create_or_check()
         _launch_with_hydra([*plain, *(o.input_line or "" for o in swept)], folder)
     else:
+        run_server()
         resources = claim_resources(config.trainer, workers or 1, devices_per_trial)
         shared = [f"trainer.devices={config.trainer.devices}", *plain]
         configs = {number: compose([*shared, *values]) for number, values in enumerate(combinations)}
@@ -192,8 +194,8 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
     assert config.run_dir is not None
     job = HydraConfig.get().job
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
-        # joblib sets a start method of its own, which processes started by the executor would not know.
-        multiprocessing.set_start_method("forkserver", force=True)
+        # joblib sets a start method of its own, which the run server would not know.
+        multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     trials = Multirun(Path(config.run_dir), {job.num: config}, {job.num: f"of {config.run_dir}"})
     execute_trials(trials, [Resources()])
     result = trials.results[job.num]

@@ -28,6 +28,7 @@ from skiplight.experiments.comparison.queue import Comparison
 from skiplight.experiments.comparison.results import comparison_table
 from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
+from skiplight.experiments.run_server import run_server
 from skiplight.experiments.trials import TrialTable
 from skiplight.files import replacing, writing
 from skiplight.training.build import heldout_unigram
@@ -61,6 +62,7 @@ def compare(
             "a comparison ranks by held-out perplexity: give `data.heldout` and `evaluation.heldout_pairs` above 0"
         )
     check_logger(config)
+    run_server()
     resources = claim_resources(config.trainer, workers, devices_per_trial)
     text = prepare_text(config)
     plan = Plan([f"trainer.devices={config.trainer.devices}", *overrides], total_tokens(config, text))

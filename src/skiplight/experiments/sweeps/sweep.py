@@ -12,6 +12,7 @@ from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
 from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
+from skiplight.experiments.run_server import run_server
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.loggers import check_logger
 
@@ -48,6 +49,7 @@ def sweep(
     if trials is None and timeout is None and config.study.sampler != "grid":
         raise ConfigError(f"`study.sampler={config.study.sampler}` has no end: give --trials N, or --timeout SECONDS")
     check_logger(config)
+    run_server()
     resources = claim_resources(config.trainer, workers, devices_per_trial)
     study = Study.create_or_load(folder, config, trials)
     if len(study.targets) > 1:
