@@ -1,6 +1,6 @@
 """Report registers, spilled bytes, shared memory and instructions per window of the GPU kernels, without a GPU.
 
-    python scripts/benchmarks/gpu_kernels.py [--json]
+    python scripts/benchmarks/gpu_kernels.py [--dim 100] [--json]
 
 Triton's own assembler compiles for sm_90 (H100, H200) ahead of time. Instructions are those of the loop over windows
 (for the softmaxes: over tiles) of one warp, times the number of warps of a program. A processor of such a GPU has
@@ -111,8 +111,8 @@ def longest_loop(code: str) -> int:
     return longest
 
 
-def rows() -> list[dict[str, Any]]:
-    """Return a row per kernel and setting."""
+def rows(only: int | None) -> list[dict[str, Any]]:
+    """Return a row per kernel and setting, or only those of a dimension."""
     tile = {"TILE": windows_triton.TILE}
     made = [{"kernel": "_sift"} | compiled(windows_triton._sift, tile, 4)]
     made.append({"kernel": "_compact"} | compiled(windows_triton._compact, tile, 4))
@@ -122,6 +122,8 @@ def rows() -> list[dict[str, Any]]:
         row = compiled(windows_triton._draw, draw | tile, 4)
         made.append({"kernel": "_draw", "negatives of": "pair" if pair else "window"} | row)
     for dim, window, negatives in SETTINGS:
+        if only not in (None, dim):
+            continue
         kinds = [("reloaded", False), ("reloaded", True)]
         if shape(dim, window, negatives, pair=False, cuda=False).resident:
             kinds.insert(0, ("resident", False))
@@ -137,6 +139,8 @@ def rows() -> list[dict[str, Any]]:
             setting = {"d": dim, "W": window, "K": negatives, "negatives of": "pair" if pair else "window"}
             made.append({"kernel": f"train_{kind}", **setting} | row)
     for dim, kind in itertools.product((100, 128, 256), ("*bf16", "*fp32")):
+        if only not in (None, dim):
+            continue
         width, table = triton.next_power_of_2(dim), SOFTMAX_TYPES
         if kind == "*fp32":
             table = table | {"*bf16": "", "*fp32": f"{table['*bf16']} {table['*fp32']}"}
@@ -150,6 +154,8 @@ def rows() -> list[dict[str, Any]]:
                 | compiled(kernel, constants, tiles.warps, tiles.stages, table)
             )
     for dim, window, negatives in ((100, 5, 5), (128, 5, 100), (256, 16, 256), (512, 5, 5)):
+        if only not in (None, dim):
+            continue
         contexts, width = round_up(2 * window), triton.next_power_of_2(dim)
         constants = {
             "DIM": dim, "WIDTH": width, "SLOTS": negatives + 1, "CONTEXTS": contexts,
@@ -165,9 +171,10 @@ def rows() -> list[dict[str, Any]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dim", type=int, help="compile for this dimension only")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    made = rows()
+    made = rows(options.dim)
     if options.json:
         json.dump(made, sys.stdout)
         return

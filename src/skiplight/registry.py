@@ -260,7 +260,7 @@ def load_built_in() -> None:
     """
     for module in BUILT_IN:
         importlib.import_module(module)
-    for point in importlib.metadata.entry_points(group=ENTRY_POINTS):
+    for point in _installed():
         try:
             point.load()
         except ConfigError:
@@ -303,8 +303,14 @@ def plugin_modules() -> dict[str, str]:
     registered = {
         entry.source: entry.source for registry in TARGETS.values() for entry in map(registry.__getitem__, registry)
     }
-    installed = {point.module: point.module for point in importlib.metadata.entry_points(group=ENTRY_POINTS)}
+    installed = {point.module: point.module for point in _installed()}
     return registered | installed | _LOADED
+
+
+@functools.cache
+def _installed() -> tuple[importlib.metadata.EntryPoint, ...]:
+    """Return the installed plug-ins; to find them takes long, since every installed package is looked at."""
+    return tuple(importlib.metadata.entry_points(group=ENTRY_POINTS))
 
 
 def target_of(entry: Entry) -> dict[str, Any]:

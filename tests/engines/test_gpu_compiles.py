@@ -8,16 +8,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from skiplight.engines.fused_gpu import WARPS
 
 SCRIPT = Path(__file__).parents[2] / "scripts/benchmarks/gpu_kernels.py"
 
 
-def test_every_kernel_compiles_for_sm_90_and_fits() -> None:
+@pytest.mark.parametrize(
+    "options", [pytest.param(["--dim", "100"], id="d 100"), pytest.param([], id="all", marks=pytest.mark.slow)]
+)
+def test_every_kernel_compiles_for_sm_90_and_fits(options: list[str]) -> None:
     # A process of its own, since this one may have Triton's interpreter in place of its compiler.
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run(
-        [sys.executable, "-W", "ignore", str(SCRIPT), "--json"], env=environment, capture_output=True, text=True
+        [sys.executable, "-W", "ignore", str(SCRIPT), "--json", *options],
+        env=environment,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads(done.stdout)

@@ -47,8 +47,6 @@ BY_INPUTS, BY_OUTPUTS, LONG, FLOAT32 = (
 SHARED = 232_448
 """Bytes of shared memory of a program on an H100 or H200, for machines without a GPU."""
 
-LOG2_E = math.log2(math.e)
-
 ABOVE, BELOW = 90.0, 100.0
 """Powers of two that the largest score may be above the shift (a sum of 2^31 of them is still finite) and below it."""
 
@@ -94,7 +92,7 @@ def softmax_with_gradients(
         kernel[grid](*padded, own, shift, apart, log_sum, by_vectors, *constants, **tiles)
     # Rows that the last tile is short of have no share.
     grid, tiles = _launch(BY_OUTPUTS, words, vectors)
-    lift = torch.nn.functional.pad(counts.log2() - log_sum * LOG2_E, (0, -n % tiles["TILE"]), value=-math.inf)
+    lift = torch.nn.functional.pad(counts.log2() - log_sum * LOG2_E.value, (0, -n % tiles["TILE"]), value=-math.inf)
     by_output, by_bias = torch.empty((words, dim), device=device), torch.zeros(words, device=device)
     _by_outputs[grid](*padded, own, lift, by_output, by_bias, *constants, **tiles)
 
@@ -155,7 +153,7 @@ def _bounds(vectors: Tensor, output: Tensor, bias: Tensor | None) -> tuple[Tenso
     high = torch.linalg.vector_norm(vectors, dim=1) * torch.linalg.vector_norm(output, dim=1).amax()
     if bias is not None:
         low, high = low + bias.mean(), high + bias.amax()
-    return low * LOG2_E, high * LOG2_E
+    return low * LOG2_E.value, high * LOG2_E.value
 
 
 def _sums(table: Tensor, rows: Tensor, ends: Tensor) -> Tensor:
