@@ -1,12 +1,12 @@
 """Measure what sweeps cost, and that they survive kills, on the demo text; for an otherwise idle machine.
 
-    python scripts/benchmarks/sweep.py            # study, kills and multirun, one after the other
+    python scripts/benchmarks/sweep.py            # all parts, one after the other
+    python scripts/benchmarks/sweep.py overhead   # 30 trials of an epoch with W&B offline: what a trial costs besides
     python scripts/benchmarks/sweep.py study      # 30 trials of 5 epochs, pruned by the median, with their report
     python scripts/benchmarks/sweep.py kills      # kill -9 three times at random moments against an undisturbed study
     python scripts/benchmarks/sweep.py multirun   # 6 trials: seconds of the command against seconds of training
 
-`--trials` and `--epochs` make it smaller. A kernel is compiled once for each number of
-negatives, and kept: `--warm` does so before the clock starts.
+`--trials`, `--epochs` and `data.wheel=` for all commands make it smaller, or independent of the network.
 """
 
 from __future__ import annotations
@@ -28,8 +28,13 @@ TOKENS = 765_882
 """An epoch of the demo text, with its default vocabulary."""
 
 
+PARTS = "overhead", "study", "kills", "multirun"
+common: list[str] = []
+"""Options of all commands."""
+
+
 def skiplight(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "skiplight.cli", *arguments]
+    return [sys.executable, "-m", "skiplight.cli", *arguments, *common]
 
 
 def run(*arguments: str) -> float:
@@ -45,6 +50,22 @@ def study_arguments(folder: Path, trials: int, epochs: int) -> list[str]:
         f"trainer.max_epochs={epochs}", f"evaluation.every={TOKENS}", "study.pruner=median", "trainer.threads=1",
         "data.store=" + str(folder.parent / "stores"), f"run_dir={folder}", "--trials", str(trials),
     ]  # fmt: skip
+
+
+def overhead(folder: Path, trials: int) -> None:
+    """Measure what a trial costs besides its training and evaluation, with one worker and with two, W&B offline on."""
+    options = ["logger=wandb", "logger.wandb.offline=true", "study.sampler=random", "study.pruner=none"]
+    for workers in (1, 2):
+        study = folder / f"workers-{workers}"
+        seconds = run(*study_arguments(study, trials, 1), *options, "--workers", str(workers))
+        spent = [json.loads(path.read_text())["seconds"] for path in study.glob("*/summary.json")]
+        work = {part: sum(of[part] for of in spent) / workers for part in ("train", "evaluate")}
+        besides = (seconds - sum(work.values())) * workers / trials
+        print(
+            f"overhead, {workers} workers: {len(spent)} trials in {seconds:.1f} s; each worker trains"
+            f" {work['train']:.1f} s and evaluates {work['evaluate']:.1f} s: {seconds / sum(work.values()):.2f} times"
+            f" that, {besides:.2f} s a trial besides"
+        )
 
 
 def study(folder: Path, trials: int, epochs: int) -> None:
@@ -105,26 +126,29 @@ def multirun(folder: Path, epochs: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("part", nargs="*", default=[], help="study, kills, multirun")
+    parser.add_argument("part", nargs="*", default=[], help=f"{', '.join(PARTS)}, or an option of all commands")
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--multirun-epochs", type=int, default=60, help="enough for 20 s of training a trial")
     parser.add_argument("--warm", action="store_true", help="compile the kernels first")
     parser.add_argument("--output", type=Path, help="keep the runs in this new folder")
-    given = parser.parse_args()
-    if unknown := set(given.part) - {"study", "kills", "multirun"}:
+    given = parser.parse_intermixed_args()
+    common.extend(part for part in given.part if "=" in part)
+    chosen = [part for part in given.part if "=" not in part] or PARTS
+    if unknown := set(chosen) - set(PARTS):
         parser.error(f"no part {', '.join(unknown)}")
     with tempfile.TemporaryDirectory() as temporary:
         folder = given.output or Path(temporary)
         if given.warm:
             brief = ["trainer.max_tokens=1000", "logger=none", f"run_dir={folder / 'warm'}"]
             run("train", "-m", "noise.negatives=5,15", *brief)
-        parts = given.part or ["study", "kills", "multirun"]
-        if "study" in parts:
+        if "overhead" in chosen:
+            overhead(folder / "overhead", given.trials)
+        if "study" in chosen:
             study(folder / "study", given.trials, given.epochs)
-        if "kills" in parts:
+        if "kills" in chosen:
             kills(folder / "kills", given.trials, given.epochs)
-        if "multirun" in parts:
+        if "multirun" in chosen:
             multirun(folder / "multirun", given.multirun_epochs)
 
 

@@ -1,4 +1,4 @@
-"""Compiles kernels by Numba without the GIL, and caches them on disk by the content of all kernel sources.
+"""Compiles kernels by Numba without the GIL, or by LLVM, and caches them by the content of all kernel sources.
 
 Numba's own cache depends only on the file of the compiled function, and does not notice edits in other files whose
 functions are inlined. Therefore the cache folder is named by a hash of all kernel sources of the package. It is in the
@@ -9,19 +9,25 @@ been used for a month.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import functools
 import hashlib
 import os
 import shutil
 import tempfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
+import numpy as np
+from llvmlite import ir
+from numba.core.compiler_lock import global_compiler_lock
+from numba.core.registry import cpu_target
 
-from skiplight.files import cache_folder, refuse_shared, remove
+from skiplight.files import cache_folder, refuse_shared, remove, replacing
 
 KEPT_SECONDS = 30 * 24 * 3600
 
@@ -74,6 +80,38 @@ def kernel(**options: Any) -> Callable[[Callable], Callable]:
             numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
 
     return compile_later
+
+
+@global_compiler_lock
+def machine_code(name: str, emit: Callable[[ir.Module], None]) -> Any:
+    """Compile functions of LLVM's intermediate code, or read them from the cache.
+
+    Args:
+        name: what the functions are cached by, with their sources and the processor.
+        emit: adds the functions to a module.
+
+    Returns:
+        Numba's library, which has their addresses; the machine code lives as long as it does.
+    """
+    codegen = cpu_target.target_context.codegen()
+    processor = hashlib.sha256(repr(codegen.magic_tuple()).encode()).hexdigest()[:16]
+    path = Path(_kernel_cache(), f"{name}-{processor}.npz")
+    try:
+        with np.load(path) as saved:
+            code = saved["machine"].tobytes(), saved["intermediate"].tobytes()
+        return codegen.unserialize_library((name, "object", code))
+    except (OSError, EOFError, KeyError, ValueError, zipfile.BadZipFile):
+        pass  # it is not there, or was damaged
+    library = codegen.create_library(name)
+    library.enable_object_caching()
+    module = library.create_ir_module(name)
+    emit(module)
+    library.add_ir_module(module)
+    library.finalize()
+    machine, intermediate = (np.frombuffer(code, np.uint8) for code in library.serialize_using_object_code()[2])
+    with contextlib.suppress(OSError), replacing(path) as temporary, temporary.open("wb") as file:
+        np.savez(file, machine=machine, intermediate=intermediate)
+    return library
 
 
 inline = numba.njit(inline="always", nogil=True)

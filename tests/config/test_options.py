@@ -26,7 +26,7 @@ from skiplight.config.validate import (
 from skiplight.data.from_config import noise_exclude
 from skiplight.errors import ConfigError
 from skiplight.experiments.folder import flat_options
-from skiplight.experiments.sweeps.space import apply_parameters, build_distributions
+from skiplight.experiments.sweeps.space import apply_parameters, build_distributions, check_values
 from skiplight.registry import NOISE, OBJECTIVES, REGISTRIES, SCHEDULES, load_built_in
 from skiplight.training.targets import make_callbacks
 
@@ -270,6 +270,7 @@ def test_options_of_a_schedule_and_of_an_optimiser_can_be_searched() -> None:
     config = compose(["optim.schedule=wsd", "optim.schedule.final=0.5"])
     space = {"optim.schedule.name": ["wsd", "linear"], "optim.args.momentum": {"low": 0.0, "high": 0.9}}
     found = build_distributions(space, config)
+    check_values(space, config)
     assert list(found) == list(space)
     made = apply_parameters(config, {"optim.schedule.name": "linear", "optim.args.momentum": 0.5})
     assert (made.optim.schedule, made.optim.args) == (compose([]).optim.schedule, {"momentum": 0.5})

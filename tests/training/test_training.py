@@ -13,6 +13,8 @@ import yaml
 from safetensors.torch import load_file
 
 from skiplight.cli import main
+from skiplight.config.compose import compose
+from skiplight.training.run_folder import default_run_dir
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.runs import kill_when, metrics, newest_step, skiplight, train_arguments
 from tests.support.texts import write_texts
@@ -244,3 +246,15 @@ def test_a_stream_of_unknown_size_is_read_again_until_the_run_has_its_tokens(
     assert 500_000 <= summary["tokens"] < 502_000
     assert summary["epochs"] == 2  # complete passes over some 200,000 tokens
     assert [line["lr"] for line in metrics(run) if "lr" in line][-1] == pytest.approx(0.025e-4)
+
+
+def test_runs_that_a_process_starts_in_the_same_second_have_folders_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folders = set()
+    for _ in range(20):
+        folder = default_run_dir(compose([]))
+        folder.mkdir(parents=True)
+        folders.add(folder)
+    assert len(folders) == 20

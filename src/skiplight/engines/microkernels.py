@@ -2,7 +2,7 @@
 
 The kernel (`fused_cpu_numba.py`) is the same for every dimension and K, so it is compiled once and cached. Only the
 innermost loops have constants in them: the dimension, and the number of output rows of a tile. They are some small
-functions, which LLVM compiles in a fraction of a second when an engine is made.
+functions, which LLVM compiles in a fraction of a second when an engine is first made for a dimension and K.
 """
 
 from __future__ import annotations
@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba.core import types
-from numba.core.compiler_lock import global_compiler_lock
-from numba.core.registry import cpu_target
 from numba.extending import intrinsic
 
+from skiplight.compiled import machine_code
 from skiplight.engines import scores_llvm, vectors_llvm
 from skiplight.engines.vectors_llvm import FLOAT, GROUP, WORD, stride
 
@@ -49,11 +48,10 @@ def function_addresses(dim: int, rows: Iterable[int], variants: Iterable[int]) -
         variants: the functions for groups to compile, `LOGISTIC` to `UPDATE_APART_SCALED`.
     """
     addresses = np.zeros(FIRST + (GROUP + 1) * VARIANTS, np.int64)
-    with global_compiler_lock:
-        addresses[:FIRST] = _compile_for_rows(dim)
-        for size in {groups_of(count)[1] for count in rows}:
-            for variant in variants:
-                addresses[FIRST + size * VARIANTS + variant] = _compile_for_group(dim, size, variant)
+    addresses[:FIRST] = _compile_for_rows(dim)
+    for size in {groups_of(count)[1] for count in rows}:
+        for variant in variants:
+            addresses[FIRST + size * VARIANTS + variant] = _compile_for_group(dim, size, variant)
     return addresses
 
 
@@ -94,16 +92,16 @@ _libraries: list[Any] = []  # machine code lives as long as its library
 
 def _compile(name: str, functions: list[tuple[int, int, Callable]]) -> list[int]:
     """Return the addresses of functions, each given by its numbers of integer and float32 arguments and its body."""
-    library = cpu_target.target_context.codegen().create_library(f"skiplight_{name}")
-    module = library.create_ir_module(f"skiplight_{name}")
-    for number, (words, floats, emit) in enumerate(functions):
-        kind = ir.FunctionType(ir.VoidType(), [WORD] * words + [FLOAT] * floats)
-        function = ir.Function(module, kind, f"skiplight_{name}_{number}")
-        builder = ir.IRBuilder(function.append_basic_block("entry"))
-        emit(builder, function.args)
-        builder.ret_void()
-    library.add_ir_module(module)
-    library.finalize()
+
+    def emit(module: ir.Module) -> None:
+        for number, (words, floats, emit_body) in enumerate(functions):
+            kind = ir.FunctionType(ir.VoidType(), [WORD] * words + [FLOAT] * floats)
+            function = ir.Function(module, kind, f"skiplight_{name}_{number}")
+            builder = ir.IRBuilder(function.append_basic_block("entry"))
+            emit_body(builder, function.args)
+            builder.ret_void()
+
+    library = machine_code(f"skiplight_{name}", emit)
     _libraries.append(library)
     return [library.get_pointer_to_function(f"skiplight_{name}_{number}") for number in range(len(functions))]
 

@@ -190,6 +190,7 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
         ConfigError: the trial's folder is a run with other options.
         Stopped: a signal requested a stop; the trial has saved its state.
     """
+    run_server()
     config = from_mapping(composed)
     assert config.run_dir is not None
     job = HydraConfig.get().job

@@ -29,12 +29,18 @@ PRELOADED_MODULES = [
     "skiplight.engines.fused_cpu",
     "skiplight.evaluation.suite",
     "skiplight.experiments.worker",
+    "skiplight.experiments.sweeps.pruning",
     "optuna",
     "pandas",
-    "pyarrow.parquet",
+    "pyarrow.pandas_compat",
+    "requests",
     "wandb",
+    "wandb.sdk.launch",
 ]
-"""Modules that a run needs. None may start Python threads or use a GPU on import, which break after a fork."""
+"""Modules that a run needs. None may start Python threads or use a GPU on import, which break after a fork.
+
+`wandb.init` imports its `launch`, which takes half a second.
+"""
 
 GROUP_SIGNALS = signal.SIGINT, signal.SIGTERM, signal.SIGHUP
 """What a terminal or a scheduler sends to all processes: trainings save their state, and the server waits for them."""
@@ -142,7 +148,8 @@ def _uses_gpu() -> bool:
 def preload() -> None:
     """Import what a run needs, and load the kernels of the fused engine that nearly all runs use."""
     for name in PRELOADED_MODULES:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # which the run raises where it is recorded
+            importlib.import_module(name)
     from skiplight.engines.fused_cpu import compile_kernel
 
     compile_kernel(plain=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import json
 import logging
 import os
@@ -293,7 +294,8 @@ def _is_dead(process: str) -> bool:
 def default_run_dir(config: Config) -> Path:
     """Return runs/<time>-<data>-<process>, where the process separates runs that start in the same second.
 
-    In a torchrun or Slurm job it is runs/<job>-<data>, the same for every rank and after a requeue.
+    Further runs that a process starts in the same second have a number as well. In a torchrun or Slurm job it is
+    runs/<job>-<data>, the same for every rank and after a requeue.
 
     Raises:
         ConfigError: torchrun has not named its job.
@@ -301,7 +303,9 @@ def default_run_dir(config: Config) -> Path:
     name = _plain(getattr(config.data, "name", None) or config.data.source)
     if (job := job_name()) is not None:
         return Path("runs") / f"{_plain(job)}-{name}"
-    return Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
+    first = Path("runs") / f"{datetime.now():%Y%m%d-%H%M%S}-{name}-{os.getpid()}"
+    names = itertools.chain([first], (first.with_name(f"{first.name}-{number}") for number in itertools.count(2)))
+    return next(path for path in names if not path.exists())
 
 
 def _plain(name: str) -> str:

@@ -12,7 +12,13 @@ from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
 from skiplight.experiments.metrics import study_targets
 from skiplight.experiments.resources import share_resources
-from skiplight.experiments.sweeps.space import apply_parameters, build_distributions, grid_points, split_overrides
+from skiplight.experiments.sweeps.space import (
+    apply_parameters,
+    build_distributions,
+    check_values,
+    grid_points,
+    split_overrides,
+)
 
 
 def test_a_space_of_every_kind() -> None:
@@ -53,12 +59,12 @@ def test_registered_names_are_searched_by_their_group_as_in_hydra() -> None:
         "optim.schedule.name": ["linear", "wsd"],
     }
     config = compose([])
-    build_distributions(space, config)
+    check_values(space, config)
     for name in ("nce", "full_softmax"):
         expected = compose([f"objective={name}"]).objective
         assert apply_parameters(config, {"objective.name": name}).objective == expected
     with pytest.raises(ConfigError, match="did you mean full_softmax"):
-        build_distributions({"objective.name": ["nce", "full_softmx"]}, config)
+        check_values({"objective.name": ["nce", "full_softmx"]}, config)
 
 
 @pytest.mark.parametrize(
@@ -85,8 +91,12 @@ def test_registered_names_are_searched_by_their_group_as_in_hydra() -> None:
     ],
 )
 def test_a_wrong_space_is_an_error_with_a_remedy(space: Any, message: str) -> None:
-    with pytest.raises(ConfigError) as error:
+    def check() -> None:
         build_distributions(space, Config())
+        check_values(space, Config())
+
+    with pytest.raises(ConfigError) as error:
+        check()
     assert message in str(error.value)
 
 

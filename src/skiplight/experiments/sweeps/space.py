@@ -92,7 +92,7 @@ def build_distributions(space: Any, config: Config) -> dict[str, BaseDistributio
         config: the options that are not swept.
 
     Raises:
-        ConfigError: the space is empty, or has an unknown option, an empty range, or a value that the option refuses.
+        ConfigError: the space is empty, or has an unknown option or an empty range.
     """
     if not space:
         raise ConfigError(
@@ -110,9 +110,22 @@ def build_distributions(space: Any, config: Config) -> dict[str, BaseDistributio
         found[name] = (
             _check_values(name, spec) if not isinstance(spec, Mapping) else _check_range(name, spec, types[name])
         )
+    return found
+
+
+def check_values(space: Mapping[str, Any], config: Config) -> None:
+    """Check that each option takes its values, or the ends of its range.
+
+    Args:
+        space: the option `study.space`, of which `build_distributions` has made distributions.
+        config: the options that are not swept.
+
+    Raises:
+        ConfigError: an option refuses a value.
+    """
+    for name, spec in space.items():
         for value in spec if not isinstance(spec, Mapping) else (spec["low"], spec["high"]):
             apply_parameters(config, {name: value})
-    return found
 
 
 def _is_entry(name: str) -> bool:

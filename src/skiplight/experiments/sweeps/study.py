@@ -104,6 +104,7 @@ class Study:
             UnwritableError: the folder cannot be written to.
         """
         found = space.build_distributions(config.study.space, config)
+        space.check_values(config.study.space, config)
         study_targets(config)
         if config.study.sampler == "grid":
             space.grid_points(found)
