@@ -146,8 +146,9 @@ def test_max_tokens_ends_a_run_early(folder: Path, texts: Path) -> None:
     assert 50_000 <= summary["tokens"] < 52_000
 
 
+# Lightning advises to use srun where there is one. The last of these filters comes first.
+@pytest.mark.filterwarnings("ignore:The `srun` command is available")
 @pytest.mark.filterwarnings("error::UserWarning")
-@pytest.mark.filterwarnings("ignore:The `srun` command is available")  # on a machine of a cluster
 @pytest.mark.parametrize("optimizer", ["adagrad", "sparse_adam", "adam"])
 def test_any_optimizer_by_name_and_without_a_warning(folder: Path, texts: Path, optimizer: str) -> None:
     run = folder / optimizer
