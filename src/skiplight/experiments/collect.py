@@ -67,7 +67,8 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
 def _find_runs(folder: Path) -> list[tuple[int, RunFolder]]:
     """Return the runs that belong to the experiment in a folder, each with its number."""
     found = []
-    for run in (RunFolder(path) for path in folder.iterdir() if path.is_dir()):
+    # A name with a dot is that of a folder which another process is making.
+    for run in (RunFolder(path) for path in folder.iterdir() if path.is_dir() and not path.name.startswith(".")):
         experiment, number = find_experiment(run) or (None, 0)
         if experiment is not None and experiment.path.resolve() == folder.resolve():
             found.append((number, run))

@@ -6,13 +6,15 @@ machine or many, can work through the same queue.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from skiplight.errors import Stopped, UnwritableError
 from skiplight.experiments import heartbeat
+from skiplight.experiments.live import Training, live_table
 from skiplight.experiments.processes import ProcessResult, run_in_process
 from skiplight.experiments.queue import ClaimedTrial, TrialQueue, write_result
 from skiplight.experiments.resources import Resources
@@ -29,19 +31,23 @@ WAIT_SECONDS = 1
 """Seconds between two checks of an idle worker whether trials of other workers have ended."""
 
 
-def execute_trials(queue: TrialQueue, resources: Sequence[Resources], *, timeout: float | None = None) -> None:
+def execute_trials(
+    queue: TrialQueue, resources: Sequence[Resources], *, timeout: float | None = None, live: bool = True
+) -> None:
     """Train the trials of a queue until it is empty.
 
     Args:
         queue: the trials.
         resources: the resources of each worker, [workers].
         timeout: seconds after which no further trial is started.
+        live: show a table of the trials meanwhile, if the standard error is a terminal.
 
     Raises:
         UnwritableError: the disk is full or read-only; unfinished trials can be resumed.
         Stopped: a signal requested a stop; the trials have saved their state.
     """
-    _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(resources)
+    with live_table(queue) if live else contextlib.nullcontext(lambda training: None) as show:
+        _WorkerPool(queue, None if timeout is None else time.monotonic() + timeout).run(resources, show)
 
 
 class _WorkerPool:
@@ -51,8 +57,9 @@ class _WorkerPool:
         self.queue, self.deadline = queue, deadline
         self.stop, self.failed = StopRequest(), threading.Event()
         self.errors: list[BaseException] = []
+        self.training: dict[int, Training] = {}  # by number
 
-    def run(self, resources: Sequence[Resources]) -> None:
+    def run(self, resources: Sequence[Resources], show: Callable[[Collection[Training]], None]) -> None:
         with self.stop.installed():
             threads = [threading.Thread(target=self._work, args=(share,)) for share in resources]
             for thread in threads:
@@ -60,6 +67,7 @@ class _WorkerPool:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.1)  # a join without a timeout would delay the handling of signals
+                    self._keep_error(lambda: show(list(self.training.values())))
         if self.errors:
             raise self.errors[0]
         if self.stop.signal is not None:
@@ -69,24 +77,35 @@ class _WorkerPool:
         return self.stop.signal is not None or self.failed.is_set()
 
     def _work(self, resources: Resources) -> None:
+        self._keep_error(lambda: self._train_all(resources))
+
+    def _keep_error(self, function: Callable[[], None]) -> None:
+        """Call a function; if it raises, end all workers, after which the first error is raised again."""
         try:
-            while not self._stopping() and (self.deadline is None or time.monotonic() < self.deadline):
-                trial = self.queue.claim()
-                if trial is not None:
-                    self._train(trial, resources)
-                elif self.queue.is_waiting():
-                    self.failed.wait(WAIT_SECONDS)
-                else:
-                    return
+            function()
         except BaseException as error:
             self.errors.append(error)
             self.failed.set()
 
+    def _train_all(self, resources: Resources) -> None:
+        while not self._stopping() and (self.deadline is None or time.monotonic() < self.deadline):
+            trial = self.queue.claim()
+            if trial is not None:
+                self._train(trial, resources)
+            elif self.queue.is_waiting():
+                self.failed.wait(WAIT_SECONDS)
+            else:
+                return
+
     def _train(self, trial: ClaimedTrial, resources: Resources) -> None:
-        begin = time.perf_counter()
-        result = train_claimed_trial(trial, resources, self._stopping)
-        message = self.queue.finish(trial, result)
-        log.info("%s  %s: %s  (%.1f s)", trial.name, trial.detail, message, time.perf_counter() - begin)
+        begin = time.monotonic()
+        self.training[trial.number] = Training(trial, begin)
+        try:
+            result = train_claimed_trial(trial, resources, self._stopping)
+            message = self.queue.finish(trial, result)
+        finally:
+            del self.training[trial.number]
+        log.info("%s  %s: %s  (%.1f s)", trial.name, trial.detail, message, time.monotonic() - begin)
         if result.state == "unwritable":
             raise UnwritableError(f"{result.message}; the same command resumes the trial")
 

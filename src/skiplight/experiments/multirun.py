@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import math
 import multiprocessing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -35,8 +36,9 @@ from skiplight.errors import ConfigError, RunError, command
 from skiplight.experiments import heartbeat
 from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.folder import ExperimentFolder, fixed_options
+from skiplight.experiments.metrics import available_metrics, is_maximised, read_metrics
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import ClaimedTrial
+from skiplight.experiments.queue import ClaimedTrial, QueueProgress
 from skiplight.experiments.resources import Resources, claim_resources
 from skiplight.experiments.run_server import run_server
 from skiplight.registry import load_plugins
@@ -62,6 +64,8 @@ class Multirun:
         self.folder, self.configs, self.details = folder, configs, details
         self.experiment = ExperimentFolder(folder, "multirun")
         self.results: dict[int, ProcessResult] = {}
+        self.metric = available_metrics(next(iter(configs.values())))[0]
+        self._scores: dict[int, float] = {}
         for number, config in configs.items():
             run_folder = self.run_folder(number)
             if run_folder.path.exists() and fixed_options(run_folder.config()) != fixed_options(config):
@@ -97,6 +101,21 @@ class Multirun:
     def is_waiting(self) -> bool:
         """Return False, since all runs are known from the start, and each is claimed once."""
         return False
+
+    def progress(self) -> QueueProgress:
+        """Return how many runs of this command are finished, and the best of them."""
+        finished = [number for number, result in list(self.results.items()) if result.state == "finished"]
+        for number in set(finished) - self._scores.keys():
+            metrics = read_metrics(self.run_folder(number).read_summary())
+            self._scores[number] = metrics.get(self.metric, math.nan)
+        sign = -1 if is_maximised(self.metric) else 1
+        scored = [(sign * score, number) for number, score in self._scores.items() if math.isfinite(score)]
+        best = ""
+        if scored:
+            signed, number = min(scored)
+            best = f"trial {number}, {self.metric} {sign * signed:.4g}"
+        count = len(self.configs)
+        return QueueProgress(f"{len(finished)} of {count} trials are finished", len(finished) / count, best)
 
     def finish(self, trial: ClaimedTrial, result: ProcessResult) -> str:
         """Record how a run ended, for the rest of this command."""
@@ -198,6 +217,6 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
         # joblib sets a start method of its own, which the run server would not know.
         multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
     trials = Multirun(Path(config.run_dir), {job.num: config}, {job.num: f"of {config.run_dir}"})
-    execute_trials(trials, [Resources()])
+    execute_trials(trials, [Resources()], live=False)  # the launcher may run several at once
     result = trials.results[job.num]
     return {"number": job.num, "state": result.state, "message": result.message}

@@ -26,18 +26,37 @@ class ClaimedTrial:
         run: folder of its run.
         name: name of the trial in messages.
         detail: the options that it tries, for messages.
+        rung: the rung that it trains to, for messages; empty if it trains to the end in one go.
     """
 
     number: int
     run: Path
     name: str
     detail: str
+    rung: str = dataclasses.field(default="", kw_only=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class QueueProgress:
+    """How far the trials of an experiment are, of all commands that work on it.
+
+    Attributes:
+        text: numbers of trials, for messages.
+        share: share of all training that is done; None if the experiment has no end, or the text has the time left.
+        best: the best trial so far with its score, for messages; empty if none has ended.
+    """
+
+    text: str
+    share: float | None
+    best: str
 
 
 class TrialQueue(Protocol):
     """A source of trials; its methods are called from several threads."""
 
     folder: Path
+    metric: str
+    """Name of the metric that ranks the trials."""
 
     def claim(self) -> Any:
         """Claim the next trial, create its folder, and write its heartbeat; return None if no trial is free now."""
@@ -51,6 +70,9 @@ class TrialQueue(Protocol):
         Raises:
             RunError: the experiment cannot continue without this trial.
         """
+
+    def progress(self) -> QueueProgress:
+        """Return how far the trials are."""
 
 
 def write_result(run: Path, result: ProcessResult) -> None:

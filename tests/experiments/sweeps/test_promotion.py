@@ -6,6 +6,8 @@ import csv
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from skiplight.cli import main
 from skiplight.config.compose import compose
 from skiplight.errors import ConfigError
 from skiplight.experiments.processes import ProcessResult
@@ -40,7 +43,7 @@ def score_of(trial: StudyTrial) -> float:
 
 def end(study: Study, trial: StudyTrial) -> None:
     """Let a trial come to its rung, or to its end, as its process would have left it."""
-    rung = study.trials[trial.number].user_attrs["rung"]
+    rung = study.trials[trial.number].user_attrs.get("rung", study.config.study.rungs)
     if rung < study.config.study.rungs:
         line = {"tokens": 1000 * 3**rung, METRIC: score_of(trial)}
         with RunFolder(trial.run).metrics.open("a") as file:
@@ -130,6 +133,28 @@ def test_killed_anywhere_the_same_points_are_promoted(tmp_path: Path, pruner: st
     assert [t.values for t in study.trials] == [t.values for t in undisturbed.trials]
 
 
+@pytest.mark.parametrize(("pruner", "limit"), [("asha", 9), ("hyperband", 17), ("hyperband", 4), ("none", 5)])
+def test_the_share_of_the_work_that_is_done_grows_to_one(tmp_path: Path, pruner: str, limit: int) -> None:
+    options = [f"study.pruner={pruner}", "study.sampler=random", "study.rungs=2"]
+    study, shares = create_study(tmp_path, *options, limit=limit), []
+    best = None
+    while (trial := study.claim()) is not None:
+        assert (
+            trial.rung
+            == {0: "1 of 2", 1: "2 of 2", 2: "the end", None: ""}[study.trials[trial.number].user_attrs.get("rung")]
+        )
+        end(study, trial)
+        best = max(best or -2, score_of(trial))
+        progress = study.progress()
+        assert progress.share is not None
+        shares.append(progress.share)
+    assert shares == sorted(shares)
+    assert shares[0] < 0.3
+    assert shares[-1] == pytest.approx(1, abs=0.15), "asha promotes some that hindsight would not"
+    assert progress.text.startswith(f"{limit} of {limit} trials begun: ")
+    assert re.fullmatch(rf"trial \d+, {METRIC} {best:.4g}", progress.best)
+
+
 def test_the_seeds_of_a_point_are_common_and_are_promoted_together(tmp_path: Path) -> None:
     options = ["study.pruner=asha", "study.rungs=1", "study.seeds=3", "study.sampler=random", "seed=5"]
     study = create_study(tmp_path, *options, limit=6)
@@ -172,6 +197,22 @@ def test_what_cannot_be_promoted_is_refused(tmp_path: Path) -> None:
         create_study(tmp_path, "study.pruner=hyperband", "study.metric=loss")
     with pytest.raises(ConfigError, match="leave out `seed`"):
         Study.create_or_load(tmp_path, compose(["study.space={noise.exponent: [0, 1], seed: [0, 1]}", "study.seeds=2"]))
+
+
+def test_a_study_that_still_runs_has_a_report_that_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    study = create_study(tmp_path / "study", "study.pruner=asha", "study.rungs=1", "study.sampler=random", limit=5)
+    for _ in range(2):
+        trial = study.claim()
+        assert trial is not None
+        end(study, trial)
+    training = study.claim()
+    assert training is not None
+    half_made = study.folder / ".tmp-1-7"  # the folder of a trial that another process is making
+    shutil.copytree(training.run, half_made)
+    assert main(["report", str(study.folder)]) == 0
+    assert f"trial {training.number}: running" in capsys.readouterr().out
+    assert "3 trials: 2 paused, 1 running" in (study.folder / "report.md").read_text()
+    assert "Trials were training when this was written" in (study.folder / "report.md").read_text()
 
 
 STUDY = [

@@ -22,8 +22,9 @@ from skiplight.experiments import heartbeat
 from skiplight.experiments.comparison.plan import Plan, PlannedRun, View
 from skiplight.experiments.comparison.results import TrialResult
 from skiplight.experiments.folder import ExperimentFolder
+from skiplight.experiments.live import format_duration
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import ClaimedTrial, read_result
+from skiplight.experiments.queue import ClaimedTrial, QueueProgress, read_result
 from skiplight.training.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -47,7 +48,7 @@ class Comparison:
 
     def __init__(self, folder: Path, plan: Plan, workers: int = 1) -> None:
         self.folder, self.plan, self.workers = folder, plan, workers
-        self.experiment = ExperimentFolder(folder, "comparison")
+        self.experiment, self.metric = ExperimentFolder(folder, "comparison"), "heldout/perplexity"
         self._ended: dict[Path, tuple[dict[str, Any] | None, str]] = {}
 
     def results(self) -> list[TrialResult]:
@@ -101,6 +102,13 @@ class Comparison:
             return f"diverged: {result.message}; {self.describe_rest()}"
         return f"{result.state}: {result.message}"
 
+    def progress(self) -> QueueProgress:
+        """Return how far the comparison is; the text has the time left."""
+        trained = [result for progress in self._progress() for result in progress.trained]
+        best = min(trained, key=lambda result: result.perplexity, default=None)
+        about = f"{best.run.variant} in view {best.run.view}, perplexity {best.perplexity:,.1f}" if best else ""
+        return QueueProgress(self.describe_rest(), None, about)
+
     def describe_rest(self) -> str:
         """Return how many runs have ended, how many are left, and about how long those take.
 
@@ -122,7 +130,7 @@ class Comparison:
         by_variant = {name: statistics.fmean(s for v, s in took if v == name) for name, _ in took}
         usual = statistics.fmean(by_variant.values())
         rest = sum(share * by_variant.get(variant, usual) for variant, share in left) / self.workers
-        return f"{text}, about {_format_duration(rest)} left"
+        return f"{text}, about {format_duration(rest)} left"
 
     def _share(self, search: bool) -> float:
         """Return the share of a run's tokens that a run of the search, or one that is compared, trains on."""
@@ -179,15 +187,6 @@ class Comparison:
             else:
                 return None
         return TrialResult(planned, search, run.path, *self._ended[run.path])
-
-
-def _format_duration(seconds: float) -> str:
-    """Return seconds as text.
-
-    >>> [_format_duration(seconds) for seconds in (0.4, 89, 91, 4000)]
-    ['1 s', '89 s', '2 min', '67 min']
-    """
-    return f"{max(1, round(seconds))} s" if seconds < 90 else f"{round(seconds / 60)} min"
 
 
 @dataclasses.dataclass

@@ -27,6 +27,10 @@ STUDY_STATE = "study_state"
 """Name of the system attribute with what a sampler has kept in the study when it suggested a trial."""
 
 
+CONFIRMING_SEEDS = 3
+"""The least number of fresh seeds with which each of the best points is trained again."""
+
+
 def score_key(rung: int) -> str:
     """Return the name of the user attribute with the score at a rung."""
     return f"{RUNG}_{rung}"

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 from skiplight.experiments.sweeps.points import Point
 
@@ -23,6 +24,8 @@ REDUCTION_FACTOR = 3
 
 PROMOTING = ("asha", "hyperband")
 """Values of `study.pruner` with which trials pause at rungs."""
+
+T = TypeVar("T")
 
 
 def rung_share(rung: int, rungs: int) -> float:
@@ -55,6 +58,29 @@ def bracket_sizes(rungs: int) -> list[int]:
     """
     following = range(rungs, -1, -1)  # number of rungs that follow the first one, with the end
     return [math.ceil((rungs + 1) / (later + 1) * REDUCTION_FACTOR**later) for later in following]
+
+
+def expected_work(pruner: str, count: int, rungs: int) -> float:
+    """Return about how many whole runs the trainings of a study amount to.
+
+    Args:
+        pruner: asha or hyperband.
+        count: number of points.
+        rungs: number of rungs.
+
+    >>> expected_work("asha", 27, 2) == 27 / 9 + 9 * (1 / 3 - 1 / 9) + 3 * (1 - 1 / 3)
+    True
+    """
+    groups = [(0, count)]
+    if pruner == "hyperband":
+        groups = [(first, len(members)) for first, members, _ in _brackets(range(count), rungs)]
+    work = 0.0
+    for first, kept in groups:
+        work += kept * rung_share(first, rungs)
+        for rung in range(first, rungs):
+            kept = max(1, kept // REDUCTION_FACTOR)
+            work += kept * (rung_share(rung + 1, rungs) - rung_share(rung, rungs))
+    return work
 
 
 def next_promotion(
@@ -94,7 +120,7 @@ def _promote_asynchronously(points: Sequence[Point], rungs: int, maximise: bool,
     return next((point for point in _ranked(alive, highest, maximise) if point.rung == highest), None)
 
 
-def _brackets(points: Sequence[Point], rungs: int) -> Iterable[tuple[int, Sequence[Point], int]]:
+def _brackets(points: Sequence[T], rungs: int) -> Iterable[tuple[int, Sequence[T], int]]:
     """Yield the first rung, the points and the full size of each bracket that has begun."""
     begin = 0
     while begin < len(points):

@@ -20,10 +20,21 @@ from skiplight.experiments import heartbeat
 from skiplight.experiments.folder import ExperimentFolder
 from skiplight.experiments.metrics import evaluation_of, read_metrics, study_targets
 from skiplight.experiments.processes import ProcessResult
-from skiplight.experiments.queue import ClaimedTrial
+from skiplight.experiments.queue import ClaimedTrial, QueueProgress
 from skiplight.experiments.sweeps import space
 from skiplight.experiments.sweeps.journal import hide_password, open_database, open_storage
-from skiplight.experiments.sweeps.points import CONFIRMS, POINT, RUNG, SEED, Point, group_points, is_paused, score_key
+from skiplight.experiments.sweeps.points import (
+    CONFIRMING_SEEDS,
+    CONFIRMS,
+    POINT,
+    RUNG,
+    SEED,
+    Point,
+    group_points,
+    is_paused,
+    score_key,
+)
+from skiplight.experiments.sweeps.progress import study_progress
 from skiplight.experiments.sweeps.promotion import PROMOTING, first_rung, next_promotion
 from skiplight.experiments.sweeps.pruners import PRUNERS, make_pruner
 from skiplight.experiments.sweeps.samplers import make_sampler, suggest
@@ -33,9 +44,6 @@ if TYPE_CHECKING:
     import optuna
 
 JOURNAL_FILE, STUDY_NAME = "journal.log", "study"
-
-CONFIRMING_SEEDS = 3
-"""The least number of fresh seeds with which each of the best points is trained again."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Study:
         self.folder, self.config = folder, config
         self.experiment = ExperimentFolder(folder, "study")
         self.targets, self.directions = study_targets(config)
+        self.metric = self.targets[0]
         self.space = space.build_distributions(config.study.space, config)
         self.grid = space.grid_points(self.space) if config.study.sampler == "grid" else None
         if self.grid is not None:
@@ -217,7 +226,7 @@ class Study:
     def _promote(self, trial: optuna.trial.FrozenTrial, rung: int) -> StudyTrial:
         """Let a trial train to a rung, and claim it."""
         self.storage.set_trial_user_attr(trial._trial_id, RUNG, rung)
-        return self._claim(trial)
+        return self._claim(self.trials[trial.number])
 
     def _add(self, params: space.Params, about: dict[str, Any], kept: dict[str, Any] | None = None) -> StudyTrial:
         """Append a trial to the journal, and claim it.
@@ -249,7 +258,13 @@ class Study:
         heartbeat.claim_run(run)
         about = params | {SEED: trial.user_attrs[SEED]} if SEED in trial.user_attrs else params
         detail = "  ".join(f"{name}={format_short(value)}" for name, value in about.items())
-        return StudyTrial(number, run, f"trial {number}", detail, params)
+        to, rungs = trial.user_attrs.get(RUNG), self.config.study.rungs
+        rung = "" if to is None else "the end" if to == rungs else f"{to + 1} of {rungs}"
+        return StudyTrial(number, run, f"trial {number}", detail, params, rung=rung)
+
+    def progress(self) -> QueueProgress:
+        """Return how far the study is."""
+        return study_progress(self.trials, self.config.study, self.metric, self.directions[0], self.limit)
 
     def finish(self, trial: StudyTrial, result: ProcessResult) -> str:
         """Write the result of a trial into the journal, and return a message to log.
@@ -285,6 +300,8 @@ class Study:
                 self.storage.set_trial_state_values(trial_id, TrialState.FAIL)
             heartbeat.release_run(trial.run)
         RunFolder(trial.run).drop_checkpoints()
+        if values is None and result.state in ("paused", "pruned"):
+            return error  # which begins so
         if values is None:
             return f"{'failed' if result.state == 'finished' else result.state}: {error}"
         return "  ".join(f"{m} {format_short(v)}" for m, v in zip(self.targets, values, strict=True))

@@ -74,6 +74,8 @@ def _report_sections(
     yield f"# {table.folder.resolve().name}"
     counts = ", ".join(f"{count} {state}" for state, count in sorted(states.items()))
     yield f"{len(table.rows)} trials: {counts}. Ranked by {_describe_targets(table)}."
+    if "running" in states:
+        yield "Trials were training when this was written: `skiplight report` writes it again."
     if options := incomparable_options(table.swept):
         yield f"Perplexities are omitted, since they cannot be compared over different {', '.join(options)}."
     if len(table.targets) > 1:

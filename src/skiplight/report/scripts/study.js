@@ -5,8 +5,10 @@ function show() {
   const done = trials.filter((trial) => trial.state === "complete" && targets.every((metric) => metric in trial.metrics));
   const states = d3.rollups(trials, (group) => group.length, (trial) => trial.state).map(([state, n]) => `${count(n)} ${state}`);
   const goal = targets.map((metric, i) => `${data.directions[i] === "maximize" ? "highest" : "lowest"} ${metric}`).join(" and ");
+  const running = trials.filter((trial) => trial.state === "running").length;
   main.append(el("h1", {}, data.name), el("p", { class: "lead" }, `${count(trials.length)} trials: ${states.join(", ")}. Ranked by ${goal}.`,
-    data.incomparable.length ? ` Perplexities are omitted, since they cannot be compared over different ${data.incomparable.join(", ")}.` : ""));
+    data.incomparable.length ? ` Perplexities are omitted, since they cannot be compared over different ${data.incomparable.join(", ")}.` : ""),
+    running ? el("p", { class: "note", id: "running" }, `${running === 1 ? "A trial was" : `${running} trials were`} training when this page was made: skiplight report makes it anew.`) : "");
   if (best) showBest(best);
   if (!done.length) {
     section("trials", "Trials", trialTable(trials));
