@@ -160,13 +160,11 @@ def sweep(*overrides: str, run_dir: str | Path | None = None, **options: Any) ->
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
-    from skiplight.experiments.sweeps.space import split_overrides
+    from skiplight.experiments.sweeps.sweep import compose_study
     from skiplight.experiments.sweeps.sweep import sweep as search
     from skiplight.report.study import report_study
 
-    fixed, space = split_overrides(overrides)
-    config, folder = _composed(fixed, run_dir)
-    config.study.space = {**(config.study.space or {}), **space}
+    config, folder = compose_study(overrides, run_dir)
     search(config, folder, **options)
     return report_study(folder)
 

@@ -6,17 +6,49 @@ Several commands, on one machine or many, can work on the same study at once, ea
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 
+from skiplight.config.compose import compose
 from skiplight.config.schema import Config
 from skiplight.errors import ConfigError
 from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.run_server import run_server
+from skiplight.experiments.sweeps.space import split_overrides
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.loggers import check_logger
+from skiplight.training.run_folder import default_run_dir
 
 log = logging.getLogger(__name__)
+
+
+def compose_study(overrides: Sequence[str], run_dir: str | Path | None = None) -> tuple[Config, Path]:
+    """Return the options of a study, with its search space, and its folder.
+
+    Args:
+        overrides: Hydra overrides; those with several values, such as `noise.exponent=interval(-1,1)`, are searched.
+        run_dir: the folder; default: the option `run_dir`, else runs/<time>-<data>.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    fixed, space = split_overrides(overrides)
+    config = compose(fixed)
+    config.study.space = {**(config.study.space or {}), **space}
+    return config, Path(run_dir or config.run_dir or default_run_dir(config))
+
+
+def check_end(config: Config, trials: int | None, timeout: float | None) -> None:
+    """Check that a command ends.
+
+    Raises:
+        ConfigError: it has no end.
+    """
+    if trials is not None and trials < 1:
+        raise ConfigError(f"--trials {trials} must be at least 1")
+    if trials is None and timeout is None and config.study.sampler != "grid":
+        raise ConfigError(f"`study.sampler={config.study.sampler}` has no end: give --trials N, or --timeout SECONDS")
 
 
 def sweep(
@@ -44,10 +76,7 @@ def sweep(
         UnwritableError: the disk is full or read-only; unfinished trials can be resumed.
         Stopped: a signal requested a stop; the trials have saved their state.
     """
-    if trials is not None and trials < 1:
-        raise ConfigError(f"--trials {trials} must be at least 1")
-    if trials is None and timeout is None and config.study.sampler != "grid":
-        raise ConfigError(f"`study.sampler={config.study.sampler}` has no end: give --trials N, or --timeout SECONDS")
+    check_end(config, trials, timeout)
     check_logger(config)
     run_server()
     resources = claim_resources(config.trainer, workers, devices_per_trial)
