@@ -45,11 +45,13 @@ def test_trials_have_folders_and_wandb_runs_of_their_own_and_one_that_fails_leav
     if launcher == "basic":
         again = skiplight(options)
         assert "trial 0 is finished already" in again.stderr + again.stdout
+        assert not list(parent.rglob("report.html")), "no trial has waited for its page"
         said = skiplight(["report", str(parent), "--metric", "heldout/perplexity"])
         assert said.returncode == 0, said.stderr
         assert "trial 1: failed" in said.stdout
         assert len((parent / "trials.csv").read_text().splitlines()) == 4
-        assert [page.parent for page in parent.rglob("report.html")] == [parent]  # no trial has waited for its own
+        pages = {page.parent.name for page in parent.rglob("report.html")}
+        assert pages == {parent.name, "0", "1", "2"}, "a page for every trial, also for the one that failed"
 
 
 def test_workers_train_several_at_once_and_the_same_command_continues(folder: Path, texts: Path) -> None:

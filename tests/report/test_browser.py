@@ -73,7 +73,7 @@ def page(browser: Chrome, run: Path) -> Iterator[Chrome]:
 
 @pytest.fixture(scope="module")
 def study(folder: Path) -> Path:
-    """A multirun's folder with a report, one of whose trials has a page."""
+    """A multirun's folder with a report; one of its trials had a page before, with a map."""
     texts = folder / "texts" / "*.txt"
     options = ["noise.exponent=-0.5,0.75", "optim.lr=0.01,0.05", "trainer.max_epochs=1", "data.heldout=0.1"]
     assert main([*train_arguments(texts, folder, folder / "study", *options), "-m"]) == 0
@@ -326,7 +326,7 @@ def test_a_page_is_printed_on_light_paper_without_its_controls(page: Chrome) -> 
 def test_trials_are_sorted_by_a_column_and_lead_to_their_pages(browser: Chrome, study: Path) -> None:
     visit(browser, study / "report.html")
     links = [link.get_attribute("href").rpartition("study/")[2] for link in all_of(browser, "#trials a")]
-    assert links == ["0/", "1/report.html", "2/", "3/"]
+    assert links == [f"{number}/report.html" for number in range(4)]
 
     def column() -> list[float]:
         heads = [head.text for head in all_of(browser, "#trials th")]
@@ -343,6 +343,54 @@ def test_trials_are_sorted_by_a_column_and_lead_to_their_pages(browser: Chrome, 
     assert column() == sorted(column())
     browser.find_element(By.LINK_TEXT, "1").click()
     assert find(browser, "h1").text == "1"
+    assert complaints(browser) == []
+
+
+def test_the_pages_of_trials_are_made_but_one_with_a_map_is_left_as_it_is(browser: Chrome, study: Path) -> None:
+    maps = []
+    for number in range(4):
+        visit(browser, study / str(number) / "report.html")
+        maps.append(bool(all_of(browser, "canvas")))
+        assert all_of(browser, "#training svg path")
+        assert complaints(browser) == []
+    assert maps == [False, True, False, False]
+
+
+def test_the_last_column_of_trials_is_seen_and_their_curves_lie_over_each_other(browser: Chrome, study: Path) -> None:
+    visit(browser, study / "report.html")
+    last = all_of(browser, "#trials th")[-1]
+    assert last.text.startswith("seconds")
+    assert last.rect["x"] + last.rect["width"] <= 1280
+    assert (
+        len(all_of(browser, "#curves figure:first-child [aria-label=line] path, #curves figure:first-child svg > path"))
+        >= 4
+    )
+    before = [path.get_attribute("d") for path in all_of(browser, "#curves path")]
+    find(browser, "#curves input[value=pairs]").click()
+    assert [path.get_attribute("d") for path in all_of(browser, "#curves path")] != before
+
+
+def test_the_cells_of_a_heatmap_are_as_far_apart_as_the_values(browser: Chrome, study: Path) -> None:
+    visit(browser, study / "report.html")
+    ticks = {text.text: text.location["x"] + text.size["width"] / 2 for text in all_of(browser, "#heatmap svg text")}
+    assert {"0.01", "0.05"} <= ticks.keys()
+    widths = [cell.rect["width"] for cell in all_of(browser, "#heatmap [aria-label=rect] rect")]
+    assert len(widths) == 4
+    assert max(widths) - min(widths) < 2, "two values are even"
+
+
+def test_runs_lie_over_each_other_with_what_differs(browser: Chrome, study: Path, run: Path, folder: Path) -> None:
+    assert (
+        main(["report", *(str(study / name) for name in "012"), str(run), "--output", str(folder / "four.html")]) == 0
+    )
+    visit(browser, folder / "four.html")
+    assert find(browser, ".legend").text.split() == ["0", "1", "2", "run"]
+    assert len(all_of(browser, "#curves figure")) >= 2
+    assert "optim.lr" in find(browser, "#options").text
+    assert "sampling.window" not in find(browser, "#options").text
+    assert find(browser, "main > .note a").get_attribute("href").endswith("/study/0/report.html")
+    resize(browser, 390, 740)
+    assert browser.execute_script("return document.documentElement.scrollWidth") == 390
     assert complaints(browser) == []
 
 

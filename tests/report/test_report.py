@@ -16,6 +16,7 @@ import torch
 from skiplight.cli import main
 from skiplight.config.schema import Config
 from skiplight.corpus.vocabulary import Vocabulary
+from skiplight.report.curves import POINTS, run_curves
 from skiplight.report.run import show_finished_run
 from skiplight.training.run_folder import RunFolder, TrialInfo
 from skiplight.vectors.word_vectors import WordVectors
@@ -129,6 +130,40 @@ def test_a_metric_is_for_studies_only(tmp_path: Path, capsys: pytest.CaptureFixt
     run, _ = finished(tmp_path)
     assert main(["report", str(run.path), "--metric", "loss"]) == 2
     assert "--metric loss is for a study" in capsys.readouterr().err
+
+
+def test_curves_are_thinned_to_the_means_of_neighbouring_lines(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    lines = [{"tokens": 10 * n, "seconds": n / 2, "pairs": n, "train/loss": n % 2, "lr": 1} for n in range(1, 501)]
+    lines.insert(77, {"tokens": 770, "seconds": 38.5, "pairs": 77, "heldout/perplexity": 9.5})
+    run.metrics.write_text("".join(json.dumps(line) + "\n" for line in lines) + '{"tokens": ')
+    curves = run_curves(run)
+    assert set(curves) == {"train/loss", "heldout/perplexity"}
+    assert curves["heldout/perplexity"] == [[770], [38.5], [77], [9.5]]
+    tokens, seconds, pairs, values = curves["train/loss"]
+    assert len(tokens) == len(seconds) == len(pairs) == len(values) <= POINTS
+    assert (tokens[-1], seconds[-1], pairs[-1]) == (5000, 250, 500)
+    assert all(0.4 < value < 0.6 for value in values[:-1])
+    assert run_curves(RunFolder(tmp_path / "none")) == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["one", "one"], "a run is given twice"),
+        (["one", "two"], "two is not a run: it has no config.yaml"),
+        (["one", "--output", "x.html"], "is for several runs"),
+        (["one", "two", "--metric", "loss"], "leave it out, or give one folder"),
+    ],
+)
+def test_what_cannot_be_overlaid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    RunFolder("one").create(Config())
+    assert main(["report", *arguments]) == 2
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*.html"))
 
 
 def test_a_damaged_comparison_is_told_apart_from_an_unfinished_one(

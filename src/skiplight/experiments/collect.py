@@ -39,12 +39,13 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
         RunError: the folder has no trials.
         ConfigError: the runs do not have the metric.
     """
-    experiment = ExperimentFolder.find(folder)
+    experiment, logarithmic = ExperimentFolder.find(folder), list[str]()
     runs = dict(sorted(_find_runs(folder))) if experiment else {}
     if experiment is not None and experiment.kind == "study":
         study = Study.load(folder)
         config, rows, swept = study.config, _study_rows(study, runs), list(study.space)
         targets, directions = study.targets, study.directions
+        logarithmic = [name for name, found in study.space.items() if getattr(found, "log", False)]
     elif experiment is not None and runs:
         configs = {number: run.config() for number, run in runs.items()}
         config, swept = next(iter(configs.values())), _find_swept(list(configs.values()))
@@ -61,7 +62,7 @@ def collect_trials(folder: Path, metric: str | None = None) -> TrialTable:
         targets, directions = [metric], [_direction(metric)]
     if incomparable_options(swept):
         rows = [dataclasses.replace(row, metrics=_without_heldout(row.metrics)) for row in rows]
-    return TrialTable(folder, rows, swept, targets, directions)
+    return TrialTable(folder, rows, swept, targets, directions, logarithmic)
 
 
 def _find_runs(folder: Path) -> list[tuple[int, RunFolder]]:

@@ -71,6 +71,7 @@ class TrialTable:
         swept: the options in which they differ.
         targets: the metrics that are optimised, the first of which ranks the trials.
         directions: whether each target is maximised or minimised.
+        logarithmic: the swept options that are searched in the logarithm.
     """
 
     folder: Path
@@ -78,6 +79,7 @@ class TrialTable:
     swept: list[str]
     targets: list[str]
     directions: list[Direction]
+    logarithmic: list[str] = dataclasses.field(default_factory=list)
 
     @property
     def complete(self) -> list[TrialRow]:
@@ -126,11 +128,15 @@ class TrialTable:
         """Return the complete trials, grouped by their options without the seed, the best by the first target first."""
         return self._average(self.complete)
 
+    def best_by(self, target: str) -> SeedAverage:
+        """Return the best point by one of the targets, of a table with complete trials."""
+        return self._average(self.complete, target)[0]
+
     def average_confirmations(self) -> list[SeedAverage]:
         """Return the points that were trained again with fresh seeds, the best by those first."""
         return self._average([row for row in self.rows if row.state == "confirmation"])
 
-    def _average(self, rows: Sequence[TrialRow]) -> list[SeedAverage]:
+    def _average(self, rows: Sequence[TrialRow], target: str | None = None) -> list[SeedAverage]:
         groups: dict[str, dict[int, TrialRow]] = {}
         for row in rows:
             groups.setdefault(repr(_without_seed(row.params)), {}).setdefault(row.seed, row)
@@ -142,8 +148,9 @@ class TrialTable:
             error = {name: statistics.stdev(v) / math.sqrt(len(v)) for name, v in values.items() if len(v) > 1}
             mean = {name: statistics.fmean(found) for name, found in values.items()}
             averages.append(SeedAverage(_without_seed(own[0].params), own, mean, error))
-        sign = -1 if self.directions[0] == "maximize" else 1
-        return sorted(averages, key=lambda average: sign * average.mean[self.targets[0]])
+        target = self.targets[0] if target is None else target
+        sign = -1 if self.directions[self.targets.index(target)] == "maximize" else 1
+        return sorted(averages, key=lambda average: sign * average.mean[target])
 
 
 def _without_seed(params: dict[str, Any]) -> dict[str, Any]:

@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 from skiplight.files import replacing, writing
 
-Page = Literal["run", "comparison", "study"]
+Page = Literal["run", "runs", "comparison", "study"]
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.min.js")
 SCRIPTS: dict[Page, tuple[str, ...]] = {
     "run": ("vectors.js", "map.js", "progress.js", "noise.js", "similarity.js", "settings.js", "run.js"),
     "comparison": ("comparison.js",),
-    "study": ("study.js",),
+    "study": ("curves.js", "study.js"),
+    "runs": ("curves.js", "runs.js"),
 }
 """The files of scripts/ between common.js and start.js, by page."""
 

@@ -43,6 +43,36 @@ def write_run_page(folder: Path) -> Path:
     return run.report
 
 
+def write_trial_page(run: RunFolder, name: str, state: str, error: str = "") -> None:
+    """Write the page of a trial, without the map: of one that is not finished, the curves and the settings only.
+
+    A page that is newer than what it shows is left as it is: it may have a map.
+
+    Args:
+        run: the run of the trial.
+        name: title of the page.
+        state: state of the trial.
+        error: why the trial failed; empty otherwise.
+
+    Raises:
+        RunError: the run is damaged.
+        UnwritableError: the folder cannot be written to.
+    """
+    shown = run.summary if run.summary.exists() else run.metrics
+    if not run.config_file.exists() or _is_newer(run.report, shown):
+        return
+    config = run.config()
+    if run.summary.exists():
+        data = run_data(run, config, run.read_summary(), WordVectors.load(run.path), tsne=False, mapped=False)
+    else:
+        data = {"kind": "run", "summary": None, "settings": list_settings(config), "metrics": run.read_metrics()}
+    write_page(run.report, render_page("run", name, data | {"name": name, "state": state, "error": error}))
+
+
+def _is_newer(page: Path, shown: Path) -> bool:
+    return page.exists() and (not shown.exists() or page.stat().st_mtime > shown.stat().st_mtime)
+
+
 def show_finished_run(
     run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, loggers: Sequence[Logger]
 ) -> None:
@@ -65,9 +95,15 @@ def show_finished_run(
 
 
 def run_data(
-    run: RunFolder, config: Config, summary: dict[str, Any], vectors: WordVectors, *, tsne: bool
+    run: RunFolder,
+    config: Config,
+    summary: dict[str, Any],
+    vectors: WordVectors,
+    *,
+    tsne: bool,
+    mapped: bool = True,
 ) -> dict[str, Any]:
-    """Return the data of a run's page; the scripts describe each part."""
+    """Return the data of a run's page, with a map by t-SNE too or without one; the scripts describe each part."""
     similarity = {set_name(source): similarity_rows(vectors, source) for source in config.evaluation.similarity}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
@@ -82,7 +118,7 @@ def run_data(
         "metrics": run.read_metrics(),
         "similarity": {name: found for name, found in similarity.items() if found},
         "frequencies": word_frequencies(vectors.vocabulary, config),
-        "map": map_words(vectors, tsne=tsne),
+        "map": map_words(vectors, tsne=tsne) if mapped else None,
     }
 
 

@@ -9,17 +9,20 @@ from skiplight.experiments.metrics import RUN_METRICS, incomparable_options, is_
 from skiplight.experiments.sweeps.plots import option_importances, pareto_front, varying_options
 from skiplight.experiments.sweeps.summary import train_command, write_study_report
 from skiplight.experiments.trials import SeedAverage, TrialTable
+from skiplight.report.curves import page_link, run_curves
 from skiplight.report.html import render_page, write_page
+from skiplight.report.run import write_trial_page
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
 
 
-def report_study(folder: Path, metric: str | None = None) -> TrialTable:
+def report_study(folder: Path, metric: str | None = None, *, trial_pages: bool = False) -> TrialTable:
     """Write the report and the page of a study or a multirun, print the table of trials, and return it.
 
     Args:
         folder: folder of the study or the multirun.
         metric: metric to rank by; default: that of the study, or the first evaluation.
+        trial_pages: write a page for each trial too, which takes some tenths of a second for each.
 
     Raises:
         RunError: the folder has no trials.
@@ -27,6 +30,8 @@ def report_study(folder: Path, metric: str | None = None) -> TrialTable:
         UnwritableError: the folder cannot be written to.
     """
     table, best = write_study_report(folder, metric)
+    for row in table.rows if trial_pages else ():
+        write_trial_page(RunFolder(folder / row.run), f"{folder.resolve().name}/{row.number}", row.state, row.error)
     print(f"page: {write_study_page(table, best)}")
     return table
 
@@ -49,6 +54,7 @@ def write_study_page(table: TrialTable, best: Path | None) -> Path:
 def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
     """Return the data of the page of a study; arguments are those of `write_study_page`."""
     averages = table.average_seeds()
+    ranked = table.average_confirmations() or averages
     several = len(table.targets) > 1 and table.complete
     return {
         "kind": "study",
@@ -62,7 +68,8 @@ def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
                 "metrics": row.metrics,
                 "seconds": row.seconds,
                 "error": row.error,
-                "link": _trial_link(table.folder, row.run),
+                "link": page_link(RunFolder(table.folder / row.run), table.folder),
+                "curves": run_curves(RunFolder(table.folder / row.run)),
             }
             for row in table.rows
         ],
@@ -74,7 +81,9 @@ def study_data(table: TrialTable, best: Path | None) -> dict[str, Any]:
         "incomparable": incomparable_options(table.swept),
         "importance": option_importances(table),
         "front": pareto_front(table) if several else [],
-        "best": _best_data(table, (table.average_confirmations() or averages)[0], best) if averages else None,
+        "best": _best_data(table, ranked[0], best) if averages else None,
+        "best_by": [_best_by(table, target) for target in table.targets] if several else [],
+        "logarithmic": table.logarithmic,
     }
 
 
@@ -82,6 +91,13 @@ def _order_metrics(table: TrialTable) -> list[str]:
     """Return the metrics for the page's menu: the targets first, seconds and speeds last."""
     later = {name for name in table.metrics if name in RUN_METRICS or name.startswith("seconds/")} - set(table.targets)
     return sorted(table.metrics, key=lambda name: name in later)
+
+
+def _best_by(table: TrialTable, target: str) -> dict[str, Any]:
+    """Return the best point by one of several metrics."""
+    found = table.best_by(target)
+    params = {name: _json_value(value) for name, value in found.params.items()}
+    return {"metric": target, "params": params, "mean": found.mean, "trials": [row.number for row in found.rows]}
 
 
 def _best_data(table: TrialTable, mean: SeedAverage, file: Path | None) -> dict[str, Any]:
@@ -97,11 +113,3 @@ def _best_data(table: TrialTable, mean: SeedAverage, file: Path | None) -> dict[
 
 def _json_value(value: Any) -> Any:
     return value if isinstance(value, int | float | str) and not isinstance(value, bool) else format_value(value)
-
-
-def _trial_link(folder: Path, name: str) -> str:
-    """Return a link to a trial's page or else to its folder, relative, so that it works after the study is moved."""
-    run = RunFolder(folder / name)
-    if run.report.exists():
-        return f"{name}/{run.report.name}"
-    return f"{name}/" if run.path.exists() else ""

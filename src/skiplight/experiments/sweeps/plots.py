@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import math
 import statistics
 import warnings
@@ -137,10 +138,13 @@ def _heatmap(table: TrialTable) -> Figure | None:
             if len(found) > 1 and only_seeds:
                 errors[index] = f"\n±{statistics.stdev(found) / math.sqrt(len(found)):.2g}"
     low, high = np.nanmin(cells), np.nanmax(cells)
+    xs, ys = (
+        [_position(name, value, table) for value in values] for name, values in ((across, negatives), (down, exponents))
+    )
     for at, (dim, ax, cell) in enumerate(zip(dims, axes, cells, strict=True)):
-        image = ax.imshow(cell, aspect="auto", origin="lower", cmap="viridis", vmin=low, vmax=high)
-        ax.set_xticks(range(len(negatives)), [str(value) for value in negatives])
-        ax.set_yticks(range(len(exponents)), [f"{value:g}" for value in exponents])
+        image = ax.pcolormesh(_cell_edges(xs), _cell_edges(ys), cell, cmap="viridis", vmin=low, vmax=high)
+        ax.set_xticks(xs, [str(value) for value in negatives])
+        ax.set_yticks(ys, [f"{value:g}" for value in exponents])
         ax.set_xlabel(across)
         ax.set_ylabel(down)
         ax.set_title(f"{panel} {dim}" if dim is not None else metric)
@@ -148,9 +152,24 @@ def _heatmap(table: TrialTable) -> Figure | None:
             if not np.isnan(value):
                 bright = (value - low) / max(high - low, 1e-12) > 0.6
                 text = f"{value:.3g}{errors.get((at, y, x), '')}"
-                ax.text(x, y, text, ha="center", va="center", fontsize=8, color="black" if bright else "white")
+                ax.text(xs[x], ys[y], text, ha="center", va="center", fontsize=8, color="black" if bright else "white")
     figure.colorbar(image, ax=axes, label=metric)
     return figure
+
+
+def _position(name: str, value: float, table: TrialTable) -> float:
+    """Return where a value of an option lies on an axis: in the logarithm, if it was searched so."""
+    return math.log(value) if name in table.logarithmic else value
+
+
+def _cell_edges(centres: list[float]) -> list[float]:
+    """Return the edges of cells around two or more increasing centres: those between two in their middle.
+
+    >>> _cell_edges([0, 1, 3])
+    [-0.5, 0.5, 2.0, 4.0]
+    """
+    inner = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
+    return [centres[0] - (inner[0] - centres[0]), *inner, centres[-1] + (centres[-1] - inner[-1])]
 
 
 def _options(table: TrialTable) -> Figure | None:
@@ -174,6 +193,8 @@ def _options(table: TrialTable) -> Figure | None:
             found = [[figure for figure, at in zip(y, x, strict=True) if at == value] for value in distinct]
             deviations = [statistics.stdev(group) if len(group) > 1 else 0 for group in found]
             ax.errorbar(distinct, [statistics.fmean(group) for group in found], deviations, fmt="-", capsize=3)
+        if name in table.logarithmic:
+            ax.set_xscale("log")
         ax.set_xlabel(name)
         ax.set_ylabel(metric)
     return figure
@@ -203,10 +224,11 @@ def _parallel(table: TrialTable) -> Figure | None:
     for at, name in enumerate([*names, metric]):
         values = [row.metrics[metric] if name == metric else row.params[name] for row in table.complete]
         if _is_numeric(values):
-            low, high = min(values), max(values)
-            columns.append([(value - low) / ((high - low) or 1) for value in values])
-            ticks = sorted(set(values)) if len(set(values)) <= 6 else list(np.linspace(low, high, 5))
-            labels = [((tick - low) / ((high - low) or 1), f"{tick:.3g}") for tick in ticks]
+            places = [_position(name, value, table) for value in values]
+            low, high = min(places), max(places)
+            columns.append([(place - low) / ((high - low) or 1) for place in places])
+            ticks = sorted(set(values)) if len(set(values)) <= 6 else list(np.linspace(min(values), max(values), 5))
+            labels = [((_position(name, t, table) - low) / ((high - low) or 1), f"{t:.3g}") for t in ticks]
         else:
             order = sorted({str(value) for value in values})
             columns.append([order.index(str(value)) / max(len(order) - 1, 1) for value in values])

@@ -85,6 +85,8 @@ def _report_sections(
         first = (confirmed or averages)[0]
         shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in first.params.items())
         yield f"## Best\n\n{shown}: {table.targets[0]} {_with_error(first, table.targets[0])}"
+        for target in table.targets if len(table.targets) > 1 else ():
+            yield f"Best by {target}: {_describe_point(table, table.best_by(target))}"
         yield f"Train with these options: `{train_command(table.folder, best)}`"
     if confirmed:
         yield (
@@ -108,6 +110,12 @@ def _report_sections(
 def train_command(folder: Path, experiment: Path) -> str:
     """Return the command that trains an experiment in the folder experiment/ of a study."""
     return f"skiplight train 'hydra.searchpath=[\"file://{folder.resolve()}\"]' experiment={experiment.stem}"
+
+
+def _describe_point(table: TrialTable, point: SeedAverage) -> str:
+    options = " ".join(f"`{name}={_format_cell(value)}`" for name, value in point.params.items())
+    metrics = ", ".join(f"{name} {_with_error(point, name)}" for name in table.targets)
+    return f"trial {', '.join(str(row.number) for row in point.rows)}, {options}: {metrics}"
 
 
 def _describe_targets(table: TrialTable) -> str:

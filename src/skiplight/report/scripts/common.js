@@ -3,7 +3,7 @@
 const data = JSON.parse(document.getElementById("data").textContent);
 const main = document.getElementById("main");
 const count = d3.format(",");
-const short = (value) => d3.format(Math.abs(value) < 1e4 ? ",~r" : ".3~s")(+d3.format(".3r")(value));
+const short = (value) => d3.format(Math.abs(value) < 1e4 ? ",~r" : ".3~s")(+d3.format(".3r")(value).replace("\u2212", "-"));
 const percent = (share) => d3.format(share < 0.0995 ? ".2~p" : ".1%")(share).replace("%", "\u202f%");
 /** The short name of a metric. */
 const briefly = (name) => name.replace(/^evaluation\//, "").replace(/^heldout\//, "held-out ").replace(/^loss$/, "training loss");
@@ -82,6 +82,9 @@ function slider(id, label, { min, max, step, value, format = String }, change) {
   return el("div", { class: "slider" }, el("label", { for: id }, label), input, shown);
 }
 
+/** A name that may be broken behind its dots. */
+const breakable = (name) => (typeof name === "string" ? name.replace(/([._/])(?=.)/g, "$1\u200b") : name);
+
 /** A table of columns {title, number, cell(row), key(row)}; with keys it is sorted by the button of a column. */
 function table(columns, rows, { kind = "", mark = () => "", caption = "" } = {}) {
   const body = el("tbody");
@@ -89,7 +92,7 @@ function table(columns, rows, { kind = "", mark = () => "", caption = "" } = {})
     el("tr", { class: mark(row) || null, "data-row": row.number ?? null },
       columns.map((column) => el("td", { class: column.number ? "number" : column.kind ?? null }, column.cell(row))))));
   const heads = columns.map((column) => {
-    if (!column.key) return el("th", { scope: "col", class: column.number ? "number" : null }, column.title);
+    if (!column.key) return el("th", { scope: "col", class: column.number ? "number" : null }, breakable(column.title));
     const head = el("th", { scope: "col", class: column.number ? "number" : null, "aria-sort": "none" });
     head.append(el("button", { type: "button", onclick: () => {
       const falling = head.getAttribute("aria-sort") === "ascending" || (head.getAttribute("aria-sort") === "none" && column.number);
@@ -98,7 +101,7 @@ function table(columns, rows, { kind = "", mark = () => "", caption = "" } = {})
       // What a row lacks stands last either way.
       const lacks = (value) => value === null || value === undefined || value === "";
       fill(rows.toSorted((a, b) => lacks(column.key(a)) - lacks(column.key(b)) || (falling ? d3.descending : d3.ascending)(column.key(a), column.key(b))));
-    } }, column.title));
+    } }, breakable(column.title)));
     return head;
   });
   fill(rows);

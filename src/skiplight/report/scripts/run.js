@@ -2,6 +2,10 @@
 
 function show() {
   const { summary } = data;
+  if (!summary) {
+    showUnfinished();
+    return;
+  }
   const option = (name) => data.settings.find((one) => one.name === name)?.value ?? "";
   const objective = option("objective.name").replaceAll("_", " ");
   const drawn = data.frequencies.noise;
@@ -29,10 +33,18 @@ function show() {
   const failed = Object.entries(summary.evaluation).filter(([, result]) => result.error);
   if (failed.length) main.append(el("ul", { class: "note" }, failed.map(([, result]) => el("li", {}, result.error))));
   if (data.map) showMap("map", "Map");
+  else if (data.state) main.append(el("p", { class: "note" }, "skiplight report with the folder of this run adds the map of its words."));
   if (data.metrics.length) showProgress("training", "Training");
   if (Object.keys(data.similarity).length) showSimilarity("similarity", "Similarity");
   const analogies = Object.entries(summary.evaluation).filter(([, result]) => result.sections);
   if (analogies.length) showAnalogies("analogies", "Analogies", analogies);
   showNoise("noise", "Words and noise");
+  showSettings("settings", "Settings");
+}
+
+/** The page of a trial that has not come to its end. */
+function showUnfinished() {
+  main.append(el("h1", {}, data.name), el("p", { class: "lead" }, `This trial is ${data.state}, so it has curves and settings only. ${data.error}`));
+  if (data.metrics.length) showProgress("training", "Training");
   showSettings("settings", "Settings");
 }

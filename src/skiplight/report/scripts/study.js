@@ -11,6 +11,7 @@ function show() {
     running ? el("p", { class: "note", id: "running" }, `${running === 1 ? "A trial was" : `${running} trials were`} training when this page was made: skiplight report makes it anew.`) : "");
   if (best) showBest(best);
   if (!done.length) {
+    showTrialCurves(trials, () => targets[0]);
     section("trials", "Trials", trialTable(trials));
     return;
   }
@@ -24,6 +25,7 @@ function show() {
   if (options.length > 1) showParallel(done, options, () => metric, redraws);
   if (Object.keys(data.importance).length) showImportance();
   if (targets.length > 1) showFront(done);
+  redraws.push(showTrialCurves(trials, () => metric));
   section("trials", "Trials", trialTable(trials));
 }
 
@@ -39,7 +41,20 @@ function showBest(best) {
   section("best", "Best",
     el("ul", { class: "chips" }, Object.entries(best.params).map(([name, value]) => el("li", {}, `${name}=${value}`))),
     tiles(names.map(figure)),
+    data.best_by.map((by) => el("p", { class: "best-by" }, el("strong", {}, `Best by ${briefly(by.metric)}: `), `trial ${by.trials.join(", ")}, `,
+      `${data.targets.map((name) => `${briefly(name)} ${shortly(by.mean[name])}`).join(", ")}, with `, el("code", {}, Object.entries(by.params).map(([name, value]) => `${name}=${shortly(value)}`).join(" ")))),
     el("details", {}, el("summary", {}, "As an experiment to train again"), el("pre", {}, best.yaml), el("pre", {}, best.command)));
+}
+
+/** The bands of an axis from 0 to 1, one for each value: as far from each other as the values are, if these are numbers. */
+function bands(values, name) {
+  const position = isNumeric(values) ? (data.logarithmic.includes(name) ? Math.log : Number) : (value) => values.indexOf(value);
+  const at = values.map(position), gap = at.length > 1 ? d3.min(d3.pairs(at), ([a, b]) => b - a) : 1;
+  const edges = [at[0] - (at.length > 1 ? at[1] - at[0] : gap) / 2, ...d3.pairs(at).map(([a, b]) => (a + b) / 2), at.at(-1) + (at.length > 1 ? at.at(-1) - at.at(-2) : gap) / 2];
+  const share = d3.scaleLinear([edges[0], edges.at(-1)], [0, 1]);
+  const found = new Map(values.map((value, i) => [value, { low: share(edges[i]), high: share(edges[i + 1]), middle: (share(edges[i]) + share(edges[i + 1])) / 2 }]));
+  const ticks = values.map((value) => found.get(value).middle);
+  return { of: (value) => found.get(value), ticks, named: (tick, i) => shortly(values[i]) };
 }
 
 function showHeatmaps(done, options, metric, redraws) {
@@ -54,20 +69,24 @@ function showHeatmaps(done, options, metric, redraws) {
       (row) => (panel ? row.params[panel] : ""), (row) => row.params[down], (row) => row.params[across])
       .map(([of, y, x, { mean, rows }]) => ({ of, x, y, mean, rows }));
     const fill = ramp(d3.min(cells, (cell) => cell.mean), d3.max(cells, (cell) => cell.mean), data.metrics[metric()]);
-    const xs = distinct(done, (row) => row.params[across]), ys = distinct(done, (row) => row.params[down]).toReversed();
+    const xs = distinct(done, (row) => row.params[across]), ys = distinct(done, (row) => row.params[down]);
+    const horizontal = bands(xs, across), vertical = bands(ys, down), height = Math.max(150, ys.length * 34 + 60);
+    const middle = { x: (cell) => horizontal.of(cell.x).middle, y: (cell) => vertical.of(cell.y).middle };
+    const span = ({ low, high }) => high - low;
+    const roomy = (width, cell) => span(horizontal.of(cell.x)) * (width - 80) > 34 && span(vertical.of(cell.y)) * (height - 60) > 14;
     host.replaceChildren(...distinct(cells, (cell) => cell.of).map((of) => {
       const own = cells.filter((cell) => cell.of === of);
       const dark = (cell) => { const c = d3.hcl(fill(cell.mean)); return c.l > 62; };
       const figure = chart((width) => plot(width, {
-        height: Math.max(150, ys.length * 34 + 60),
+        height,
         marginLeft: 62,
         marginBottom: 40,
-        x: { type: "band", domain: xs, label: across, tickSize: 0, padding: 0.03, tickFormat: shortly },
-        y: { type: "band", domain: ys, label: down, tickSize: 0, padding: 0.03, tickFormat: shortly },
+        x: { type: "linear", domain: [0, 1], label: across, tickSize: 0, ticks: horizontal.ticks, tickFormat: horizontal.named },
+        y: { type: "linear", domain: [0, 1], label: down, tickSize: 0, ticks: vertical.ticks, tickFormat: vertical.named },
         marks: [
-          Plot.cell(own, { x: "x", y: "y", fill: (cell) => fill(cell.mean), rx: 3 }),
-          width / xs.length > 40 ? Plot.text(own, { x: "x", y: "y", text: (cell) => shortly(cell.mean), fill: (cell) => (dark(cell) ? "#111" : "#fff") }) : null,
-          Plot.tip(own, Plot.pointer({ x: "x", y: "y", title: (cell) => `${shortly(cell.mean)}\n${down} ${shortly(cell.y)}, ${across} ${shortly(cell.x)}${panel ? `\n${panel} ${shortly(cell.of)}` : ""}\ntrial ${cell.rows.map((row) => row.number).join(", ")}` })),
+          Plot.rect(own, { x1: (cell) => horizontal.of(cell.x).low, x2: (cell) => horizontal.of(cell.x).high, y1: (cell) => vertical.of(cell.y).low, y2: (cell) => vertical.of(cell.y).high, fill: (cell) => fill(cell.mean), inset: 0.7, rx: 3 }),
+          Plot.text(own.filter((cell) => roomy(width, cell)), { ...middle, text: (cell) => shortly(cell.mean), fill: (cell) => (dark(cell) ? "#111" : "#fff") }),
+          Plot.tip(own, Plot.pointer({ ...middle, title: (cell) => `${shortly(cell.mean)}\n${down} ${shortly(cell.y)}, ${across} ${shortly(cell.x)}${panel ? `\n${panel} ${shortly(cell.of)}` : ""}\ntrial ${cell.rows.map((row) => row.number).join(", ")}` })),
         ],
       }), `${metric()} by ${down} and ${across}${panel ? ` at ${panel} ${of}` : ""}`);
       figure.prepend(el("h3", {}, briefly(metric()), panel ? ` at ${panel} = ${shortly(of)}` : ""));
@@ -84,6 +103,9 @@ function showHeatmaps(done, options, metric, redraws) {
   draw();
 }
 
+/** The type of an option's axis: that of its search. */
+const axisOf = (name, numeric) => (numeric && data.logarithmic.includes(name) ? { type: "log", ticks: 4, tickFormat: shortly } : { type: numeric ? "linear" : "point", nice: numeric });
+
 function showOptions(done, options, metric, redraws) {
   const charts = options.map((name) => {
     const figure = chart((width) => {
@@ -92,7 +114,7 @@ function showOptions(done, options, metric, redraws) {
       const points = d3.sort(means, ([value]) => value);
       return plot(width, {
         height: 230,
-        x: { label: name, type: numeric ? "linear" : "point", nice: numeric },
+        x: { label: name, ...axisOf(name, numeric) },
         y: { label: null, grid: true, nice: true, tickFormat: shortly },
         marks: [
           points.length < done.length && points.length <= 20 ? Plot.line(points, { x: ([value]) => value, y: ([, mean]) => mean, stroke: "var(--accent)", strokeWidth: 2 }) : null,
@@ -108,14 +130,18 @@ function showOptions(done, options, metric, redraws) {
   section("options", "Each option", el("p", { class: "lead" }, "A dot is a trial; the line joins means over all other options."), el("div", { class: "grid" }, charts));
 }
 
+/** Of ticks those that leave room for their texts. */
+const apart = (ticks, scale) => ticks.reduce((kept, tick) => (kept.length && Math.abs(scale(tick) - scale(kept.at(-1))) < 0.09 ? kept : [...kept, tick]), []);
+
 function showParallel(done, options, metric, redraws) {
   const figure = chart((width) => {
     const dimensions = [...options, metric()];
     const value = (row, name) => (name === metric() ? row.metrics[name] : row.params[name]);
     const scales = new Map(dimensions.map((name) => {
       const values = distinct(done, (row) => value(row, name));
-      const scale = isNumeric(values) ? d3.scaleLinear(values.length > 1 ? d3.extent(values) : [values[0] - 1, values[0] + 1], [0, 1]) : d3.scalePoint(values, [0, 1]);
-      const ticks = !isNumeric(values) || values.length <= 6 ? values : scale.ticks(5);
+      const scale = !isNumeric(values) ? d3.scalePoint(values, [0, 1])
+        : (data.logarithmic.includes(name) ? d3.scaleLog() : d3.scaleLinear()).domain(values.length > 1 ? d3.extent(values) : [values[0] * 0.9, values[0] * 1.1 || 1]).range([0, 1]);
+      const ticks = !isNumeric(values) || values.length <= 6 ? values : apart(scale.ticks(5), scale);
       return [name, { scale, ticks }];
     }));
     const points = done.flatMap((row) => dimensions.map((name) => ({ row, name, y: scales.get(name).scale(value(row, name)) })));
@@ -176,12 +202,29 @@ function showFront(done) {
         Plot.text(front, { ...at, text: (row) => String(row.number), dy: -9, stroke: "var(--paper)", strokeWidth: 4, fill: "var(--ink)" }),
         Plot.tip(done, Plot.pointer({ ...at, title: (row) => `trial ${row.number}\n${shortly(row.metrics[first])}, ${shortly(row.metrics[second])}` })),
       ],
-    }), `${first} against ${second}, with the Pareto front`));
+    }), `${first} against ${second}, with the Pareto front`),
+    table([
+      { title: "trial", number: true, cell: (row) => trialLink(row) },
+      ...data.swept.map((name) => ({ title: name, number: true, cell: (row) => shortly(row.params[name]) })),
+      ...data.targets.map((name) => ({ title: briefly(name), number: true, cell: (row) => shortly(row.metrics[name]) })),
+    ], front, { caption: "Pareto front" }));
+}
+
+const trialLink = (row) => (row.link ? el("a", { href: row.link }, String(row.number)) : String(row.number));
+
+/** The curves of all trials, coloured by the chosen metric; returns what draws them again. */
+function showTrialCurves(trials, metric) {
+  // By rank, so that a trial which has diverged does not make all others alike.
+  const ranked = () => d3.sort(trials.filter((row) => Number.isFinite(row.metrics[metric()])), (row) => (data.metrics[metric()] ? 1 : -1) * row.metrics[metric()]);
+  const shade = (row) => { const order = ranked(), at = order.indexOf(row); return at < 0 ? "var(--faint)" : d3.interpolateViridis(order.length > 1 ? at / (order.length - 1) : 1); };
+  const runs = trials.map((row) => ({ name: `trial ${row.number}`, curves: row.curves, colour: () => shade(row), width: data.best?.trials.includes(row.number) ? 3 : 1.2 }));
+  const lead = `A line is a trial, the yellower the better by the chosen metric; ${data.best ? "thick lines are of the best" : "none is complete yet"}.`;
+  return showCurves("curves", "Curves", el("p", { class: "lead" }, lead), runs);
 }
 
 function trialTable(trials) {
   const columns = [
-    { title: "trial", number: true, key: (row) => row.number, cell: (row) => (row.link ? el("a", { href: row.link }, String(row.number)) : String(row.number)) },
+    { title: "trial", number: true, key: (row) => row.number, cell: (row) => trialLink(row) },
     { title: "state", key: (row) => row.state, cell: (row) => (row.error ? el("span", { title: row.error }, row.state) : row.state) },
     { title: "seed", number: true, key: (row) => row.seed, cell: (row) => String(row.seed) },
     ...data.swept.map((name) => ({ title: name, number: isNumeric(trials.map((row) => row.params[name]).filter((value) => value !== undefined)), key: (row) => row.params[name], cell: (row) => shortly(row.params[name]) })),
@@ -189,7 +232,7 @@ function trialTable(trials) {
     { title: "seconds", number: true, key: (row) => row.seconds, cell: (row) => (row.seconds === null ? "" : row.seconds.toFixed(1)) },
   ];
   const failed = trials.filter((row) => row.error);
-  return el("div", {}, el("p", { class: "note" }, "The number of a trial leads to its page, where skiplight report has made one, else to its folder. The heads of the columns sort."),
+  return el("div", {}, el("p", { class: "note" }, "The number of a trial leads to its page, which skiplight report makes, else to its folder. The heads of the columns sort."),
     table(columns, trials, { caption: "Trials", mark: (row) => (data.best?.trials.includes(row.number) ? "best" : "") }),
     failed.length ? el("details", { open: true }, el("summary", {}, `${failed.length} failed`), table([{ title: "trial", number: true, cell: (row) => String(row.number) }, { title: "why", cell: (row) => row.error }], failed)) : null);
 }
