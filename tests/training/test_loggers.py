@@ -6,6 +6,7 @@ import csv
 import importlib.util
 import json
 import os
+import re
 import struct
 import subprocess
 import sys
@@ -147,6 +148,7 @@ def test_scores_neighbors_and_the_model_are_in_the_offline_file(folder: Path) ->
 
     summary = json.loads((folder / "scored" / "summary.json").read_text())
     del summary["format"]  # of the file
+    summary |= {f"seconds/{part}": seconds for part, seconds in summary.pop("seconds").items()}
     assert set(summary["evaluation"]) == {"pairs", "heldout"}
     assert {name: run["summary"][name] for name in summary} == summary
     assert run["config"] == yaml.safe_load((folder / "scored" / "config.yaml").read_text()) | {
@@ -251,6 +253,7 @@ def test_wandb_sync_reads_the_folder_and_sends_it_all(folder: Path) -> None:
 
     summary = json.loads((run / "summary.json").read_text())
     del summary["format"]  # of the file
+    summary |= {f"seconds/{part}": seconds for part, seconds in summary.pop("seconds").items()}
     sent = json.loads(handler.files["wandb-summary.json"])
     assert {name: sent[name] for name in summary} == summary
     config = yaml.safe_load(handler.files["config.yaml"])
@@ -261,7 +264,7 @@ def test_wandb_sync_reads_the_folder_and_sends_it_all(folder: Path) -> None:
     assert "model" in {artifact["artifactTypeName"] for artifact in handler.artifacts}
 
 
-def test_a_resumed_run_keeps_its_id(folder: Path) -> None:
+def test_a_resumed_run_keeps_its_id_and_its_steps_go_on(folder: Path) -> None:
     run = folder / "resumed"
     options = ["logger=wandb", "checkpoint.every=0.02", "trainer.max_epochs=20"]
     texts = folder / "texts" / "*.txt"
@@ -271,7 +274,17 @@ def test_a_resumed_run_keeps_its_id(folder: Path) -> None:
     # What the killed one had not yet written is lost, but both files are of one run, as `wandb sync` names it.
     killed, resumed = sorted(run.glob("wandb/offline-run-*/*.wandb"))
     assert killed.name == resumed.name
-    assert runs(run)[1]["id"] == json.loads((run / "environment.json").read_text())["id"]
+    before, after = runs(run)
+    assert after["id"] == json.loads((run / "environment.json").read_text())["id"]
+    (first,) = re.findall(r"going on from \S+step-(\d+)", done.stderr)
+    ours = {line["step"]: line["tokens"] for line in metrics(run)}
+    steps = [line["_step"] for line in after["history"]]
+    assert steps == sorted(set(steps))
+    assert steps[0] == min(step for step in ours if step > int(first))
+    assert steps[-1] == max(ours)
+    rows = before["history"] + after["history"]
+    assert all(ours[line["_step"]] == line["tokens"] for line in rows)
+    assert all(line["_step"] == line["trainer/global_step"] for line in rows)
 
 
 def test_csv_has_the_same_figures(folder: Path) -> None:

@@ -12,12 +12,13 @@ import importlib.util
 import inspect
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, MLFlowLogger, TensorBoardLogger, WandbLogger
+from lightning.pytorch.utilities import rank_zero_only
 
 from skiplight.config.schema import Config
 from skiplight.config.validate import run_options
@@ -124,6 +125,20 @@ def _mlflow(config: Config, run: RunFolder) -> Iterator[Logger]:
     yield logger
 
 
+class _StepLogger(WandbLogger):
+    """Lightning's logger for W&B, which logs at the step of the training.
+
+    Lightning's own lets W&B count the calls, from 0 again in each process: `_step` of a resumed run would begin anew.
+    With the training's steps it goes on, and what a killed process had logged behind its last checkpoint is replaced.
+    """
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log metrics at a step; default: that of what was logged last."""
+        step = self.experiment.step if step is None else step
+        self.experiment.log({**metrics, "trainer/global_step": step}, step=step)
+
+
 @contextlib.contextmanager
 def _wandb(config: Config, run: RunFolder) -> Iterator[Logger]:
     import wandb
@@ -147,7 +162,7 @@ def _wandb(config: Config, run: RunFolder) -> Iterator[Logger]:
     experiment.define_metric("*", step_metric="tokens")
     state = "failed"
     try:
-        yield WandbLogger(experiment=experiment, save_dir=run.path)
+        yield _StepLogger(experiment=experiment, save_dir=run.path)
         state = "complete"
     except (Stopped, PausedError, PrunedError) as error:
         state = {Stopped: "stopped", PausedError: "paused", PrunedError: "pruned"}[type(error)]
@@ -170,14 +185,16 @@ def _wandb_loggers(loggers: Iterable[Logger]) -> list[WandbLogger]:
     return [logger for logger in loggers if isinstance(logger, WandbLogger)]
 
 
-def log_neighbors(loggers: Iterable[Logger], neighbors: dict[str, list[tuple[str, float]]], tokens: int) -> None:
+def log_neighbors(
+    loggers: Iterable[Logger], neighbors: dict[str, list[tuple[str, float]]], tokens: int, step: int
+) -> None:
     """Log the neighbours of words as a table, to W&B only."""
     for logger in _wandb_loggers(loggers) if neighbors else ():
         import wandb
 
         rows = [[word, rank, *near] for word, nearest in neighbors.items() for rank, near in enumerate(nearest, 1)]
         table = wandb.Table(columns=["word", "rank", "neighbor", "cosine"], data=rows)
-        logger.experiment.log({"evaluation/neighbors": table, "tokens": tokens})
+        logger.experiment.log({"evaluation/neighbors": table, "tokens": tokens}, step=step)
 
 
 def log_pictures(loggers: Iterable[Logger], data: dict[str, Any], page: Path, tokens: int) -> None:
@@ -198,13 +215,16 @@ def log_pictures(loggers: Iterable[Logger], data: dict[str, Any], page: Path, to
         table = wandb.Table(columns=["word", "count", "group", "x", "y"], data=list(map(list, rows)))
         shown["map"] = wandb.plot.scatter(table, "x", "y", "the most frequent words along their principal axes")
     for logger in found:
-        logger.experiment.log({**shown, "tokens": tokens})
+        logger.experiment.log({**shown, "tokens": tokens}, step=logger.experiment.step)
 
 
 def log_summary(loggers: Iterable[Logger], summary: dict[str, Any], run: RunFolder, artifact: bool) -> None:
     """Log the content of summary.json and, if `artifact`, the vectors, to W&B only."""
     for logger in _wandb_loggers(loggers):
-        logger.experiment.summary.update(summary)
+        logger.experiment.log({}, commit=True)  # the last step, whose metrics would replace those of the summary
+        # `seconds` is a number in the history, and stays one.
+        seconds = {f"seconds/{part}": value for part, value in summary["seconds"].items()}
+        logger.experiment.summary.update({name: v for name, v in summary.items() if name != "seconds"} | seconds)
         if not artifact:
             continue
         import wandb

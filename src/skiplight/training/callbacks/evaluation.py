@@ -108,7 +108,7 @@ class Evaluation(lightning.Callback):
         self.seconds += time.perf_counter() - begin
         if trainer.is_global_zero:
             module.evaluation.warn({**self.results, **near})
-        log_neighbors(trainer.loggers, self.neighbors, module.tokens)
+        log_neighbors(trainer.loggers, self.neighbors, module.tokens, trainer.global_step)
 
     def state_dict(self) -> dict[str, Any]:
         found = json.dumps({"results": self.results, "neighbors": self.neighbors})
