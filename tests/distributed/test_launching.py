@@ -18,8 +18,8 @@ from skiplight.distributed.rank import RankInfo
 from skiplight.evaluation.heldout import heldout
 from skiplight.training.module import SkipGramModule
 from skiplight.vectors.word_vectors import WordVectors
-from tests.support.launches import TWO, alive, leftovers, on_two, ranks_of, start, wait_for
-from tests.support.runs import apart, command, metrics, newest_step, own_environment, train_arguments
+from tests.support.launches import TWO, alive, arguments_on_two, leftovers, on_two, ranks_of, start, wait_for
+from tests.support.runs import command, metrics, newest_step, own_environment, skiplight, train_arguments
 from tests.support.texts import write_texts
 
 SRUN = {"SLURM_JOB_ID": "1", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "0"}
@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def undisturbed(folder: Path) -> Path:
-    done = apart(on_two(folder, folder / "whole", "trainer.max_epochs=12", "checkpoint.every=1000"))
+    done = skiplight(arguments_on_two(folder, folder / "whole", "trainer.max_epochs=12", "checkpoint.every=1000"))
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
     return folder / "whole"
@@ -70,7 +70,7 @@ def test_a_killed_rank_takes_the_other_down_and_the_run_goes_on(folder: Path, un
     if rank == 1:
         assert "rank 1 was killed by SIGKILL" in said
         assert "rank 1 was killed by SIGKILL" in (run / "errors" / "0.txt").read_text()
-    done = apart(command("resume", str(run)))
+    done = skiplight(["resume", str(run)])
     assert done.returncode == 0, done.stderr
     assert not leftovers(run)
     ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, undisturbed))
@@ -117,7 +117,7 @@ def test_a_signal_to_one_rank_stops_all_and_other_numbers_of_ranks_go_on(folder:
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 128 + signal.SIGINT, said
     assert newest_step(run) >= before
-    done = apart(command("resume", str(run), "--devices", "1"))
+    done = skiplight(["resume", str(run), "--devices", "1"])
     assert done.returncode == 0, done.stderr
     ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, undisturbed))
     assert ours["tokens"] == expected["tokens"]
@@ -184,7 +184,7 @@ def test_the_ranks_of_every_trial_of_a_multirun_get_its_options(folder: Path) ->
     run = folder / "grid"
     arguments = train_arguments(folder / "texts" / "*.txt", folder, run, *TWO)
     arguments = [argument for argument in arguments if not argument.startswith("model.dim")]
-    done = apart(command(*arguments, "-m", "model.dim=8,12"))
+    done = skiplight([*arguments, "-m", "model.dim=8,12"])
     assert done.returncode == 0, done.stderr
     for number, dim in enumerate((8, 12)):
         ranks = ranks_of(run / str(number))

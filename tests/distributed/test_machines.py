@@ -8,8 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.launches import TWO, free_port, leftovers, on_two, ranks_of, start, tables, wait_for
-from tests.support.runs import apart, command, metrics, newest_step, skiplight, train_arguments, train_command
+from tests.support.launches import (
+    TWO,
+    arguments_on_two,
+    free_port,
+    leftovers,
+    ranks_of,
+    start,
+    tables,
+    wait_for,
+)
+from tests.support.runs import command, metrics, newest_step, skiplight, train_arguments, train_command
 from tests.support.texts import write_texts
 
 
@@ -84,7 +93,7 @@ def test_ranks_of_one_machine_train_what_one_does(folder: Path, ranks: int) -> N
     options = ["trainer.max_epochs=12", "checkpoint.every=1000"]
     alone = skiplight(train_arguments(folder / "texts" / "*.txt", folder, one, *TWO[1:], *options))
     assert alone.returncode == 0, alone.stderr
-    done = apart(on_two(folder, run, *options, f"trainer.devices={ranks}"))
+    done = skiplight(arguments_on_two(folder, run, *options, f"trainer.devices={ranks}"))
     assert done.returncode == 0, done.stderr
     ours, expected = (json.loads((path / "summary.json").read_text()) for path in (run, one))
     assert ours["distributed"] == {"ranks": ranks, "strategy": "in_place", "replicas": 1, "bytes_sent": 0}

@@ -13,13 +13,17 @@ from pathlib import Path
 
 from skiplight.distributed.shared_memory import PREFIX, memory_folders
 from skiplight.vectors.word_vectors import WordVectors
-from tests.support.runs import own_environment, train_command
+from tests.support.runs import command, own_environment, train_arguments
 
 TWO = ["trainer.devices=2", "trainer.accelerator=cpu", "data.heldout=0.1", "engine=fused"]
 
 
+def arguments_on_two(folder: Path, run: Path, *options: str) -> list[str]:
+    return train_arguments(folder / "texts" / "*.txt", folder, run, *TWO, *options)
+
+
 def on_two(folder: Path, run: Path, *options: str) -> list[str]:
-    return train_command(folder / "texts" / "*.txt", folder, run, *TWO, *options)
+    return command(*arguments_on_two(folder, run, *options))
 
 
 def tables(run: Path) -> list[list[float]]:

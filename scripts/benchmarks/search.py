@@ -1,0 +1,95 @@
+"""Compare searches that promote or prune trials with the whole grid, by the tokens that they train and what they find.
+
+    python scripts/benchmarks/search.py [--seeds 10] [--trials 30] [--workers 2] [--output FOLDER] [data.wheel=...]
+
+The grid is that of FINDINGS.md: 30 points of noise exponent, negatives and dimension with three seeds each. Each search
+samples the same points, by TPE, with seeds of its own. What it finds is the best of its complete trials, judged by the
+mean perplexity of that point in the grid: above the grid's best point, in percent. Tokens are those of all trials, as
+a share of the grid's, and do not depend on the machine. With --output, an interrupted measurement continues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from skiplight.experiments.sweeps.study import Study
+
+SPACE = {"noise.exponent": "-0.5,0,0.5,0.75,1", "noise.negatives": "2,5,15", "model.dim": "50,100"}
+METRIC = "heldout/perplexity"
+EPOCHS, EPOCH = 3, 765_882
+"""Epochs of a run, and tokens of an epoch of the demo text with its default vocabulary."""
+
+SEARCHES = {
+    "halving": ["study.pruner=halving", f"evaluation.every={EPOCHS * EPOCH // 27}"],
+    "asha": ["study.pruner=asha"],
+    "hyperband": ["study.pruner=hyperband"],
+}
+
+
+def sweep(folder: Path, options: list[str]) -> Study:
+    """Run a study, or continue it, and return it."""
+    command = [
+        *(f"{name}={values}" for name, values in SPACE.items()), f"study.metric={METRIC}",
+        f"trainer.max_epochs={EPOCHS}", "trainer.threads=1", "evaluation.similarity=[]", "logger=none",
+        f"run_dir={folder}", f"data.store={folder.parent / 'stores'}", *options,
+    ]  # fmt: skip
+    subprocess.run([sys.executable, "-m", "skiplight.cli", "sweep", *command], check=True, capture_output=True)
+    return Study.load(folder)
+
+
+def complete(study: Study) -> list[tuple[tuple, float]]:
+    """Return the point and the perplexity of each trial that was trained to its end."""
+    ended = [trial for trial in study.trials if trial.state.name == "COMPLETE"]
+    return [(tuple(trial.params[name] for name in SPACE), trial.values[0]) for trial in ended]
+
+
+def tokens(study: Study) -> int:
+    """Return the tokens that all trials have trained on."""
+    lines = [path.read_text().splitlines() for path in study.folder.glob("*/metrics.jsonl")]
+    return sum(max(json.loads(line)["tokens"] for line in of) for of in lines if of)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("options", nargs="*", help="options of all runs")
+    parser.add_argument("--seeds", type=int, default=10)
+    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--workers", type=int, default=2, help="of the grid; a search has one, as its order matters")
+    parser.add_argument("--output", type=Path, help="keep the studies in this folder")
+    given = parser.parse_intermixed_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.output or Path(temporary)
+        options = ["study.sampler=grid", "study.seeds=3", "--workers", str(given.workers), *given.options]
+        grid = sweep(folder / "grid", options)
+        scores: dict[tuple, list[float]] = {}
+        for point, perplexity in complete(grid):
+            scores.setdefault(point, []).append(perplexity)
+        means = {point: statistics.fmean(found) for point, found in scores.items()}
+        best = min(means, key=means.__getitem__)
+        print(f"grid: {len(means)} points, {tokens(grid):,} tokens, best {means[best]:.1f} at {best}", flush=True)
+        for name, own in SEARCHES.items():
+            above, shares = [], []
+            for seed in range(given.seeds):
+                study = sweep(
+                    folder / f"{name}-{seed}", [*own, f"seed={seed}", "--trials", str(given.trials), *given.options]
+                )
+                point, _ = min(complete(study), key=lambda found: found[1])
+                above.append(100 * (means[point] / means[best] - 1))
+                shares.append(tokens(study) / tokens(grid))
+            within = sum(percent <= 1 for percent in above)
+            print(
+                f"{name}: {100 * statistics.fmean(shares):.1f} % of the grid's tokens, {100 * max(shares):.1f} at most;"
+                f" {statistics.fmean(above):.2f} % above its best perplexity ({max(above):.2f} at most, within 1 % in"
+                f" {within} of {len(above)} searches)",
+                flush=True,
+            )
+
+
+if __name__ == "__main__":
+    main()
