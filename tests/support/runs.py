@@ -52,6 +52,11 @@ def train_command(texts: Path, folder: Path, run: Path, *options: str) -> list[s
     return command(*train_arguments(texts, folder, run, *options))
 
 
+def apart(arguments: list[str]) -> subprocess.CompletedProcess[str]:
+    """Runs a `command` to its end."""
+    return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=240, env=own_environment())
+
+
 def own_environment() -> dict[str, str]:
     """The environment without the W&B service that this process may have started: a shell would not have it."""
     return {name: value for name, value in os.environ.items() if name != "WANDB_SERVICE"}

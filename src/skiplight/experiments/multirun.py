@@ -209,13 +209,13 @@ def train_trial(composed: DictConfig) -> dict[str, Any]:
         ConfigError: the trial's folder is a run with other options.
         Stopped: a signal requested a stop; the trial has saved its state.
     """
-    run_server()
     config = from_mapping(composed)
     assert config.run_dir is not None
     job = HydraConfig.get().job
     if multiprocessing.get_start_method() not in multiprocessing.get_all_start_methods():
         # joblib sets a start method of its own, which the run server would not know.
         multiprocessing.set_start_method(multiprocessing.get_all_start_methods()[0], force=True)
+    run_server()
     trials = Multirun(Path(config.run_dir), {job.num: config}, {job.num: f"of {config.run_dir}"})
     execute_trials(trials, [Resources()], live=False)  # the launcher may run several at once
     result = trials.results[job.num]
