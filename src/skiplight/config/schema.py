@@ -250,7 +250,7 @@ class StudyConfig:
     sampler: str = option(
         "tpe",
         "sampler of the options of trials",
-        choices=["grid", "random", "tpe", "gp", "cmaes", "nsgaii", "qmc"],
+        choices=["grid", "random", "tpe", "gp", "cmaes", "nsgaii", "qmc", "auto"],
     )
     sampler_args: Any = option(None, "arguments of Optuna's sampler, as {multivariate: true} for tpe")
     pruner: str = option(

@@ -22,6 +22,7 @@ from skiplight.experiments.metrics import (
     read_metrics,
 )
 from skiplight.experiments.queue import read_result
+from skiplight.experiments.sweeps.conditions import NOT_APPLICABLE
 from skiplight.experiments.sweeps.points import CONFIRMS, is_paused
 from skiplight.experiments.sweeps.study import Study
 from skiplight.experiments.trials import TrialRow, TrialTable
@@ -99,7 +100,8 @@ def _study_rows(study: Study, runs: dict[int, RunFolder]) -> list[TrialRow]:
         metrics, seconds = _latest_metrics(run)
         if trial.state.name == "COMPLETE" and trial.values is not None and run.summary.exists():
             _check_values(run, study, trial.values, metrics)
-        rows.append(TrialRow(trial.number, state, seed, trial.params, metrics, seconds, run.path.name, error))
+        params = {name: trial.params.get(name, NOT_APPLICABLE) for name in study.space}
+        rows.append(TrialRow(trial.number, state, seed, params, metrics, seconds, run.path.name, error))
     return rows
 
 
@@ -136,7 +138,13 @@ def _run_row(number: int, run: RunFolder, config: Config, swept: Sequence[str]) 
     state, error = _state_of(run)
     flat = flat_options(run_options(config))
     return TrialRow(
-        number, state, config.seed, {name: flat[name] for name in swept}, *_latest_metrics(run), run.path.name, error
+        number,
+        state,
+        config.seed,
+        {name: flat.get(name, NOT_APPLICABLE) for name in swept},
+        *_latest_metrics(run),
+        run.path.name,
+        error,
     )
 
 
@@ -153,5 +161,6 @@ def _latest_metrics(run: RunFolder) -> tuple[dict[str, float], float | None]:
 
 
 def _find_swept(configs: list[Config]) -> list[str]:
-    first, *others = (flat_options(run_options(config)) for config in configs)
-    return [name for name in first if name != "run_dir" and any(other[name] != first[name] for other in others)]
+    options = [flat_options(run_options(config)) for config in configs]
+    names = dict.fromkeys(name for own in options for name in own if name != "run_dir")
+    return [name for name in names if len({repr(own.get(name)) for own in options}) > 1]

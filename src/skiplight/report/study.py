@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
+from skiplight.errors import SkiplightError
 from skiplight.experiments.metrics import RUN_METRICS, incomparable_options, is_maximised
 from skiplight.experiments.sweeps.plots import option_importances, pareto_front, varying_options
 from skiplight.experiments.sweeps.summary import train_command, write_study_report
@@ -14,6 +16,8 @@ from skiplight.report.html import render_page, write_page
 from skiplight.report.run import write_trial_page
 from skiplight.report.settings import format_value
 from skiplight.training.run_folder import RunFolder
+
+log = logging.getLogger(__name__)
 
 
 def report_study(folder: Path, metric: str | None = None, *, trial_pages: bool = False) -> TrialTable:
@@ -31,7 +35,10 @@ def report_study(folder: Path, metric: str | None = None, *, trial_pages: bool =
     """
     table, best = write_study_report(folder, metric)
     for row in table.rows if trial_pages else ():
-        write_trial_page(RunFolder(folder / row.run), f"{folder.resolve().name}/{row.number}", row.state, row.error)
+        try:
+            write_trial_page(RunFolder(folder / row.run), f"{folder.resolve().name}/{row.number}", row.state, row.error)
+        except SkiplightError as error:  # a trial whose vectors were deleted leaves the others their pages
+            log.warning("trial %d has no page: %s", row.number, error)
     print(f"page: {write_study_page(table, best)}")
     return table
 

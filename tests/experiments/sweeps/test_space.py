@@ -102,11 +102,11 @@ def test_a_wrong_space_is_an_error_with_a_remedy(space: Any, message: str) -> No
 
 def test_a_grid_has_every_point_in_order() -> None:
     found = build_distributions({"noise.exponent": {"low": 0, "high": 1, "step": 0.5}, "model.dim": [8, 16]}, Config())
-    assert [tuple(point.values()) for point in grid_points(found)] == [
+    assert [tuple(point.values()) for point in grid_points(found, Config())] == [
         (0, 8), (0, 16), (0.5, 8), (0.5, 16), (1, 8), (1, 16),
     ]  # fmt: skip
     with pytest.raises(ConfigError, match="is not a grid"):
-        grid_points(build_distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()))
+        grid_points(build_distributions({"noise.exponent": {"low": 0, "high": 1}}, Config()), Config())
 
 
 def test_parameters_replace_options() -> None:

@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from skiplight.experiments.trials import TrialTable
+from skiplight.experiments.sweeps.conditions import NOT_APPLICABLE
+from skiplight.experiments.trials import TrialRow, TrialTable
 
 if TYPE_CHECKING:
     import optuna
@@ -56,7 +57,7 @@ def to_optuna_study(table: TrialTable) -> optuna.Study:
     study = optuna.create_study(directions=table.directions)
     spaces: dict[str, Any] = {}
     for name in varying_options(table):
-        values = [row.params[name] for row in table.complete]
+        values = [row.params[name] for row in _reading(table, name)]
         if not _is_numeric(values):
             spaces[name] = CategoricalDistribution(sorted(set(values), key=str))
         elif all(isinstance(value, int) for value in values):
@@ -66,8 +67,8 @@ def to_optuna_study(table: TrialTable) -> optuna.Study:
     for row in table.complete:
         study.add_trial(
             optuna.trial.create_trial(
-                params={name: row.params[name] for name in spaces},
-                distributions=spaces,
+                params={name: row.params[name] for name in spaces if row.params[name] != NOT_APPLICABLE},
+                distributions={n: space for n, space in spaces.items() if row.params[n] != NOT_APPLICABLE},
                 values=[row.metrics[metric] for metric in table.targets],
                 user_attrs={"number": row.number},
             )
@@ -79,6 +80,11 @@ def varying_options(table: TrialTable) -> list[str]:
     """Return the swept options that have several values among the complete trials, the seed last."""
     names = sorted(table.swept, key=lambda name: name == "seed")
     return [name for name in names if len({repr(row.params[name]) for row in table.complete}) > 1]
+
+
+def _reading(table: TrialTable, *names: str) -> list[TrialRow]:
+    """Return the complete trials that read some options."""
+    return [row for row in table.complete if all(row.params[name] != NOT_APPLICABLE for name in names)]
 
 
 def option_importances(table: TrialTable) -> dict[str, float]:
@@ -117,10 +123,11 @@ def _heatmap(table: TrialTable) -> Figure | None:
     if not {down, across} <= set(varying_options(table)):
         return None
     metric = table.targets[0]
-    exponents, negatives = (sorted({row.params[name] for row in table.complete}) for name in (down, across))
-    if max(len(exponents), len(negatives)) > MAX_VALUES:
+    complete = _reading(table, down, across)
+    exponents, negatives = (sorted({row.params[name] for row in complete}) for name in (down, across))
+    if min(len(exponents), len(negatives)) < 2 or max(len(exponents), len(negatives)) > MAX_VALUES:
         return None
-    dims: list[Any] = list({row.params.get(panel) for row in table.complete})
+    dims: list[Any] = list({row.params.get(panel) for row in complete})
     dims.sort(key=None if _is_numeric(dims) else str)  # one is None where the dimension is not swept
     size = max(3.0, 0.8 * len(negatives) + 1.5), max(2.6, 0.42 * len(exponents) + 1)
     figure, axes = _new_figure(len(dims), 1, *size)
@@ -130,7 +137,7 @@ def _heatmap(table: TrialTable) -> Figure | None:
         wanted = (dims[index[0]], exponents[index[1]], negatives[index[2]])
         found = [
             row.metrics[metric]
-            for row in table.complete
+            for row in complete
             if (row.params.get(panel), row.params[down], row.params[across]) == wanted
         ]
         if found:
@@ -183,10 +190,11 @@ def _options(table: TrialTable) -> Figure | None:
     for ax in axes[len(panels) :]:
         ax.remove()
     for (metric, name), ax in zip(panels, axes, strict=False):
-        values = [row.params[name] for row in table.complete]
+        rows = _reading(table, name)
+        values = [row.params[name] for row in rows]
         numeric = _is_numeric(values)
         x = values if numeric else [str(value) for value in values]
-        y = [row.metrics[metric] for row in table.complete]
+        y = [row.metrics[metric] for row in rows]
         ax.plot(x, y, "o", alpha=0.45, markersize=4)
         distinct = sorted(set(x)) if numeric else list(dict.fromkeys(x))
         if len(distinct) <= MAX_VALUES and len(distinct) < len(x):
@@ -222,16 +230,19 @@ def _parallel(table: TrialTable) -> Figure | None:
     figure, (ax,) = _new_figure(1, 1, 1.8 * (len(names) + 1) + 1, 3.8)
     columns = []
     for at, name in enumerate([*names, metric]):
-        values = [row.metrics[metric] if name == metric else row.params[name] for row in table.complete]
+        every = [row.metrics[metric] if name == metric else row.params[name] for row in table.complete]
+        values = [value for value in every if value != NOT_APPLICABLE]
         if _is_numeric(values):
             places = [_position(name, value, table) for value in values]
             low, high = min(places), max(places)
-            columns.append([(place - low) / ((high - low) or 1) for place in places])
+            # The line of a trial that does not read an option has a gap there.
+            found = [math.nan if value == NOT_APPLICABLE else _position(name, value, table) for value in every]
+            columns.append([(place - low) / ((high - low) or 1) for place in found])
             ticks = sorted(set(values)) if len(set(values)) <= 6 else list(np.linspace(min(values), max(values), 5))
             labels = [((_position(name, t, table) - low) / ((high - low) or 1), f"{t:.3g}") for t in ticks]
         else:
-            order = sorted({str(value) for value in values})
-            columns.append([order.index(str(value)) / max(len(order) - 1, 1) for value in values])
+            order = sorted({str(value) for value in every})
+            columns.append([order.index(str(value)) / max(len(order) - 1, 1) for value in every])
             labels = [(index / max(len(order) - 1, 1), text) for index, text in enumerate(order)]
         ax.axvline(at, color="0.6", linewidth=0.8)
         for y, text in labels:

@@ -118,7 +118,7 @@ class Point:
         return create_trial(
             state=state,
             params=self.params,
-            distributions=distributions,
+            distributions={name: distributions[name] for name in self.params},
             values=values,
             intermediate_values=steps,
             system_attrs={name: value for name, value in kept.items() if name != STUDY_STATE},

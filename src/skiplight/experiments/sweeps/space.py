@@ -26,6 +26,7 @@ from hydra.errors import HydraException
 from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, MAPPINGS, Config
 from skiplight.config.validate import check_names, from_mapping, option_types, own_names, run_options
 from skiplight.errors import ConfigError
+from skiplight.experiments.sweeps.conditions import find_names, is_applicable
 from skiplight.registry import REGISTRIES
 
 if TYPE_CHECKING:
@@ -114,18 +115,20 @@ def build_distributions(space: Any, config: Config) -> dict[str, BaseDistributio
 
 
 def check_values(space: Mapping[str, Any], config: Config) -> None:
-    """Check that each option takes its values, or the ends of its range.
+    """Check that each option is read by some trial, and takes its values, or the ends of its range.
 
     Args:
         space: the option `study.space`, of which `build_distributions` has made distributions.
         config: the options that are not swept.
 
     Raises:
-        ConfigError: an option refuses a value.
+        ConfigError: an option refuses a value, or is read by no trial.
     """
+    distributions = build_distributions(space, config)
     for name, spec in space.items():
-        for value in spec if not isinstance(spec, Mapping) else (spec["low"], spec["high"]):
-            apply_parameters(config, {name: value})
+        names, found = find_names(name, space, config), distributions[name]
+        for value in spec if not isinstance(spec, Mapping) else (found.low, found.high):  # type: ignore[attr-defined]
+            apply_parameters(config, names | {name: value})
 
 
 def _is_entry(name: str) -> bool:
@@ -209,14 +212,19 @@ def apply_parameters(config: Config, params: Params) -> Config:
     return from_mapping(mapping)
 
 
-def grid_points(found: Mapping[str, BaseDistribution]) -> list[Params]:
-    """Return every point of the space, the last option varying fastest.
+def grid_points(found: Mapping[str, BaseDistribution], config: Config) -> list[Params]:
+    """Return every point of the space once, the last option varying fastest.
 
     Raises:
         ConfigError: a range has no step, and so infinitely many points.
     """
     axes = [_axis_points(name, distribution) for name, distribution in found.items()]
-    return [dict(zip(found, point, strict=True)) for point in itertools.product(*axes)]
+    points: dict[str, Params] = {}
+    for values in itertools.product(*axes):
+        point = dict(zip(found, values, strict=True))
+        point = {name: value for name, value in point.items() if is_applicable(name, point, config)}
+        points.setdefault(repr(point), point)
+    return list(points.values())
 
 
 def _axis_points(name: str, distribution: Any) -> list[Any]:

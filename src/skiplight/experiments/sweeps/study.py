@@ -37,7 +37,7 @@ from skiplight.experiments.sweeps.points import (
 from skiplight.experiments.sweeps.progress import study_progress
 from skiplight.experiments.sweeps.promotion import PROMOTING, first_rung, next_promotion
 from skiplight.experiments.sweeps.pruners import PRUNERS, make_pruner
-from skiplight.experiments.sweeps.samplers import make_sampler, suggest
+from skiplight.experiments.sweeps.samplers import ATTEMPTS, make_sampler, suggest
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ class Study:
         self.targets, self.directions = study_targets(config)
         self.metric = self.targets[0]
         self.space = space.build_distributions(config.study.space, config)
-        self.grid = space.grid_points(self.space) if config.study.sampler == "grid" else None
+        self.grid = space.grid_points(self.space, config) if config.study.sampler == "grid" else None
         if self.grid is not None:
             limit = min(len(self.grid), len(self.grid) if limit is None else limit)
         self.limit = limit
@@ -116,7 +116,7 @@ class Study:
         space.check_values(config.study.space, config)
         study_targets(config)
         if config.study.sampler == "grid":
-            space.grid_points(found)
+            space.grid_points(found, config)
         else:
             make_sampler(config.study, config.seed, 0)
         if config.study.pruner in PRUNERS:
@@ -245,8 +245,13 @@ class Study:
         number = len(points)
         if self.grid is not None:
             return self.grid[number], {}
-        sampler = make_sampler(self.config.study, self.config.seed, number)
-        return suggest(sampler, points, self.space, self.directions)
+        tried = [point.params for point in points]
+        for attempt in range(ATTEMPTS):
+            sampler = make_sampler(self.config.study, self.config.seed, number, attempt)
+            params, kept = suggest(sampler, points, self.space, self.directions, self.config)
+            if params not in tried:
+                break
+        return params, kept
 
     def _claim(self, trial: optuna.trial.FrozenTrial) -> StudyTrial:
         number, params = trial.number, trial.params
@@ -333,6 +338,5 @@ def _running_trial(
 ) -> optuna.trial.FrozenTrial:
     from optuna.trial import TrialState, create_trial
 
-    return create_trial(
-        state=TrialState.RUNNING, params=params, distributions=distributions, user_attrs=about, system_attrs=kept
-    )
+    own = {name: distributions[name] for name in params}
+    return create_trial(state=TrialState.RUNNING, params=params, distributions=own, user_attrs=about, system_attrs=kept)

@@ -17,6 +17,7 @@ from skiplight.config.validate import OPEN, run_options
 from skiplight.errors import UnwritableError
 from skiplight.experiments.collect import collect_trials
 from skiplight.experiments.metrics import incomparable_options
+from skiplight.experiments.sweeps.conditions import NOT_APPLICABLE
 from skiplight.experiments.sweeps.plots import option_importances, pareto_front, plot_trials
 from skiplight.experiments.sweeps.ties import least_difference, tied_with_best
 from skiplight.experiments.trials import SeedAverage, TrialTable, markdown_table
@@ -238,7 +239,8 @@ def _print_rows(head: list[str], rows: list[list[Any]], needed: set[str]) -> Non
 def _write_best(table: TrialTable, best: SeedAverage) -> Path:
     """Write experiment/best.yaml: the swept options of the best trial, and its options that are not the default."""
     config = run_options(RunFolder(table.folder / str(best.rows[0].number)).config())
-    changed = _changed_options(config, _default_options(config), set(table.swept))
+    read = {name for name in table.swept if best.rows[0].params.get(name) != NOT_APPLICABLE}
+    changed = _changed_options(config, _default_options(config), read)
     # A registered name is chosen as a group, since that brings its own options.
     names = {}
     for group in CHOSEN:

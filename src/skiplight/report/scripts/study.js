@@ -29,6 +29,8 @@ function show() {
   section("trials", "Trials", trialTable(trials));
 }
 
+// What the table has for an option that a trial does not read.
+const reading = (rows, ...names) => rows.filter((row) => names.every((name) => row.params[name] !== "n/a"));
 const isNumeric = (values) => values.every((value) => typeof value === "number");
 const distinct = (rows, of) => { const values = [...new Set(rows.map(of))]; return isNumeric(values) ? d3.sort(values) : values.sort(d3.ascending); };
 const shortly = (value) => (typeof value === "number" ? (Math.abs(value) >= 1000 ? d3.format(",.4~r")(value) : d3.format(".3~r")(value)) : String(value ?? "–"));
@@ -65,11 +67,12 @@ function showHeatmaps(done, options, metric, redraws) {
   function draw() {
     const panels = options.filter((name) => name !== down && name !== across);
     const panel = panels.find((name) => usual.includes(name)) ?? null;
-    const cells = d3.flatRollup(done, (rows) => ({ mean: d3.mean(rows, (row) => row.metrics[metric()]), rows }),
+    const read = reading(done, down, across);
+    const cells = d3.flatRollup(read, (rows) => ({ mean: d3.mean(rows, (row) => row.metrics[metric()]), rows }),
       (row) => (panel ? row.params[panel] : ""), (row) => row.params[down], (row) => row.params[across])
       .map(([of, y, x, { mean, rows }]) => ({ of, x, y, mean, rows }));
     const fill = ramp(d3.min(cells, (cell) => cell.mean), d3.max(cells, (cell) => cell.mean), data.metrics[metric()]);
-    const xs = distinct(done, (row) => row.params[across]), ys = distinct(done, (row) => row.params[down]);
+    const xs = distinct(read, (row) => row.params[across]), ys = distinct(read, (row) => row.params[down]);
     const horizontal = bands(xs, across), vertical = bands(ys, down), height = Math.max(150, ys.length * 34 + 60);
     const middle = { x: (cell) => horizontal.of(cell.x).middle, y: (cell) => vertical.of(cell.y).middle };
     const span = ({ low, high }) => high - low;
@@ -108,18 +111,19 @@ const axisOf = (name, numeric) => (numeric && data.logarithmic.includes(name) ? 
 
 function showOptions(done, options, metric, redraws) {
   const charts = options.map((name) => {
+    const rows = reading(done, name);
     const figure = chart((width) => {
-      const numeric = isNumeric(done.map((row) => row.params[name]));
-      const means = d3.rollups(done, (rows) => d3.mean(rows, (row) => row.metrics[metric()]), (row) => row.params[name]);
+      const numeric = isNumeric(rows.map((row) => row.params[name]));
+      const means = d3.rollups(rows, (rows) => d3.mean(rows, (row) => row.metrics[metric()]), (row) => row.params[name]);
       const points = d3.sort(means, ([value]) => value);
       return plot(width, {
         height: 230,
         x: { label: name, ...axisOf(name, numeric) },
         y: { label: null, grid: true, nice: true, tickFormat: shortly },
         marks: [
-          points.length < done.length && points.length <= 20 ? Plot.line(points, { x: ([value]) => value, y: ([, mean]) => mean, stroke: "var(--accent)", strokeWidth: 2 }) : null,
-          Plot.dot(done, { x: (row) => row.params[name], y: (row) => row.metrics[metric()], fill: palette[0], fillOpacity: 0.5, r: 3 }),
-          Plot.tip(done, Plot.pointer({ x: (row) => row.params[name], y: (row) => row.metrics[metric()], title: (row) => `trial ${row.number}\n${shortly(row.metrics[metric()])}\n${Object.entries(row.params).map(([key, value]) => `${key} ${shortly(value)}`).join("\n")}` })),
+          points.length < rows.length && points.length <= 20 ? Plot.line(points, { x: ([value]) => value, y: ([, mean]) => mean, stroke: "var(--accent)", strokeWidth: 2 }) : null,
+          Plot.dot(rows, { x: (row) => row.params[name], y: (row) => row.metrics[metric()], fill: palette[0], fillOpacity: 0.5, r: 3 }),
+          Plot.tip(rows, Plot.pointer({ x: (row) => row.params[name], y: (row) => row.metrics[metric()], title: (row) => `trial ${row.number}\n${shortly(row.metrics[metric()])}\n${Object.entries(row.params).map(([key, value]) => `${key} ${shortly(value)}`).join("\n")}` })),
         ],
       });
     }, `The chosen figure by ${name}, a dot a trial`);
@@ -138,13 +142,13 @@ function showParallel(done, options, metric, redraws) {
     const dimensions = [...options, metric()];
     const value = (row, name) => (name === metric() ? row.metrics[name] : row.params[name]);
     const scales = new Map(dimensions.map((name) => {
-      const values = distinct(done, (row) => value(row, name));
+      const values = distinct(name === metric() ? done : reading(done, name), (row) => value(row, name));
       const scale = !isNumeric(values) ? d3.scalePoint(values, [0, 1])
         : (data.logarithmic.includes(name) ? d3.scaleLog() : d3.scaleLinear()).domain(values.length > 1 ? d3.extent(values) : [values[0] * 0.9, values[0] * 1.1 || 1]).range([0, 1]);
       const ticks = !isNumeric(values) || values.length <= 6 ? values : apart(scale.ticks(5), scale);
       return [name, { scale, ticks }];
     }));
-    const points = done.flatMap((row) => dimensions.map((name) => ({ row, name, y: scales.get(name).scale(value(row, name)) })));
+    const points = done.flatMap((row) => dimensions.map((name) => ({ row, name, y: value(row, name) === "n/a" ? NaN : scales.get(name).scale(value(row, name)) })));
     const fill = ramp(d3.min(done, (row) => row.metrics[metric()]), d3.max(done, (row) => row.metrics[metric()]), data.metrics[metric()]);
     const up = data.metrics[metric()] ? 1 : -1, room = (width - 82) / dimensions.length;
     return plot(width, {
@@ -227,7 +231,7 @@ function trialTable(trials) {
     { title: "trial", number: true, key: (row) => row.number, cell: (row) => trialLink(row) },
     { title: "state", key: (row) => row.state, cell: (row) => (row.error ? el("span", { title: row.error }, row.state) : row.state) },
     { title: "seed", number: true, key: (row) => row.seed, cell: (row) => String(row.seed) },
-    ...data.swept.map((name) => ({ title: name, number: isNumeric(trials.map((row) => row.params[name]).filter((value) => value !== undefined)), key: (row) => row.params[name], cell: (row) => shortly(row.params[name]) })),
+    ...data.swept.map((name) => ({ title: name, number: isNumeric(trials.map((row) => row.params[name]).filter((value) => value !== undefined && value !== "n/a")), key: (row) => (row.params[name] === "n/a" ? null : row.params[name]), cell: (row) => shortly(row.params[name]) })),
     ...Object.keys(data.metrics).filter((name) => data.targets.includes(name) || /^(evaluation|heldout)\//.test(name)).map((name) => ({ title: briefly(name), number: true, key: (row) => row.metrics[name], cell: (row) => shortly(row.metrics[name]) })),
     { title: "seconds", number: true, key: (row) => row.seconds, cell: (row) => (row.seconds === null ? "" : row.seconds.toFixed(1)) },
   ];

@@ -1,0 +1,80 @@
+"""Conditional search spaces: swept options that some of the swept names do not read.
+
+Noise is read where the objective draws noise, and an option of an objective, a noise distribution, a schedule or a
+source by the names that have it. A point does not have the options that it would not read, so that no sampler learns
+from them, and no two points differ in them only.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from skiplight.config.schema import CHOSEN, Config
+from skiplight.config.validate import own_names
+from skiplight.errors import ConfigError
+from skiplight.registry import OBJECTIVES, REGISTRIES
+
+NOT_APPLICABLE = "n/a"
+"""What a table has for an option that a trial does not read."""
+
+KEYS = {group: f"{group}.{REGISTRIES[group].key}" for group in CHOSEN}
+"""The option with the registered name of each group."""
+
+
+def is_applicable(option: str, params: Mapping[str, Any], config: Config) -> bool:
+    """Return whether a run reads an option.
+
+    Args:
+        option: dotted name of the option.
+        params: values of swept options, among them all names of `KEYS` that are swept.
+        config: the options that are not swept.
+    """
+
+    def chosen_name(group: str) -> str:
+        key = KEYS[group]
+        return str(params.get(key, functools.reduce(getattr, key.split("."), config)))
+
+    objective = chosen_name("objective")
+    draws_noise = objective not in OBJECTIVES or getattr(OBJECTIVES[objective].target, "needs_noise", True)
+    group, _, last = option.rpartition(".")
+    if group == "noise" and not draws_noise:
+        return False
+    if group not in CHOSEN:
+        return True
+    owners = [name for name in REGISTRIES[group] if last in own_names(group, name)]
+    name = chosen_name(group)
+    return not owners or name in owners or name not in REGISTRIES[group]
+
+
+def order_options(options: Iterable[str]) -> list[str]:
+    """Return options with the objective first, then other names on which options depend, otherwise in the same order.
+
+    >>> order_options(["noise.negatives", "model.dim", "objective.name"])
+    ['objective.name', 'noise.negatives', 'model.dim']
+    """
+    return sorted(
+        options, key=lambda name: (name not in KEYS.values(), name in KEYS.values() and name != KEYS["objective"])
+    )
+
+
+def find_names(option: str, space: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return swept names with which a run reads an option.
+
+    Args:
+        option: dotted name of the option.
+        space: the option `study.space`.
+        config: the options that are not swept.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    keys = [key for key in KEYS.values() if key in space and key != option]
+    for names in itertools.product(*(space[key] for key in keys)):
+        params = dict(zip(keys, names, strict=True))
+        if is_applicable(option, params, config):
+            return params
+    shown = ", ".join(f"`{key}={space[key]}`" for key in keys) or f"`objective={config.objective.name}`"
+    raise ConfigError(f"`study.space`: `{option}` is read by no trial with {shown}: leave it out")
