@@ -89,7 +89,7 @@ def _sampler_class(name: str) -> Any:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(
             f"`study.sampler=auto` is {AUTO_SAMPLER} of OptunaHub, which cannot be loaded ({reason}): install it with"
-            " `pip install optunahub cmaes`, and use it once on a machine that reaches github.com"
+            " `pip install 'skiplight[auto]'`, and use it once on a machine that reaches github.com"
         ) from None
 
 
