@@ -156,6 +156,8 @@ def _latest_metrics(run: RunFolder) -> tuple[dict[str, float], float | None]:
     found: dict[str, Any] = {}
     for line in run.read_metrics():
         found |= line
+    for fork in run.read_forks()[-1:]:
+        found |= {name: value for name, value in fork.items() if "/" in name}
     names = [name for name in found if name.startswith(("evaluation/", *HELDOUT_PARTS))]
     return {name: found[name] for name in names}, found.get("seconds")
 

@@ -62,9 +62,7 @@ def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResu
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     logging.getLogger("skiplight").setLevel(logging.INFO)
     try:
-        from skiplight.training.fit import resume
-
-        resume(run, _trial_callback_factory(run), lock_wait)
+        _train(run, lock_wait)
     except PrunedError as error:
         return ProcessResult("pruned", str(error))
     except PausedError as error:
@@ -92,6 +90,18 @@ def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResu
         traceback.print_exc()
         return ProcessResult("failed", reason)
     return ProcessResult("finished")
+
+
+def _train(run: Path, lock_wait: float) -> None:
+    from skiplight.training.fit import resume
+
+    try:
+        resume(run, _trial_callback_factory(run), lock_wait)
+    except PausedError:
+        from skiplight.experiments.sweeps.forks import record_fork
+
+        record_fork(run)
+        raise
 
 
 def _trial_callback_factory(run: Path) -> Watch | None:

@@ -30,8 +30,8 @@ SUMMARY_FORMAT = 1
 LOG_SECONDS = 30
 
 OWN_NAMES = (
-    ".lock", "checkpoints", "config.yaml", "environment.json", "errors", "heartbeat.json", "metrics.jsonl",
-    "output.log", "report.html", "result.json", "summary.json", "trial.json", "vectors", "wandb",
+    ".lock", "checkpoints", "config.yaml", "environment.json", "errors", "fork", "forks.jsonl", "heartbeat.json",
+    "metrics.jsonl", "output.log", "report.html", "result.json", "summary.json", "trial.json", "vectors", "wandb",
 )  # fmt: skip
 """What a training writes in its folder."""
 
@@ -64,6 +64,7 @@ class RunFolder:
         self.config_file = self.path / "config.yaml"
         self.environment = self.path / "environment.json"
         self.metrics = self.path / "metrics.jsonl"
+        self.forks = self.path / "forks.jsonl"
         self.summary = self.path / "summary.json"
         self.checkpoints = self.path / "checkpoints"
         self.vectors = self.path / "vectors"
@@ -246,17 +247,11 @@ class RunFolder:
 
     def read_metrics(self) -> list[dict[str, Any]]:
         """Return the lines of metrics.jsonl; a last line that a killed process left in the middle is left out."""
-        try:
-            text = read_text(self.metrics, errors="replace")
-        except FileNotFoundError:
-            return []
-        except OSError as error:
-            raise RunError(f"{self.metrics} cannot be read: {error.strerror}; put back the file of this run") from None
-        found = []
-        for line in text.splitlines():
-            with contextlib.suppress(ValueError):
-                found.append(parse_json(line))
-        return [about for about in found if isinstance(about, dict)]
+        return _read_lines(self.metrics)
+
+    def read_forks(self) -> list[dict[str, Any]]:
+        """Return the lines of forks.jsonl: the scores of a study's trial at its rungs, by forks (`training.fork`)."""
+        return _read_lines(self.forks)
 
     def read_summary(self) -> dict[str, Any]:
         """Return the content of summary.json.
@@ -276,6 +271,20 @@ class RunFolder:
         if version > SUMMARY_FORMAT:
             raise RunError(f"{self.summary} is of format {version}, newer than this skiplight reads: upgrade it")
         return summary
+
+
+def _read_lines(path: Path) -> list[dict[str, Any]]:
+    try:
+        text = read_text(path, errors="replace")
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise RunError(f"{path} cannot be read: {error.strerror}; put back the file of this run") from None
+    found = []
+    for line in text.splitlines():
+        with contextlib.suppress(ValueError):
+            found.append(parse_json(line))
+    return [about for about in found if isinstance(about, dict)]
 
 
 def _is_dead(process: str) -> bool:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import lightning
 
+from skiplight.config.schema import Config
 from skiplight.errors import PausedError, PrunedError
 from skiplight.evaluation.suite import evaluation_metrics
 from skiplight.experiments.folder import find_experiment
@@ -22,6 +23,7 @@ from skiplight.experiments.sweeps.promotion import PROMOTING, rung_share
 from skiplight.experiments.sweeps.pruners import make_pruner, rung_step
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.callbacks.evaluation import Evaluation
+from skiplight.training.fork import can_fork
 from skiplight.training.module import SkipGramModule
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.signals import StopRequest
@@ -44,7 +46,8 @@ def trial_callback_factory(run: Path) -> Watch | None:
         return None
     if options.pruner in PROMOTING:
         share = rung_share(about[RUNG], options.rungs)
-        return (lambda evaluation, stop: RungCallback(evaluation, stop, share)) if share < 1 else None
+        config = RunFolder(run).config()
+        return (lambda evaluation, stop: RungCallback(evaluation, stop, share, config)) if share < 1 else None
     if options.pruner == "none":
         return None
     return lambda evaluation, stop: PruningCallback(evaluation, study, number)
@@ -89,24 +92,27 @@ class PruningCallback(lightning.Callback):
 
 
 class RungCallback(lightning.Callback):
-    """Evaluate a trial at its rung, and pause it there.
+    """Pause a trial at its rung, after an evaluation if it is not scored by a fork (`sweeps.forks`).
 
     Args:
         evaluation: the callback that evaluates, which is called before this one.
         stop: makes the training save its state and end.
         share: share of the run's tokens at which the rung is.
+        config: options of the run.
     """
 
-    def __init__(self, evaluation: Evaluation, stop: StopRequest, share: float) -> None:
-        self.evaluation, self.stop, self.share = evaluation, stop, share
+    def __init__(self, evaluation: Evaluation, stop: StopRequest, share: float, config: Config) -> None:
+        self.evaluation, self.stop, self.share, self.config = evaluation, stop, share, config
         self._tokens = 0
 
     def on_train_start(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
         assert isinstance(pl_module, SkipGramModule)
         self._tokens = math.ceil(self.share * pl_module.total_tokens)
-        if self._tokens <= self.evaluation.evaluated < pl_module.total_tokens:
+        forks = can_fork(self.config, pl_module.tokens, pl_module.total_tokens)
+        done = pl_module.tokens if forks else self.evaluation.evaluated
+        if self._tokens <= done < pl_module.total_tokens:
             # The process was killed after it had saved its state at the rung.
-            raise PausedError(self._message(self.evaluation.evaluated))
+            raise PausedError(self._message(done))
 
     def on_train_batch_end(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, *args: Any, **kwargs: Any
@@ -114,7 +120,8 @@ class RungCallback(lightning.Callback):
         assert isinstance(pl_module, SkipGramModule)
         if self.stop.pause is not None or not self._tokens <= pl_module.tokens < pl_module.total_tokens:
             return
-        if self.evaluation.evaluated != pl_module.tokens:
+        forks = can_fork(self.config, pl_module.tokens, pl_module.total_tokens)
+        if not forks and self.evaluation.evaluated != pl_module.tokens:
             self.evaluation.run(trainer, pl_module)
         self.stop.pause = self._message(pl_module.tokens)
 

@@ -312,11 +312,13 @@ class Study:
         return "  ".join(f"{m} {format_short(v)}" for m, v in zip(self.targets, values, strict=True))
 
     def _record_rung(self, trial: StudyTrial, message: str) -> str:
-        """Write the score of a trial at its rung, from its metrics.jsonl, into the journal, and return a message."""
+        """Write the score of a trial at its rung, of a fork or of the trial, into the journal, and return a message."""
         from optuna.trial import TrialState
 
         recorded, target = self.trials[trial.number], self.targets[0]
-        lines = [line for line in RunFolder(trial.run).read_metrics() if target in line]
+        run, rung = RunFolder(trial.run), recorded.user_attrs[RUNG]
+        forks = [fork for fork in run.read_forks() if fork["rung"] == rung]
+        lines = [line for line in forks or run.read_metrics() if target in line]
         score = float(lines[-1][target]) if lines else math.nan  # it could not be evaluated, and has logged why
         if not math.isfinite(score):
             message = f"{message}: the run has no {target} there"
@@ -324,7 +326,7 @@ class Study:
             self.storage.set_trial_state_values(recorded._trial_id, TrialState.FAIL)
             return message
         self.storage.set_trial_intermediate_value(recorded._trial_id, int(lines[-1]["tokens"]), score)
-        self.storage.set_trial_user_attr(recorded._trial_id, score_key(recorded.user_attrs[RUNG]), score)
+        self.storage.set_trial_user_attr(recorded._trial_id, score_key(rung), score)
         return f"{message}, {target} {format_short(score)}"
 
 
