@@ -55,9 +55,8 @@ def order_options(options: Iterable[str]) -> list[str]:
     >>> order_options(["noise.negatives", "model.dim", "objective.name"])
     ['objective.name', 'noise.negatives', 'model.dim']
     """
-    return sorted(
-        options, key=lambda name: (name not in KEYS.values(), name in KEYS.values() and name != KEYS["objective"])
-    )
+    names = [KEYS["objective"], *KEYS.values()]
+    return sorted(options, key=lambda option: min(names.index(option), 1) if option in names else 2)
 
 
 def find_names(option: str, space: Mapping[str, Any], config: Config) -> dict[str, Any]:
@@ -76,5 +75,7 @@ def find_names(option: str, space: Mapping[str, Any], config: Config) -> dict[st
         params = dict(zip(keys, names, strict=True))
         if is_applicable(option, params, config):
             return params
-    shown = ", ".join(f"`{key}={space[key]}`" for key in keys) or f"`objective={config.objective.name}`"
+    decisive = dict.fromkeys([KEYS["objective"], KEYS.get(option.rpartition(".")[0], KEYS["objective"])])
+    values = {key: space.get(key, functools.reduce(getattr, key.split("."), config)) for key in decisive}
+    shown = " and ".join(f"`{key}={value}`" for key, value in values.items())
     raise ConfigError(f"`study.space`: `{option}` is read by no trial with {shown}: leave it out")
