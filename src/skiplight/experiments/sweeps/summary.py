@@ -84,8 +84,7 @@ def _report_sections(
         yield f"Pareto front: trials {', '.join(map(str, front))}. With two metrics no trial is pruned."
     if best is not None:
         first = (confirmed or averages)[0]
-        shown = ", ".join(f"`{name}={_format_cell(value)}`" for name, value in first.params.items())
-        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_error(first, table.targets[0])}"
+        yield f"## Best\n\n{', '.join(_describe_options(first))}: {table.targets[0]} {_with_error(first, table.targets[0])}"
         for target in table.targets if len(table.targets) > 1 else ():
             yield f"Best by {target}: {_describe_point(table, table.best_by(target))}"
         yield f"Train with these options: `{train_command(table.folder, best)}`"
@@ -114,9 +113,13 @@ def train_command(folder: Path, experiment: Path) -> str:
 
 
 def _describe_point(table: TrialTable, point: SeedAverage) -> str:
-    options = " ".join(f"`{name}={_format_cell(value)}`" for name, value in point.params.items())
     metrics = ", ".join(f"{name} {_with_error(point, name)}" for name in table.targets)
-    return f"trial {', '.join(str(row.number) for row in point.rows)}, {options}: {metrics}"
+    return f"trial {', '.join(str(row.number) for row in point.rows)}, {' '.join(_describe_options(point))}: {metrics}"
+
+
+def _describe_options(point: SeedAverage) -> list[str]:
+    """Return the swept options that a point reads."""
+    return [f"`{name}={_format_cell(value)}`" for name, value in point.params.items() if value != NOT_APPLICABLE]
 
 
 def _describe_targets(table: TrialTable) -> str:

@@ -38,13 +38,14 @@ const shortly = (value) => (typeof value === "number" ? (Math.abs(value) >= 1000
 const ramp = (low, high, up) => { const scale = d3.scaleSequential(low === high ? [low - 1, high + 1] : up ? [low, high] : [high, low], d3.interpolateViridis); return (value) => (Number.isFinite(value) ? scale(value) : "var(--line)"); };
 
 function showBest(best) {
+  const read = (params) => Object.entries(params).filter(([, value]) => value !== "n/a");
   const figure = (name) => [briefly(name), shortly(best.mean[name]), best.error[name] !== undefined ? `± ${d3.format(".2~r")(best.error[name])} (standard error of ${best.trials.length} seeds)` : `trial ${best.trials.join(", ")}`];
   const names = [...data.targets, ...Object.keys(best.mean).filter((name) => /^(evaluation|heldout)\//.test(name) && !data.targets.includes(name))];
   section("best", "Best",
-    el("ul", { class: "chips" }, Object.entries(best.params).map(([name, value]) => el("li", {}, `${name}=${value}`))),
+    el("ul", { class: "chips" }, read(best.params).map(([name, value]) => el("li", {}, `${name}=${value}`))),
     tiles(names.map(figure)),
     data.best_by.map((by) => el("p", { class: "best-by" }, el("strong", {}, `Best by ${briefly(by.metric)}: `), `trial ${by.trials.join(", ")}, `,
-      `${data.targets.map((name) => `${briefly(name)} ${shortly(by.mean[name])}`).join(", ")}, with `, el("code", {}, Object.entries(by.params).map(([name, value]) => `${name}=${shortly(value)}`).join(" ")))),
+      `${data.targets.map((name) => `${briefly(name)} ${shortly(by.mean[name])}`).join(", ")}, with `, el("code", {}, read(by.params).map(([name, value]) => `${name}=${shortly(value)}`).join(" ")))),
     el("details", {}, el("summary", {}, "As an experiment to train again"), el("pre", {}, best.yaml), el("pre", {}, best.command)));
 }
 
