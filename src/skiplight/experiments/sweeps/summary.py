@@ -84,7 +84,8 @@ def _report_sections(
         yield f"Pareto front: trials {', '.join(map(str, front))}. With two metrics no trial is pruned."
     if best is not None:
         first = (confirmed or averages)[0]
-        yield f"## Best\n\n{', '.join(_describe_options(first))}: {table.targets[0]} {_with_error(first, table.targets[0])}"
+        shown = ", ".join(_describe_options(first))
+        yield f"## Best\n\n{shown}: {table.targets[0]} {_with_error(first, table.targets[0])}"
         for target in table.targets if len(table.targets) > 1 else ():
             yield f"Best by {target}: {_describe_point(table, table.best_by(target))}"
         yield f"Train with these options: `{train_command(table.folder, best)}`"
