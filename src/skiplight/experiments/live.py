@@ -101,10 +101,9 @@ class _Table:
 
     def _score(self, trial: ClaimedTrial) -> str:
         """Return the score of the last evaluation of a trial, empty if there was none."""
+        run, metric = RunFolder(trial.run), self.queue.metric
         try:
-            found = [
-                line[self.queue.metric] for line in RunFolder(trial.run).read_metrics() if self.queue.metric in line
-            ]
+            found = [line[metric] for line in [*run.read_forks(), *run.read_metrics()] if metric in line]
         except RunError:  # its own process says what is wrong
             found = []
         return f"{found[-1]:.4g}" if found else ""

@@ -129,7 +129,10 @@ def _heatmap(table: TrialTable) -> Figure | None:
         return None
     dims: list[Any] = list({row.params.get(panel) for row in complete})
     dims.sort(key=None if _is_numeric(dims) else str)  # one is None where the dimension is not swept
-    size = max(3.0, 0.8 * len(negatives) + 1.5), max(2.6, 0.42 * len(exponents) + 1)
+    xs, ys = (
+        [_position(name, value, table) for value in values] for name, values in ((across, negatives), (down, exponents))
+    )
+    size = max(3.0, 0.8 * _count_narrowest(xs) + 1.5), max(2.6, 0.42 * _count_narrowest(ys) + 1)
     figure, axes = _new_figure(len(dims), 1, *size)
     cells, errors = np.full((len(dims), len(exponents), len(negatives)), np.nan), {}
     only_seeds = {down, across, panel, "seed"} >= set(varying_options(table))
@@ -145,9 +148,6 @@ def _heatmap(table: TrialTable) -> Figure | None:
             if len(found) > 1 and only_seeds:
                 errors[index] = f"\n±{statistics.stdev(found) / math.sqrt(len(found)):.2g}"
     low, high = np.nanmin(cells), np.nanmax(cells)
-    xs, ys = (
-        [_position(name, value, table) for value in values] for name, values in ((across, negatives), (down, exponents))
-    )
     for at, (dim, ax, cell) in enumerate(zip(dims, axes, cells, strict=True)):
         image = ax.pcolormesh(_cell_edges(xs), _cell_edges(ys), cell, cmap="viridis", vmin=low, vmax=high)
         ax.set_xticks(xs, [str(value) for value in negatives])
@@ -158,7 +158,7 @@ def _heatmap(table: TrialTable) -> Figure | None:
         for (y, x), value in np.ndenumerate(cell):
             if not np.isnan(value):
                 bright = (value - low) / max(high - low, 1e-12) > 0.6
-                text = f"{value:.3g}{errors.get((at, y, x), '')}"
+                text = f"{_format_value(value)}{errors.get((at, y, x), '')}"
                 ax.text(xs[x], ys[y], text, ha="center", va="center", fontsize=8, color="black" if bright else "white")
     figure.colorbar(image, ax=axes, label=metric)
     return figure
@@ -177,6 +177,16 @@ def _cell_edges(centres: list[float]) -> list[float]:
     """
     inner = [(a + b) / 2 for a, b in itertools.pairwise(centres)]
     return [centres[0] - (inner[0] - centres[0]), *inner, centres[-1] + (centres[-1] - inner[-1])]
+
+
+def _count_narrowest(centres: list[float]) -> float:
+    """Return how many of the narrowest cell have room in an axis, at most 12."""
+    edges = _cell_edges(centres)
+    return min(12.0, (edges[-1] - edges[0]) / min(b - a for a, b in itertools.pairwise(edges)))
+
+
+def _format_value(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def _options(table: TrialTable) -> Figure | None:
@@ -239,7 +249,7 @@ def _parallel(table: TrialTable) -> Figure | None:
             found = [math.nan if value == NOT_APPLICABLE else _position(name, value, table) for value in every]
             columns.append([(place - low) / ((high - low) or 1) for place in found])
             ticks = sorted(set(values)) if len(set(values)) <= 6 else list(np.linspace(min(values), max(values), 5))
-            labels = [((_position(name, t, table) - low) / ((high - low) or 1), f"{t:.3g}") for t in ticks]
+            labels = [((_position(name, t, table) - low) / ((high - low) or 1), _format_value(t)) for t in ticks]
         else:
             order = sorted({str(value) for value in every})
             columns.append([order.index(str(value)) / max(len(order) - 1, 1) for value in every])
