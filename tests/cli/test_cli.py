@@ -47,6 +47,18 @@ def test_neighbors_and_analogy(run: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "king" in said(capsys, "neighbors", run, "king")
     (answers,) = json.loads(said(capsys, "analogy", run, "man", "woman", "king", "--json")).values()
     assert answers[0][0] == "queen"
+    (answers,) = json.loads(said(capsys, "analogy", run, "Man", "WOMAN", "king", "--json")).values()
+    assert answers[0][0] == "queen"
+
+
+def test_words_are_found_in_another_case_and_an_unknown_one_leaves_the_others(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "KING: king" in said(capsys, "neighbors", run, "KING")
+    assert main(["neighbors", str(run), "king", "kingg", "Cat", "--json"]) == 2
+    out, error = capsys.readouterr()
+    assert list(json.loads(out)) == ["king", "Cat"]
+    assert "'kingg' is not in the vocabulary" in error
 
 
 def test_evaluate(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,7 @@ from gensim.test.utils import datapath
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
 from skiplight.evaluation import analogy as module
-from skiplight.evaluation.analogy import Questions, analogy, read_questions
+from skiplight.evaluation.analogy import Questions, analogy, covered_questions, read_questions
 from skiplight.vectors.word_vectors import WordVectors
 
 
@@ -30,7 +30,10 @@ def assert_as_gensim(keyed: KeyedVectors, vectors: WordVectors, file: str, restr
 
 
 def planted(seed: int, noise: float) -> tuple[KeyedVectors, WordVectors, str]:
-    """Three relations of 12 pairs among other words, some of them in two cases, and the questions."""
+    """Three relations of 12 pairs among other words, some of them in two cases, and the questions.
+
+    A question has the more frequent spelling of a word, which is the one that gensim takes.
+    """
     rng = np.random.default_rng(seed)
     words, rows, lines = [], [], []
     for relation in range(3):
@@ -51,6 +54,10 @@ def planted(seed: int, noise: float) -> tuple[KeyedVectors, WordVectors, str]:
     keyed = KeyedVectors(16)
     keyed.add_vectors([words[i] for i in order], np.array(rows, dtype=np.float32)[order])
     vocabulary = Vocabulary(keyed.index_to_key, range(len(keyed), 0, -1))
+    spelling: dict[str, str] = {}
+    for word in keyed.index_to_key:
+        spelling.setdefault(word.lower(), word)
+    lines = [line if line[0] == ":" else " ".join(map(spelling.__getitem__, line.split())) for line in lines]
     return keyed, WordVectors(vocabulary, torch.tensor(keyed.vectors)), "\n".join(lines)
 
 
@@ -89,14 +96,13 @@ def test_an_answer_among_the_three_words_is_asked_and_never_right():
     assert (result.score, result.questions, result.sections) == (0, 1, {"s": (0, 1)})
 
 
-def test_malformed_lines_missing_sections_and_no_covered_question_are_errors(tmp_path):
+def test_questions_without_a_section_malformed_lines_and_no_covered_question_are_errors(tmp_path):
     path = tmp_path / "set.txt"
     path.write_text(": one\na b c d\n\na b c\na b c d e\n")
     with pytest.raises(EvaluationError, match=r"four words.*line 4: 'a b c'; line 5: 'a b c d e'"):
         read_questions(path)
-    path.write_text("\na b c d\n")
-    with pytest.raises(EvaluationError, match="line 2: a question before any section"):
-        read_questions(path)
+    path.write_text("\na b c d\n: more\nd c b a\n")
+    assert read_questions(path).sections == {"set": [("a", "b", "c", "d")], "more": [("d", "c", "b", "a")]}
     with pytest.raises(EvaluationError, match=r"no evaluation set 'wordsim353': .* google"):
         read_questions("wordsim353")
     vectors = WordVectors(Vocabulary(["a", "b"], [2, 1]), torch.eye(2))
@@ -111,3 +117,11 @@ def test_diverged_vectors_are_an_error():
     words = Vocabulary(["a", "b", "c", "d"], [4, 3, 2, 1])
     with pytest.raises(EvaluationError, match="diverged"):
         analogy(WordVectors(words, torch.full((4, 2), torch.inf)), Questions("set", {"s": [("A", "B", "C", "D")]}))
+
+
+def test_a_question_is_of_the_words_as_it_spells_them():
+    vocabulary = Vocabulary(["tip", "tıp", "insan", "doktor", "mühendis"], [9, 8, 7, 6, 5])
+    rows = torch.tensor([[0.0, 1.0], [1.0, 0.1], [0.6, 0.8], [1.0, 0.0], [0.5, 0.7]])
+    questions = Questions("turkish", {"": [("tıp", "doktor", "insan", "mühendis")]})
+    assert analogy(WordVectors(vocabulary, rows), questions).score == 1
+    assert covered_questions(vocabulary, questions, 10)[0].tolist() == [[1, 3, 2, 4]]

@@ -10,8 +10,21 @@ def neighbors(arguments: list[str]) -> int:
     parser = query_parser("neighbors", neighbors.__doc__)
     parser.add_argument("word", nargs="+")
     options = parser.parse_args(arguments)
-    from skiplight.evaluation.neighbors import neighbors as nearest
+    from skiplight.errors import EvaluationError
+    from skiplight.vectors.nearest import find_row
 
     vectors = load_vectors(options)
-    print_nearest({word: nearest(vectors, word, options.k) for word in options.word}, options.json)
+    found, missing = {}, []
+    for word in options.word:
+        try:
+            spelling = vectors.vocabulary.words[find_row(vectors.vocabulary, word)]
+        except EvaluationError as error:
+            missing.append(str(error))
+            continue
+        title = word if spelling == word or options.json else f"{word}: {spelling}"
+        found[title] = vectors.most_similar(spelling, options.k)
+    if found:
+        print_nearest(found, options.json)
+    if missing:
+        raise EvaluationError("; ".join(missing))
     return 0

@@ -154,7 +154,8 @@ class EvaluationConfig:
 
     every: int | None = option(None, "tokens between evaluations; default: at the end only", low=1)
     similarity: list[str] = option(
-        ["wordsim353", "simlex999"], "word similarity sets: wordsim353, simlex999, or files (word, word, score)"
+        ["wordsim353", "simlex999"],
+        "word similarity sets: wordsim353, simlex999, or files of two words and judgements; FILE:COLUMN names one",
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
     hit_rate: list[str] = option(

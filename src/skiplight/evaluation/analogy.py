@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from skiplight.corpus.lookup import Lookup, word_lookup
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.sets import CaseFolded, case_folded, malformed, read_set, set_name
+from skiplight.evaluation.pair_files import malformed
+from skiplight.evaluation.sets import read_set, set_name
 from skiplight.vectors.word_vectors import WordVectors
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ class Questions:
 
     Attributes:
         name: name of the set in results.
-        sections: the questions (a, b, c, answer) of each section, in upper case.
+        sections: the questions (a, b, c, answer) of each section, as they are spelled.
     """
 
     name: str
@@ -64,15 +66,15 @@ class AnalogyResult:
 def read_questions(source: str | os.PathLike[str]) -> Questions:
     """Read a built-in set by name, or a file in the format of Google's questions-words.txt.
 
-    A line `: name` begins a section; every other line is a question, four words separated by white space.
+    A line `: name` begins a section; every other line is a question, four words separated by white space. Questions
+    before the first such line are a section that is named after the set.
 
     Raises:
-        EvaluationError: there is no such set, or lines are malformed or precede the first section; the message has
-            their numbers.
+        EvaluationError: there is no such set, or lines are malformed; the message has their numbers.
 
     >>> questions = read_questions("google")
     >>> len(questions), questions.sections["family"][0]
-    (19544, ('BOY', 'GIRL', 'BROTHER', 'SISTER'))
+    (19544, ('boy', 'girl', 'brother', 'sister'))
     """
     path, lines = read_set(source, SETS)
     sections: dict[str, list[tuple[str, str, str, str]]] = {}
@@ -82,8 +84,8 @@ def read_questions(source: str | os.PathLike[str]) -> Questions:
             section = sections.setdefault(line.lstrip(":").strip(), [])
         elif line.strip():
             if section is None:
-                raise EvaluationError(f"{path}, line {number}: a question before any section; add a line `: name`")
-            match line.upper().split():
+                section = sections.setdefault(set_name(source), [])
+            match line.split():
                 case [a, b, c, answer]:
                     section.append((a, b, c, answer))
                 case _:
@@ -128,10 +130,10 @@ def covered_questions(
     Raises:
         EvaluationError: there are none.
     """
-    ids = case_folded(vocabulary, restrict_vocabulary).ids
+    find = word_lookup(vocabulary, restrict_vocabulary).find
     asked, section = [], []
     for number, part in enumerate(questions.sections.values()):
-        covered = [[ids[word] for word in question] for question in part if all(map(ids.__contains__, question))]
+        covered = [ids for question in part if None not in (ids := list(map(find, question)))]
         asked += covered
         section += [number] * len(covered)
     if not asked:
@@ -172,23 +174,23 @@ def answered_correctly(
         raise EvaluationError(f"{questions.name}: vectors are not finite, the training has diverged; lower optim.lr")
     if not len(asked):
         return torch.zeros(0, dtype=torch.bool)
-    return _answered_correctly(unit, asked, case_folded(vectors.vocabulary, restrict_vocabulary))
+    return _answered_correctly(unit, asked, word_lookup(vectors.vocabulary, restrict_vocabulary))
 
 
-def _answered_correctly(unit: torch.Tensor, asked: torch.Tensor, folded: CaseFolded) -> torch.Tensor:
+def _answered_correctly(unit: torch.Tensor, asked: torch.Tensor, lookup: Lookup) -> torch.Tensor:
     """Return which questions are answered correctly.
 
     Args:
         unit: unit vectors of the restricted vocabulary [R, d].
         asked: ids of a, b, c and the answer [questions, 4].
-        folded: gives the other spellings of a word.
+        lookup: gives the other spellings of a word.
 
     Returns:
         bool [questions], on the CPU.
     """
     words, index = asked.unique(return_inverse=True)
     # Spellings of each word [words, spellings]; rows are padded with the word itself.
-    spellings = [[word, *folded.variants.get(word, [])] for word in words.tolist()]
+    spellings = [[word, *lookup.variants.get(word, [])] for word in words.tolist()]
     width = max(map(len, spellings))
     table = torch.tensor([row + row[:1] * (width - len(row)) for row in spellings])
     questions = table[index].to(unit.device)  # [questions, 4, spellings]

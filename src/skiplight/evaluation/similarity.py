@@ -8,15 +8,16 @@ comparable at equal coverage only. The same pairs are left out as in gensim's `e
 
 from __future__ import annotations
 
-import math
 import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import torch
 
+from skiplight.corpus.lookup import word_lookup
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.sets import case_folded, malformed, read_set, set_name
+from skiplight.evaluation.pair_files import parse_pairs
+from skiplight.evaluation.sets import read_set, set_name, split_column
 
 if TYPE_CHECKING:
     from skiplight.corpus.vocabulary import Vocabulary
@@ -31,7 +32,7 @@ class Pairs:
 
     Attributes:
         name: name of the set in results.
-        words: the pairs, in upper case, [n].
+        words: the pairs, as they are spelled, [n].
         judgements: how similar people found each pair, on any scale, [n].
     """
 
@@ -58,32 +59,20 @@ class SimilarityResult:
 
 
 def read_pairs(source: str | os.PathLike[str]) -> Pairs:
-    """Read a built-in set by name, or a file with `word word judgement` per line, separated by tabs or white space.
+    """Read a built-in set by name, or a file of two words and judgements per line, as `pair_files` describes.
 
-    Words may contain spaces if tabs separate them. Empty lines, lines that begin with `#`, and a header (a first line
-    whose last field is not a number) are skipped.
+    `FILE:COLUMN` names the column of judgements. A word may contain spaces if they do not separate the fields.
 
     Raises:
-        EvaluationError: there is no such set, or lines are malformed; the message has their numbers.
+        EvaluationError: there is no such set or column, it is not clear which column has the judgements, or lines are
+            malformed; the message has their numbers.
 
     >>> read_pairs("wordsim353").words[1], len(read_pairs("simlex999").words)
-    (('TIGER', 'CAT'), 999)
+    (('tiger', 'cat'), 999)
     """
-    path, lines = read_set(source, SETS)
-    words, judgements, bad, header_may_follow = [], [], [], True
-    for number, line in enumerate(lines, start=1):
-        if not line.strip() or line.startswith("#"):
-            continue
-        fields = [field.strip() for field in line.split("\t")] if "\t" in line else line.split()
-        may_be_header, header_may_follow = header_may_follow, False
-        judgement = _number(fields[-1])
-        if len(fields) == 3 and all(fields) and math.isfinite(judgement):
-            words.append((fields[0].upper(), fields[1].upper()))
-            judgements.append(judgement)
-        elif not (may_be_header and len(fields) >= 3 and not fields[-1][:1].isdigit()):
-            bad.append((number, line))
-    if bad:
-        raise malformed(path, "two words and a number", bad)
+    file, column = split_column(source)
+    path, lines = read_set(file, SETS)
+    words, judgements = parse_pairs(path, lines, column)
     return Pairs(set_name(source), tuple(words), tuple(judgements))
 
 
@@ -116,12 +105,9 @@ class JudgedPairs:
 
 def covered_pairs(vocabulary: Vocabulary, pairs: Pairs, restrict_vocabulary: int) -> list[tuple[int, int, int]]:
     """Return the pairs whose words are both in the vocabulary: the index of the pair, and the ids of its words."""
-    ids = case_folded(vocabulary, restrict_vocabulary).ids
-    return [
-        (index, ids[first], ids[second])
-        for index, (first, second) in enumerate(pairs.words)
-        if first in ids and second in ids
-    ]
+    find = word_lookup(vocabulary, restrict_vocabulary).find
+    found = ((index, find(first), find(second)) for index, (first, second) in enumerate(pairs.words))
+    return [(index, first, second) for index, first, second in found if first is not None and second is not None]
 
 
 def pair_cosines(vectors: WordVectors, first: list[int], second: list[int]) -> torch.Tensor:
@@ -195,10 +181,3 @@ def similarity(
             finite, or all judgements or all cosines are equal, so that there is no correlation.
     """
     return judged_pairs(vectors, pairs, restrict_vocabulary).result
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan

@@ -6,6 +6,7 @@ import difflib
 
 import torch
 
+from skiplight.corpus.lookup import word_lookup
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
 
@@ -37,12 +38,12 @@ def suggest(vocabulary: Vocabulary, word: str, n: int = 3) -> list[str]:
 
 
 def find_row(vocabulary: Vocabulary, word: str) -> int:
-    """Return the row of a word.
+    """Return the row of a word, found by its spelling or else without regard to case.
 
     Raises:
         EvaluationError: it is not in the vocabulary; the message has similar spellings.
     """
-    row = vocabulary.get(word)
+    row = word_lookup(vocabulary, len(vocabulary)).find(word)
     if row is None:
         likely = ", ".join(map(repr, suggest(vocabulary, word)))
         raise EvaluationError(
