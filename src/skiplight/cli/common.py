@@ -114,7 +114,7 @@ def print_summary(summary: dict, run_dir: Path) -> None:
     if not summary:
         return
     from skiplight.training.run_folder import RunFolder
-    from skiplight.vectors.model_card import describe_result
+    from skiplight.vectors.results import describe_result
 
     print(
         f"{summary['tokens']:,} tokens in {summary['seconds']['train']:.1f} s of training "

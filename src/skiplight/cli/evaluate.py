@@ -20,10 +20,12 @@ def evaluate(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser("skiplight evaluate", description=evaluate.__doc__)
     parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
     parser.add_argument(
-        "--similarity", nargs="*", default=["wordsim353", "simlex999"], help="sets or files of word pairs"
+        "--similarity",
+        nargs="*",
+        help="sets or files of word pairs; if nothing is given: wordsim353 simlex999",
     )
-    parser.add_argument("--analogy", nargs="*", default=["google"], help="sets or files of analogy questions")
-    parser.add_argument("--hit-rate", nargs="*", default=[], help="sets or files of item sequences")
+    parser.add_argument("--analogy", nargs="*", help="sets or files of analogy questions; if nothing is given: google")
+    parser.add_argument("--hit-rate", nargs="*", help="sets or files of item sequences")
     parser.add_argument(
         "--restrict-vocabulary", type=int, default=30_000, help="number of most frequent words that may answer (30000)"
     )
@@ -37,19 +39,28 @@ def evaluate(arguments: list[str]) -> int:
     options = parser.parse_args(arguments)
     from skiplight.evaluation.suite import evaluate as score
     from skiplight.registry import load_plugins
+    from skiplight.vectors.results import score_interval
 
     load_plugins()
-    metrics = _metrics_of_run(options.run) if options.metrics is None else _read_metrics(options.metrics)
+    chosen = {name: getattr(options, name) for name in ("similarity", "analogy", "hit_rate", "metrics")}
+    if all(given is None for given in chosen.values()):
+        chosen |= {"similarity": ["wordsim353", "simlex999"], "analogy": ["google"]}
+        metrics = _metrics_of_run(options.run)
+    else:  # that, and nothing else
+        metrics = _read_metrics(options.metrics or [])
     results = score(
         load_vectors(options),
-        options.similarity,
-        options.analogy,
+        chosen["similarity"] or [],
+        chosen["analogy"] or [],
         options.restrict_vocabulary,
-        options.hit_rate,
+        chosen["hit_rate"] or [],
         metrics,
     )
     failed = [result["error"] for result in results.values() if "error" in result]
     if options.json:
+        for result in results.values():
+            if (interval := score_interval(result)) is not None:
+                result["interval"] = interval
         print(json.dumps(results, ensure_ascii=False))
         return 2 if failed else 0
     _print_results(results)
@@ -94,15 +105,20 @@ def _print_results(results: dict[str, dict[str, Any]]) -> None:
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table("set", "score", "out of vocabulary", "pairs or questions")
+    from skiplight.vectors.results import count_of, score_interval
+
+    table = Table("set", "score", "95 % interval", "of", "out of vocabulary")
     for name, result in results.items():
         if "score" in result:
-            asked = result.get("pairs", result.get("questions"))
-            oov = f"{result['oov']:.1%}" if "oov" in result else ""
-            table.add_row(escape(name), f"{result['score']:.3f}", oov, "" if asked is None else f"{asked:,}")
+            interval = score_interval(result)
+            ends = "" if interval is None else f"{interval[0]:.3f} to {interval[1]:.3f}"
+            oov, count = (f"{result['oov']:.1%}", count_of(result)) if "oov" in result else ("", "")
+            table.add_row(escape(name), f"{result['score']:.3f}", ends, count, oov)
+        if "popularity" in result:
+            table.add_row(escape(f"{name} popularity"), f"{result['popularity']:.3f}")
         parts = result.get("scores") or {key: result[key] for key in ("ndcg", "mrr") if key in result}
         for key, value in parts.items():
-            table.add_row(escape(f"{name} {key}"), f"{value:.3f}", "", "")
+            table.add_row(escape(f"{name} {key}"), f"{value:.3f}")
         for section, (correct, total) in result.get("sections", {}).items():
             table.add_row(f"  {section}", f"{correct / total:.3f}" if total else "-", "", f"{total:,}", style="dim")
     Console().print(table)

@@ -10,6 +10,7 @@ import yaml
 from skiplight.config.schema import Config
 from skiplight.corpus.tokens import TokenText
 from skiplight.registry import OBJECTIVES, own_options
+from skiplight.vectors.results import describe_result
 
 WIKIPEDIA = "Text by the contributors of Wikipedia (https://en.wikipedia.org), CC BY-SA."
 CREDITS = {
@@ -73,18 +74,6 @@ def _objective(config: Config) -> str:
         return name
     options = ", ".join(f"{key} {value}" for key, value in own_options("noise", noise).items())
     return f"{name}, {noise.negatives} negatives, {noise.name} noise{f' ({options})' if options else ''}"
-
-
-def describe_result(result: dict[str, Any]) -> str:
-    """Return the result of an evaluation, which is no error, in a few words."""
-    if "perplexity" in result:
-        return f"perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs"
-    if "scores" in result:  # of a plug-in
-        return ", ".join(f"{key} {value:.4g}" for key, value in result["scores"].items())
-    if "oov" not in result:
-        return f"{result['score']:.4g}"
-    others = "".join(f", {key.upper()} {result[key]:.3f}" for key in ("ndcg", "mrr") if key in result)
-    return f"{result['score']:.3f}{others} ({result['oov']:.1%} out of vocabulary)"
 
 
 def _table(head: tuple[str, str], rows: list[tuple[str, Any]]) -> str:
