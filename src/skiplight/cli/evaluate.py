@@ -42,12 +42,12 @@ def evaluate(arguments: list[str]) -> int:
     from skiplight.vectors.results import score_interval
 
     load_plugins()
-    chosen = {name: getattr(options, name) for name in ("similarity", "analogy", "hit_rate", "metrics")}
-    if all(given is None for given in chosen.values()):
-        chosen |= {"similarity": ["wordsim353", "simlex999"], "analogy": ["google"]}
+    chosen = {name: getattr(options, name) for name in ("similarity", "analogy", "hit_rate")}
+    metrics = None if options.metrics is None else _read_metrics(options.metrics)
+    if options.metrics is None and not any(chosen.values()):  # what is named is evaluated, and nothing else
         metrics = _metrics_of_run(options.run)
-    else:  # that, and nothing else
-        metrics = _read_metrics(options.metrics or [])
+        if all(sets is None for sets in chosen.values()):
+            chosen |= {"similarity": ["wordsim353", "simlex999"], "analogy": ["google"]}
     results = score(
         load_vectors(options),
         chosen["similarity"] or [],
