@@ -14,7 +14,8 @@ from gensim.models import KeyedVectors
 from skiplight.cli.verbs import VERBS, main
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.vectors.word_vectors import WordVectors
-from tests.support.runs import command
+from tests.support.runs import command, train_arguments
+from tests.support.texts import write_texts
 
 WORDS = ["the", "king", "queen", "man", "woman", "tiger", "cat"]
 
@@ -104,3 +105,24 @@ def test_wrong_input_is_one_line_that_says_what_to_do(
     error = capsys.readouterr().err
     assert message in error
     assert error.startswith("skiplight: error: ")
+
+
+def test_runs_are_listed_with_their_scores_and_states(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    texts = write_texts(tmp_path / "texts", files=1, documents=30, words=300)
+    for name, code in (("whole", 0), ("study/0", 0), ("diverged", 2)):
+        options = ["optim.lr=1e38"] * (name == "diverged")
+        run = tmp_path / "runs" / name
+        assert main(train_arguments(texts, tmp_path, run, "data.heldout=0.1", "trainer.max_epochs=1", *options)) == code
+    (tmp_path / "runs" / "none" / "wandb").mkdir(parents=True)
+    capsys.readouterr()
+    found = {run["name"]: run for run in json.loads(said(capsys, "runs", tmp_path / "runs", "--json"))}
+    assert {name: run["state"] for name, run in found.items()} == {
+        "whole": "finished",
+        "study/0": "finished",
+        "diverged": "failed",
+    }
+    assert found["whole"]["scores"]["heldout/perplexity"] > 1
+    assert found["whole"]["engine"] == "fused"
+    assert found["whole"]["size"] > 1000
+    assert "study/0" in said(capsys, "runs", tmp_path / "runs")
+    assert "there is no run in" in said(capsys, "runs", tmp_path / "texts")

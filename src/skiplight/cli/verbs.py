@@ -18,6 +18,7 @@ from skiplight.cli.export import export
 from skiplight.cli.neighbors import neighbors
 from skiplight.cli.report import report
 from skiplight.cli.resume import resume
+from skiplight.cli.runs import runs
 from skiplight.cli.sweep import sweep
 from skiplight.cli.train import train
 from skiplight.errors import ConfigError, SkiplightError, Stopped, describe_os_error
@@ -129,11 +130,12 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "compare": compare,
     "sweep": sweep,
     "report": report,
+    "runs": runs,
     "neighbors": neighbors,
     "analogy": analogy,
     "evaluate": evaluate,
     "export": export,
 }
 
-READING = frozenset(VERBS) - {"train", "compare", "sweep"}
+READING = frozenset(VERBS) - {"train", "compare", "sweep", "runs"}
 """Verbs that take a folder instead of options: the plug-ins that it was made with are named again."""

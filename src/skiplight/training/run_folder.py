@@ -214,6 +214,13 @@ class RunFolder:
             file.flush()
             yield
 
+    @property
+    def is_in_training(self) -> bool:
+        """Whether a living process of this machine has locked the folder."""
+        lock = self.path / ".lock"
+        process = read_text(lock) if lock.exists() else ""
+        return process.isdecimal() and not _is_dead(process)
+
     def wait(self) -> None:
         """Wait until the first rank has prepared the text and made the folder."""
         logged = time.monotonic()
