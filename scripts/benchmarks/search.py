@@ -1,6 +1,6 @@
 """Compare searches that promote or prune trials with the whole grid, by the tokens that they train and what they find.
 
-    python scripts/benchmarks/search.py [--seeds 10] [--trials 30] [--workers 2] [--output FOLDER] [data.wheel=...]
+    python scripts/benchmarks/search.py [--seeds 10] [--trials 30] [--only asha] [--output FOLDER] [data.wheel=...]
 
 The grid is that of FINDINGS.md: 30 points of noise exponent, negatives and dimension with three seeds each. Each search
 samples the same points, by TPE, with seeds of its own. What it finds is the best of its complete trials, judged by the
@@ -28,6 +28,7 @@ EPOCHS, EPOCH = 3, 765_882
 SEARCHES = {
     "halving": ["study.pruner=halving", f"evaluation.every={EPOCHS * EPOCH // 27}"],
     "asha": ["study.pruner=asha"],
+    "asha-one-rung": ["study.pruner=asha", "study.rungs=1"],
     "hyperband": ["study.pruner=hyperband"],
 }
 
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=10)
     parser.add_argument("--trials", type=int, default=30)
     parser.add_argument("--workers", type=int, default=2, help="of the grid; a search has one, as its order matters")
+    parser.add_argument("--only", choices=SEARCHES, help="one of the searches")
     parser.add_argument("--output", type=Path, help="keep the studies in this folder")
     given = parser.parse_intermixed_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -73,11 +75,12 @@ def main() -> None:
         means = {point: statistics.fmean(found) for point, found in scores.items()}
         best = min(means, key=means.__getitem__)
         print(f"grid: {len(means)} points, {tokens(grid):,} tokens, best {means[best]:.1f} at {best}", flush=True)
-        for name, own in SEARCHES.items():
+        for name in [given.only] if given.only else SEARCHES:
             above, shares = [], []
             for seed in range(given.seeds):
                 study = sweep(
-                    folder / f"{name}-{seed}", [*own, f"seed={seed}", "--trials", str(given.trials), *given.options]
+                    folder / f"{name}-{seed}",
+                    [*SEARCHES[name], f"seed={seed}", "--trials", str(given.trials), *given.options],
                 )
                 point, _ = min(complete(study), key=lambda found: found[1])
                 above.append(100 * (means[point] / means[best] - 1))
