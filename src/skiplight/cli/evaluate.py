@@ -121,4 +121,5 @@ def _print_results(results: dict[str, dict[str, Any]]) -> None:
             table.add_row(escape(f"{name} {key}"), f"{value:.3f}")
         for section, (correct, total) in result.get("sections", {}).items():
             table.add_row(f"  {section}", f"{correct / total:.3f}" if total else "-", "", f"{total:,}", style="dim")
-    Console().print(table)
+    if table.row_count:
+        Console().print(table)

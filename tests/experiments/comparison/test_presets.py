@@ -11,7 +11,7 @@ SETTINGS = [
     "softmax_vs_ns",
     pytest.param("softmax_vs_ns_files", marks=pytest.mark.slow),
     pytest.param("softmax_vs_ns_text8", marks=pytest.mark.slow),
-    "noise_words",
+    pytest.param("noise_words", marks=pytest.mark.slow),
     "sharing",
 ]
 
