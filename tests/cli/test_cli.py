@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -12,6 +14,8 @@ import torch
 from gensim.models import KeyedVectors
 
 from skiplight.cli.verbs import VERBS, main
+from skiplight.config.schema import Config
+from skiplight.config.validate import iterate_options
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.runs import command, train_arguments
@@ -38,7 +42,30 @@ def test_help_names_every_verb(capsys: pytest.CaptureFixture[str]) -> None:
         text = said(capsys, *arguments)
         assert all(f"  {verb} " in text for verb in VERBS)
     assert said(capsys, "--version").startswith("skiplight ")
-    assert "noise.exponent" in said(capsys, "train", "--help")
+
+
+def test_help_on_options_is_by_group(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, "train", "--help")
+    assert all(re.search(rf"^{field.name} ", shown, re.MULTILINE) for field in dataclasses.fields(Config))
+    assert "noise=annealed_power" in shown
+    assert "noise.exponent" not in shown
+    assert all(len(line) <= 80 for line in shown.splitlines() if not line.startswith(("usage", "  ", "configs")))
+    of_noise = said(capsys, "train", "--help", "noise")
+    assert "noise.exponent=0.75   >= -10 <= 10" in of_noise
+    assert "0 is uniform, 1 unigram" in of_noise
+    assert "model.dim" not in of_noise
+    assert "model.dim=100" in said(capsys, "train", "model.dim", "-h")
+    assert said(capsys, "train", "--help", "optim.schedule") == said(capsys, "train", "--help", "optim/schedule")
+    every = said(capsys, "train", "--help", "all")
+    assert all(f"{name}" in every for name, _ in iterate_options())
+
+
+def test_help_shows_what_presets_are_for(capsys: pytest.CaptureFixture[str]) -> None:
+    shown = said(capsys, "train", "--help", "experiment")
+    assert "experiment=quickstart" in shown
+    assert "The demo: 20 epochs" in shown
+    assert main(["train", "--help", "nois"]) == 2
+    assert "did you mean `noise`?" in capsys.readouterr().err
 
 
 def test_neighbors_and_analogy(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

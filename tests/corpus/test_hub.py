@@ -191,7 +191,7 @@ def test_configuration_split_revision_and_column_are_what_is_read(tmp_path: Path
             assert (*found[:2], set(found[2])) == wanted, options
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("streaming", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_data_set_of_the_hub_trains(tmp_path: Path, hub: tuple[str, list[str]], streaming: bool) -> None:
     data = ["data=hub", "data.name=me/texts", "data.column=body", f"data.streaming={streaming}", "data.heldout=0"]
     folders = [f"data.store={tmp_path / 'stores'}", f"run_dir={tmp_path / 'run'}"]

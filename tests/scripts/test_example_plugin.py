@@ -50,7 +50,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 @pytest.mark.slow
 def test_its_pieces_are_listed_and_swept(python: list[str], data: list[str], tmp_path: Path) -> None:
-    shown = run(python, "train", "--help")
+    shown = run(python, "train", "--help", "all")
     assert shown.returncode == 0, shown.stderr
     assert all(
         name in shown.stdout

@@ -62,6 +62,10 @@ def test_a_run_leaves_what_the_readme_says(undisturbed: Path) -> None:
     assert config["model"]["dim"] == 16
     environment = json.loads((undisturbed / "environment.json").read_text())
     assert environment["packages"]["torch"].split("+")[0] == torch.__version__.split("+")[0]  # a build's label aside
+    assert {"lightning", "wandb", "hydra-core"} <= set(environment["packages"])
+    assert environment["processor"]
+    assert environment["memory"] > 2**30
+    assert environment["command"]
 
     lines = metrics(undisturbed)
     losses = [line["train/loss"] for line in lines if "train/loss" in line]

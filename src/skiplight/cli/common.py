@@ -40,7 +40,7 @@ def add_no_verify(parser: argparse.ArgumentParser) -> None:
 
 def add_workers(parser: argparse.ArgumentParser) -> None:
     """Add the options of the verbs that train many runs."""
-    parser.add_argument("override", nargs="*", help="options as for `skiplight train`")
+    parser.add_argument("override", nargs="*", help="options as for `skiplight train`: see `skiplight train --help`")
     add_config_flags(parser)
     parser.add_argument("--workers", type=int, default=1, help="runs at once, each with its share of the cores (1)")
     parser.add_argument("--devices-per-trial", type=int, help="GPUs that each worker owns; default: trainer.devices")
@@ -80,33 +80,6 @@ def print_nearest(neighbors: dict[str, list[tuple[str, float]]], as_json: bool) 
     for row in zip(*neighbors.values(), strict=True):
         table.add_row(*(escape(f"{word} {cosine:.3f}") for word, cosine in row))
     Console().print(table)
-
-
-def print_options() -> None:
-    """Print every group and every option with its default, range and help."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    from skiplight.config import conf_dir
-    from skiplight.config.validate import describe_options
-    from skiplight.registry import REGISTRIES, TARGETS
-
-    console = Console()
-    console.print("usage: skiplight train [--verify] [GROUP=CHOICE ...] [OPTION=VALUE ...]", markup=False)
-    console.print("       skiplight train -m [--workers N] [OPTION=VALUE,VALUE ...]   every combination", markup=False)
-    console.print("       skiplight train --cfg job | --info defaults | --hydra-help", markup=False)
-    console.print("configs of your own: --config-dir DIR, --config-name NAME; completion: skiplight -sc install=bash\n")
-    for group in sorted({path.parent for path in conf_dir().rglob("*/*.yaml")}):
-        path = group.relative_to(conf_dir()).as_posix()
-        registered = (REGISTRIES | TARGETS).get(path.replace("/", "."), ())
-        names = {file.stem for file in group.glob("*.yaml")} | set(registered)
-        console.print(f"  {path}= {', '.join(sorted(names))}")
-    table = Table("option", "default", "range", "", box=None, pad_edge=False)
-    for row in describe_options():
-        table.add_row(*map(escape, row))
-    console.print()
-    console.print(table)
 
 
 def print_summary(summary: dict, run_dir: Path) -> None:

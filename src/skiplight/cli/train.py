@@ -6,18 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from skiplight.cli.common import add_workers, check_devices, print_options, print_summary
+from skiplight.cli.common import add_workers, check_devices, print_summary
+from skiplight.cli.help import print_help
 from skiplight.config.flags import ErrorParser, add_show_flags, shown_arguments, source_of
 
 
 def train(arguments: list[str]) -> int:
     """Train a new run: `skiplight train data=files data.path=text.txt model.dim=100`."""
     if {"-h", "--help"} & set(arguments):
-        from skiplight.config.compose import named_plugins
-        from skiplight.registry import load_plugins
-
-        load_plugins(named_plugins(arguments))
-        print_options()
+        print_help(arguments)
         return 0
     given = parse_train(arguments)
     check_devices(given)

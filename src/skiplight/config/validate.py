@@ -152,7 +152,7 @@ def check_names(keys: Sequence[str]) -> None:
         near = difflib.get_close_matches(key, sorted(known), n=3, cutoff=0.75)
         near += [ends[e] for e in difflib.get_close_matches(key.rpartition(".")[2], list(ends), n=2, cutoff=0.7)]
         hint = f"; did you mean {' or '.join(f'`{n}`' for n in dict.fromkeys(near))}?" if near else ""
-        raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help` lists all options)")
+        raise ConfigError(f"unknown option `{key}`{hint} (`skiplight train --help all` lists all options)")
 
 
 def check_owner(key: str) -> None:

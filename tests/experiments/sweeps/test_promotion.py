@@ -113,7 +113,7 @@ def test_a_study_of_few_points_ends_with_one_that_was_trained_to_the_end(tmp_pat
     assert len(more.trials) == 12
 
 
-@pytest.mark.parametrize("pruner", ["asha", "hyperband"])
+@pytest.mark.parametrize("pruner", ["asha", pytest.param("hyperband", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
 def test_killed_anywhere_the_same_points_are_promoted(tmp_path: Path, pruner: str, sampler: str) -> None:
     options = [f"study.pruner={pruner}", f"study.sampler={sampler}", "study.rungs=2", "study.seeds=2"]

@@ -55,6 +55,7 @@ def test_what_a_sampler_keeps_is_in_the_journal(tmp_path: Path, sampler: str, ar
     assert run_study(tmp_path / "seed", *options, "seed=1", trials=4, reopen=False) != expected[:4]
 
 
+@pytest.mark.slow
 def test_a_low_discrepancy_sequence_covers_the_space(tmp_path: Path) -> None:
     points = run_study(tmp_path, "study.sampler=qmc", trials=17, reopen=True)[1:]  # the first is drawn at random
     assert sorted(int((exponent + 1) * 8) for exponent, _ in points) == list(range(16)), "one in each of 16 parts"

@@ -40,7 +40,7 @@ def claim_in_a_process_that_ends(run: Path) -> None:
     assert process.exitcode == 0
 
 
-@pytest.mark.parametrize("sampler", ["tpe", "random"])
+@pytest.mark.parametrize("sampler", ["tpe", pytest.param("random", marks=pytest.mark.slow)])
 def test_a_dead_trial_is_resumed_and_the_next_are_those_of_an_undisturbed_study(tmp_path: Path, sampler: str) -> None:
     found = {}
     for name in ("undisturbed", "killed"):

@@ -74,7 +74,7 @@ class TokenProgress(ProgressBar):
             self._notebook.update(Pretty(f"{percent} %  {text}"))
         elif (tenth := 10 * module.tokens // module.total_tokens) > self._tenth:
             self._tenth = tenth
-            left = (module.total_tokens - module.tokens) / max(self._speed, 1e-9)
+            left = max(module.total_tokens - module.tokens, 0) / max(self._speed, 1e-9)  # the last epoch may be longer
             log.info("%d %%  %s  %.0f s left", 10 * tenth, text, left)
 
     def on_train_end(self, trainer: lightning.Trainer, pl_module: lightning.LightningModule) -> None:
