@@ -46,11 +46,24 @@ def test_encode_marks_unknown_words() -> None:
     assert vocabulary.get("x") is None
 
 
+@pytest.mark.parametrize("separator", [" ", "\t", "  "])
+def test_words_and_counts_of_other_tools_are_sorted(tmp_path: Path, separator: str) -> None:
+    path = tmp_path / "vocab.txt"
+    rows = [("b", 2), ("</s>", 9), ("new york", 3), ("\\n", 2), ("12", 5)]
+    path.write_text("".join(f"{word}{separator}{count}\r\n" for word, count in rows) + "\r\n", encoding="utf-8-sig")
+    vocabulary = Vocabulary.load(path)
+    assert vocabulary.words == ["</s>", "12", "new york", "\\n", "b"]
+    assert vocabulary.counts.tolist() == [9, 5, 3, 2, 2]
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "not a vocabulary"),
-        ("a b\n", "not a vocabulary"),
+        ("", "line 1: expected the header"),
+        ("a b\n", "line 1: expected the header `word<TAB>count`, or a word and a count of at least 1, got 'a b'"),
+        ("a 1\nb\t0\n", "line 2"),
+        ("a 1\n 2\n", "line 2"),
+        ("a 1\nb 2\na\t3\n", "'a' stands there twice"),
         ("word\tcount\na\t1\nb\n", "line 3"),
         ("word\tcount\na\tmany\n", "line 2"),
         ("word\tcount\na\t-1\n", "line 2"),

@@ -13,11 +13,15 @@ from skiplight.errors import ConfigError
 if TYPE_CHECKING:
     from skiplight.vectors.word_vectors import WordVectors
 
+RUN_HELP = (
+    "folder of a run, or of its vectors; or a file of vectors: word2vec's (text, binary), GloVe's, fastText's .vec"
+)
+
 
 def query_parser(verb: str, description: str | None) -> argparse.ArgumentParser:
     """Return the parser of a verb that looks up words by vectors."""
     parser = argparse.ArgumentParser(f"skiplight {verb}", description=description)
-    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("run", type=Path, help=RUN_HELP)
     parser.add_argument("-k", type=parse_positive, default=10, help="number of words (10)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_no_verify(parser)

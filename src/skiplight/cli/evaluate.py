@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from skiplight.cli.common import add_no_verify, load_vectors
+from skiplight.cli.common import RUN_HELP, add_no_verify, load_vectors
 from skiplight.errors import ConfigError, EvaluationError
 
 log = logging.getLogger(__name__)
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 def evaluate(arguments: list[str]) -> int:
     """Score vectors on word similarity, analogies and by plug-ins: `skiplight evaluate RUN --similarity pairs.txt`."""
     parser = argparse.ArgumentParser("skiplight evaluate", description=evaluate.__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("run", type=Path, help=RUN_HELP)
     parser.add_argument(
         "--similarity",
         nargs="*",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from skiplight.cli.common import add_no_verify, load_vectors
+from skiplight.cli.common import RUN_HELP, add_no_verify, load_vectors
 
 
 def export(arguments: list[str]) -> int:
@@ -14,7 +14,7 @@ def export(arguments: list[str]) -> int:
     from skiplight.vectors.export import export_vectors as write
 
     parser = argparse.ArgumentParser("skiplight export", description=export.__doc__)
-    parser.add_argument("run", type=Path, help="folder of a run, or of its vectors")
+    parser.add_argument("run", type=Path, help=RUN_HELP)
     parser.add_argument("--format", choices=list(FORMATS))
     parser.add_argument("--output", type=Path, help="file or folder to write")
     parser.add_argument("--escape", action="store_true", help="escape white space in words, for word2vec formats")

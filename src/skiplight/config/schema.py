@@ -33,7 +33,9 @@ class VocabularyConfig:
 
     min_count: int = option(5, "drop words that occur less often", low=1)
     max_size: int | None = option(None, "largest number of words; the most frequent are kept", low=2)
-    path: str | None = option(None, "another run, or its vocabulary.tsv, whose words and counts are used unchanged")
+    path: str | None = option(
+        None, "words and counts to use unchanged: of another run, or of a file of them, as `word count` per line"
+    )
     grow: bool = option(False, "add this text's words and counts to those of vocabulary.path")
 
 
@@ -74,7 +76,9 @@ class ModelConfig:
         "output bias: none, fixed at log p(o), or learned from there; auto: the objective's default",
         choices=["auto", "none", "unigram", "learned"],
     )
-    init_from: str | None = option(None, "run with initial vectors, for the words that it has in common")
+    init_from: str | None = option(
+        None, "initial vectors, for the words in common: a run, or a file of word2vec, GloVe or fastText (.vec)"
+    )
 
 
 @dataclasses.dataclass

@@ -55,7 +55,8 @@ def prepare(
         min_count: words that occur less often are left out of the vocabulary.
         stores: folder of all stores, each in a folder named by its fingerprint.
         max_size: keep only this many of the most frequent words.
-        vocabulary: a `vocabulary.tsv`, or the folder of a run that has one, to use instead of counting.
+        vocabulary: a `vocabulary.tsv`, the folder of a run that has one, or a file of a word and a count per line, to
+            use instead of counting.
         grow: take all words of `vocabulary` and the new ones of this text, and add up their counts.
         heldout: fraction of the text to hold out for evaluation.
         streaming: store only the vocabulary, no tokens, and encode the text each time it is read.
@@ -146,9 +147,10 @@ def prepare(
         }
         if not streaming:
             numbered = itertools.chain.from_iterable(part.numbered() for part in made)
-            manifest["tokens"] = write_tokens(temporary, _reported(numbered, report), found, heldout)
-            if not manifest["tokens"]["train"]:
+            sizes, occurring = write_tokens(temporary, _reported(numbered, report), found, heldout)
+            if not sizes["train"]:
                 raise DataError(f"vocabulary.path={vocabulary}: it has none of the words of {source.describe}")
+            manifest |= {"tokens": sizes, "occurring": occurring}
         else:
             found.save(temporary / VOCABULARY)
             source.units.save(temporary / UNITS)
@@ -164,6 +166,8 @@ def prepare(
         store = build_once(folder, make, TokenStore, make_parts)
         remove_parts(parts)
         log.info("token store %s: %d tokens, %d held out", store.path, store.train.tokens, store.heldout.tokens)
+        if given is not None and not grow:
+            _log_overlap(f"vocabulary.path={vocabulary}", store)
         return store
     if given is not None:
         return TokenStream(source, normalise, given, heldout, fingerprint, threads=threads)
@@ -195,6 +199,19 @@ def _reported(batches: Iterator[Numbered], report: Progress) -> Iterator[Numbere
         yield batch
         done += len(batch.ids)
         report("encode", done)
+
+
+def _log_overlap(option: str, store: TokenStore) -> None:
+    """Log how far a given vocabulary and the text agree; stores of older versions do not know it."""
+    occurring, raw = (store.manifest.get(name) for name in ("occurring", "raw_tokens"))
+    if isinstance(occurring, int) and isinstance(raw, int) and raw > 0:
+        log.info(
+            "%s: %s of its %s words occur in the text, and are %.1f %% of its words",
+            option,
+            f"{occurring:,}",
+            f"{len(store.vocabulary):,}",
+            100 * (store.train.tokens + store.heldout.tokens) / raw,
+        )
 
 
 def _check_vocabulary(vocabulary: Vocabulary, remedy: str) -> None:

@@ -2,7 +2,8 @@
 
 Ids are given by decreasing count, and to words of equal count in code-point order, so the same counts always give the
 same ids. The file is `vocabulary.tsv`: a header `word<TAB>count`, then a line per word, in the order of ids; tab,
-newline, carriage return and backslash inside a word are escaped as in C.
+newline, carriage return and backslash inside a word are escaped as in C. The files of other tools (word2vec's
+`-save-vocab`, GloVe's `vocab_count`) have no header, a space or tab before the count, no escapes and any order.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import pyarrow.compute as pc
 from skiplight.errors import DataError
 from skiplight.files import read_text, replacing
 
+_HEADER = "word\tcount"
 _ESCAPES = (("\\", "\\\\"), ("\t", "\\t"), ("\n", "\\n"), ("\r", "\\r"))
 
 
@@ -101,21 +103,27 @@ class Vocabulary:
         return pc.fill_null(pc.index_in(words, value_set=self.array), -1).to_numpy(zero_copy_only=False)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write `vocabulary.tsv`, completely or not at all."""
+        """Write `vocabulary.tsv`, completely or not at all.
+
+        Raises:
+            DataError: words have no counts, since they are from a file of another tool.
+        """
+        if not self.counts.all():
+            raise DataError(f"{path} is not written: these words have no counts, as in files of vectors of other tools")
         words = self.array
         for character, escape in _ESCAPES:
             words = pc.replace_substring(words, character, escape)
         lines = pc.binary_join_element_wise(words, pa.array(self.counts).cast(pa.string()), "\t")
         with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
-            file.write("word\tcount\n")
+            file.write(f"{_HEADER}\n")
             file.writelines(f"{line}\n" for line in lines.to_pylist())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Vocabulary:
-        """Read `vocabulary.tsv`.
+        """Read `vocabulary.tsv`, or a file without its header, whose words are sorted by their counts.
 
         Raises:
-            DataError: the file is missing, a line is not a word, a tab and a count of 1 or more, or a word is repeated.
+            DataError: the file is missing, a line is not a word and a count of 1 or more, or a word is repeated.
         """
         try:
             text = read_text(path)
@@ -126,22 +134,26 @@ class Vocabulary:
         except UnicodeDecodeError as error:
             raise DataError(f"{path} is not a vocabulary file: not UTF-8 at byte {error.start}") from None
         header, _, body = text.removesuffix("\n").partition("\n")
-        if header != "word\tcount":
-            raise DataError(f"{path} is not a vocabulary file: its first line is not `word<TAB>count`")
-        lines = pc.split_pattern(pa.array([body] if body else [], pa.large_string()), "\n").flatten()
-        rows = pc.extract_regex(lines, r"^(?P<word>[^\t]+)\t(?P<count>[1-9][0-9]{0,17})$")
+        is_own = header == _HEADER
+        if not is_own:
+            body = text.removeprefix("\ufeff").replace("\r\n", "\n").rstrip("\n")
+        lines = pc.split_pattern(pa.array([body] if body or not is_own else [], pa.large_string()), "\n").flatten()
+        word = r"(?P<word>[^\t]+)\t" if is_own else r"(?P<word>.*[^ \t])[ \t]+"
+        rows = pc.extract_regex(lines, rf"^{word}(?P<count>[1-9][0-9]{{0,17}})$")
         if rows.null_count:
             wrong = pc.index(rows.is_valid(), False).as_py()
+            expected = "a word, a tab and a count" if is_own else "the header `word<TAB>count`, or a word and a count"
             raise DataError(
-                f"{path}, line {wrong + 2}: expected a word, a tab and a count of at least 1,"
-                f" got {lines[wrong].as_py()!r}"
+                f"{path}, line {wrong + 1 + is_own}: expected {expected} of at least 1, got"
+                f" {lines[wrong].as_py()[:80]!r}"
             )
-        words = _unescape(rows.field("word"))
+        words, counts = rows.field("word"), rows.field("count").cast(pa.int64()).to_numpy()
+        words = _unescape(words) if is_own else words
         found = pc.value_counts(words)
         if len(found) < len(words):
             twice = found.filter(pc.greater(found.field("counts"), 1))[0]["values"]
             raise DataError(f"{path}: {twice.as_py()!r} stands there twice")
-        return cls(words, rows.field("count").cast(pa.int64()).to_numpy())
+        return cls(words, counts) if is_own else cls.from_counts(words, counts)
 
 
 def find_vocabulary(path: str | os.PathLike[str]) -> Path:

@@ -61,7 +61,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     if threads:
         torch.set_num_threads(threads)
     if fresh and config.model.init_from is not None:
-        check_initial_vectors(config.model.init_from)  # before a long text is prepared
+        check_initial_vectors(config.model.init_from, config.model.dim)  # before a long text is prepared
     data = SkipGramDataModule.from_config(
         config,
         world=world,

@@ -1,30 +1,44 @@
-"""Vectors of another run as the initial values of the tables (`model.init_from`)."""
+"""Vectors of another run, or of another tool, as the initial values of the tables (`model.init_from`)."""
 
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
 import numpy as np
 import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
-from skiplight.errors import ConfigError, RunError
+from skiplight.errors import ConfigError, DataError, RunError
 from skiplight.objectives.base import Tables
-from skiplight.vectors.word_vectors import WordVectors, vectors_folder
+from skiplight.vectors.vector_files import read_layout
+from skiplight.vectors.word_vectors import WordVectors, is_vector_file, vectors_folder
 
 log = logging.getLogger(__name__)
 
 
-def check_initial_vectors(run: str) -> None:
-    """Raise a `ConfigError` if `model.init_from` names no run with vectors; `initialize_from` reads them later."""
+def check_initial_vectors(run: str, dim: int) -> None:
+    """Check what can be checked of `model.init_from` before a long text is prepared; `initialize_from` reads it later.
+
+    Raises:
+        ConfigError: it is neither a run with vectors nor a file of vectors, or a file of another dimension than `dim`.
+    """
     try:
-        vectors_folder(run)
-    except RunError as error:
+        if is_vector_file(run):
+            _check_dim(run, read_layout(Path(run)).dim, dim)
+        else:
+            vectors_folder(run)
+    except (DataError, RunError) as error:
         raise ConfigError(f"`model.init_from={run}`: {error}") from None
 
 
+def _check_dim(run: str, found: int, dim: int) -> None:
+    if found != dim:
+        raise ConfigError(f"`model.init_from={run}` has vectors of {found} numbers: give `model.dim={found}`")
+
+
 def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
-    """Copy the vectors of another run into the rows of common words; other words keep their initial rows.
+    """Copy the vectors of another run or tool into the rows of common words; other words keep their initial rows.
 
     The noise distribution and subsampling follow the counts of `vocabulary`, not those of the other run: a word that is
     now rarer is drawn less as noise, which moves the optimum of its scores.
@@ -34,11 +48,7 @@ def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
         RunError: there is no such run, or it has no vectors.
     """
     vectors = WordVectors.load(run)
-    dim = tables.input.weight.shape[1]
-    if vectors.dim != dim:
-        raise ConfigError(
-            f"`model.init_from={run}` has vectors of {vectors.dim} numbers: give `model.dim={vectors.dim}`"
-        )
+    _check_dim(run, vectors.dim, tables.input.weight.shape[1])
     if not all(table.isfinite().all() for table in (vectors.input, vectors.output) if table is not None):
         raise ConfigError(f"`model.init_from={run}` has vectors that are not finite: its training had diverged")
     rows = torch.from_numpy(vectors.vocabulary.encode(vocabulary.array).astype(np.int64))
@@ -49,6 +59,8 @@ def initialize_from(run: str, tables: Tables, vocabulary: Vocabulary) -> None:
         tables.input.weight[known] = vectors.input[rows[known]]
         if vectors.output is not None and len(tables.output.weight) == len(vocabulary):
             tables.output.weight[known] = vectors.output[rows[known]]
+    if vectors.output is None:
+        log.info("%s has no output vectors: they start as they do in a run without `model.init_from`", run)
     log.info(
         "%s of %s words start from %s, the others from random vectors; noise and subsampling follow the new counts",
         f"{int(known.sum()):,}",

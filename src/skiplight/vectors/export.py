@@ -44,6 +44,7 @@ def export_vectors(vectors: WordVectors, path: str | os.PathLike[str], format: s
 
     Raises:
         ConfigError: there is no such format, or it cannot hold a word.
+        DataError: the format has counts, and the words have none.
         RunError: `path` is a folder already, or cannot be written.
     """
     path = Path(path)
@@ -107,7 +108,8 @@ def _keyedvectors(vectors: WordVectors, words: list[str] | None = None) -> Keyed
     keyed.key_to_index = {word: index for index, word in enumerate(keyed.index_to_key)}
     keyed.vectors = vectors.input.cpu().contiguous().numpy()
     keyed.next_index = len(keyed)
-    keyed.expandos["count"] = vectors.vocabulary.counts.copy()
+    if vectors.vocabulary.counts.all():  # those of another tool's file have none
+        keyed.expandos["count"] = vectors.vocabulary.counts.copy()
     return keyed
 
 

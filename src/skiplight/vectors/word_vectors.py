@@ -18,12 +18,14 @@ import hashlib
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import RunError
 from skiplight.files import check_regular, digest, read_text, replacing, writing
 from skiplight.vectors.nearest import find_row, nearest_words
+from skiplight.vectors.vector_files import read_vector_file
 
 FORMAT_VERSION = 1
 _TENSORS, _VOCABULARY, _CARD = "vectors.safetensors", "vocabulary.tsv", "README.md"
@@ -120,19 +122,23 @@ class WordVectors:
 
     @classmethod
     def load(cls, folder_or_run: str | os.PathLike[str], *, verify: bool = True) -> WordVectors:
-        """Read the vectors of a run folder or of a `vectors/` folder.
+        """Read the vectors of a run folder or of a `vectors/` folder, or a file that another tool wrote.
 
         Args:
-            folder_or_run: the folder.
+            folder_or_run: the folder; or a file of word2vec (text or binary), GloVe or fastText (.vec), plain or
+                compressed (.gz, .bz2, .xz), which has no output vectors, and words without counts: they are 0.
             verify: whether to check the tables' checksums, about a second per GB; the vocabulary's checksum, sizes and
                 header are always checked.
 
         Raises:
             RunError: there are no vectors, they are damaged, of a newer format, or do not fit the vocabulary.
-            DataError: a line of vocabulary.tsv is malformed.
+            DataError: a line of vocabulary.tsv, or the file, is malformed.
         """
         from safetensors import SafetensorError, safe_open
 
+        if is_vector_file(folder_or_run):
+            words, table = read_vector_file(Path(folder_or_run))
+            return cls(Vocabulary(words, np.zeros(len(words))), torch.from_numpy(table))
         folder = vectors_folder(folder_or_run)
         file = folder / _TENSORS
         if not (folder / _VOCABULARY).exists():
@@ -183,12 +189,13 @@ def _digest(table: torch.Tensor) -> str:
 
 
 def vectors_folder(folder_or_run: str | os.PathLike[str]) -> Path:
-    """Return the `vectors/` folder of a run, or the given folder if it contains vectors.
+    """Return the `vectors/` folder of a run, or the given folder (or that of its vectors.safetensors).
 
     Raises:
         RunError: neither contains vectors.
     """
     path = Path(folder_or_run)
+    path = path.parent if path.name == _TENSORS else path
     for folder in (path, path / "vectors"):
         if (folder / _TENSORS).exists():
             return folder
@@ -196,3 +203,8 @@ def vectors_folder(folder_or_run: str | os.PathLike[str]) -> Path:
         f"no vectors in {path}: neither {_TENSORS} nor vectors/{_TENSORS} is there;"
         " give the folder of a run that has finished, or finish it with `skiplight resume`"
     )
+
+
+def is_vector_file(path: str | os.PathLike[str]) -> bool:
+    """Return whether a path is a file of another tool, not a folder of vectors."""
+    return Path(path).is_file() and Path(path).name != _TENSORS

@@ -70,7 +70,7 @@ def open_unpacked(file: str, listed: Listed, max_bytes: int | None, stop: int | 
 
     unpacked = compr[_COMPRESSION[suffix]](io.BufferedReader(raw, BUFFER), mode="rb")
     limit = max_bytes if max_bytes is not None else max(FLOOR, RATIO * (listed[0] or 0))
-    return Bounded(unpacked, limit, file)
+    return Bounded(unpacked, limit, f"data.path: {file}")
 
 
 def read_fully(file: Any, size: int) -> bytes:

@@ -22,11 +22,14 @@ class Bounded(io.RawIOBase):
         file: the file to read from.
         limit: how many bytes may be read.
         name: the name of the file in the error.
+        remedy: what the error advises.
     """
 
-    def __init__(self, file: Any, limit: int, name: str) -> None:
+    def __init__(
+        self, file: Any, limit: int, name: str, remedy: str = "if it is meant to, give `data.max_bytes` a higher number"
+    ) -> None:
         super().__init__()
-        self._file, self._left, self._limit, self.name = file, limit, limit, name
+        self._file, self._left, self._limit, self.name, self._remedy = file, limit, limit, name, remedy
 
     def readable(self) -> bool:
         return True
@@ -40,10 +43,7 @@ class Bounded(io.RawIOBase):
         data = self._file.read(len(buffer))
         self._left -= len(data)
         if self._left < 0:
-            raise DataError(
-                f"data.path: {self.name} unpacks to more than {self._limit:,} bytes; if it is meant to, give"
-                " `data.max_bytes` a higher number"
-            )
+            raise DataError(f"{self.name} unpacks to more than {self._limit:,} bytes; {self._remedy}")
         buffer[: len(data)] = data
         return len(data)
 

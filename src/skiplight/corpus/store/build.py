@@ -136,15 +136,23 @@ class NumberedFile:
                 yield Numbered(words, ids, HeldoutChunks(document, chunk, raw))
 
 
-def write_tokens(folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float) -> dict[str, int]:
-    """Write the token and segment files and the vocabulary, and return the number of tokens of each split."""
+def write_tokens(
+    folder: Path, batches: Iterable[Numbered], vocabulary: Vocabulary, heldout: float
+) -> tuple[dict[str, int], int]:
+    """Write the token and segment files and the vocabulary.
+
+    Returns:
+        the number of tokens of each split, and how many words of the vocabulary occur among them.
+    """
     indexer = Indexer(vocabulary, heldout)
     train, aside = _SplitWriter(folder, ""), _SplitWriter(folder, "heldout-")
+    occurs = np.zeros(len(vocabulary), dtype=bool)
     for train_part, heldout_part in indexer.index(batches):
         train.write(train_part)
         aside.write(heldout_part)
+        occurs[train_part.ids] = occurs[heldout_part.ids] = True
     vocabulary.save(folder / VOCABULARY)
-    return {"train": train.finish(), "heldout": aside.finish()}
+    return {"train": train.finish(), "heldout": aside.finish()}, int(occurs.sum())
 
 
 class _SplitWriter:
