@@ -30,3 +30,11 @@ def test_a_result_is_described_with_what_it_is_of() -> None:
     )
     assert score_interval({"score": 1.0, "pairs": 3, "pearson": 1.0}) is None
     assert score_interval({"score": 0.3}) is None
+
+
+def test_a_perplexity_is_held_against_that_of_word_frequencies() -> None:
+    assert describe_result({"perplexity": 900.0, "pairs": 5000}) == "perplexity 900.0 over 5,000 pairs"
+    better = describe_result({"perplexity": 900.0, "unigram": 1200.0, "pairs": 5000})
+    assert better == "perplexity 900.0 over 5,000 pairs (word frequencies alone: 1,200.0)"
+    worse = describe_result({"perplexity": 30_000.0, "unigram": 1200.0, "pairs": 5000})
+    assert "the model is 25 times worse than word frequencies alone: it was trained too little" in worse

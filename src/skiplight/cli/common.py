@@ -98,7 +98,8 @@ def print_summary(summary: dict, run_dir: Path) -> None:
         f"({summary['words_per_second']:,} words/s), loss {summary['loss']:.4f}"
     )
     for name, result in summary["evaluation"].items():
-        print(result["error"] if "error" in result else f"{name}: {describe_result(result)}")
+        if "error" not in result:  # which has been logged
+            print(f"{name}: {describe_result(result)}")
     for word, nearest in summary["neighbors"].items():
         print(f"{word}: {', '.join(near for near, _ in nearest)}")
     print(f"run: {run_dir}")

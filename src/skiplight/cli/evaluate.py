@@ -22,9 +22,11 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument(
         "--similarity",
         nargs="*",
-        help="sets or files of word pairs; if nothing is given: wordsim353 simlex999",
+        help="sets or files of word pairs; if nothing is given: wordsim353 simlex999, where they fit the vocabulary",
     )
-    parser.add_argument("--analogy", nargs="*", help="sets or files of analogy questions; if nothing is given: google")
+    parser.add_argument(
+        "--analogy", nargs="*", help="sets or files of analogy questions; if nothing is given: google, likewise"
+    )
     parser.add_argument("--hit-rate", nargs="*", help="sets or files of item sequences")
     parser.add_argument(
         "--restrict-vocabulary", type=int, default=30_000, help="number of most frequent words that may answer (30000)"
@@ -37,19 +39,25 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument("--json", action="store_true", help="print JSON instead of a table")
     add_no_verify(parser)
     options = parser.parse_args(arguments)
+    from skiplight.evaluation.default_sets import fitting_sets
+    from skiplight.evaluation.sets import SIMILARITY
     from skiplight.evaluation.suite import evaluate as score
     from skiplight.registry import load_plugins
     from skiplight.vectors.results import score_interval
 
     load_plugins()
+    vectors = load_vectors(options)
     chosen = {name: getattr(options, name) for name in ("similarity", "analogy", "hit_rate")}
     metrics = None if options.metrics is None else _read_metrics(options.metrics)
     if options.metrics is None and not any(chosen.values()):  # what is named is evaluated, and nothing else
         metrics = _metrics_of_run(options.run)
         if all(sets is None for sets in chosen.values()):
-            chosen |= {"similarity": ["wordsim353", "simlex999"], "analogy": ["google"]}
+            chosen["similarity"] = fitting_sets(SIMILARITY, vectors.vocabulary, "name them after --similarity")
+            chosen["analogy"] = fitting_sets(["google"], vectors.vocabulary, "name it after --analogy")
+            if not any([*chosen.values(), metrics]):
+                raise EvaluationError("no set fits: name sets or files after --similarity, --analogy or --hit-rate")
     results = score(
-        load_vectors(options),
+        vectors,
         chosen["similarity"] or [],
         chosen["analogy"] or [],
         options.restrict_vocabulary,

@@ -158,8 +158,9 @@ class EvaluationConfig:
 
     every: int | None = option(None, "tokens between evaluations; default: at the end only", low=1)
     similarity: list[str] = option(
-        ["wordsim353", "simlex999"],
-        "word similarity sets: wordsim353, simlex999, or files of two words and judgements; FILE:COLUMN names one",
+        ["auto"],
+        "word similarity: wordsim353, simlex999, files of two words and judgements (FILE:COLUMN names one); auto: the"
+        " first two, if they fit the text",
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
     hit_rate: list[str] = option(

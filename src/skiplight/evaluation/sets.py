@@ -4,11 +4,26 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from skiplight.errors import EvaluationError
 from skiplight.files import read_text
+
+AUTO = "auto"
+"""Among sets of word pairs, stands for those of `SIMILARITY` that fit the vocabulary; see `default_sets`."""
+
+SIMILARITY = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
+"""The built-in sets of word pairs, and their files among the test data of gensim."""
+
+
+def named_sets(sources: Iterable[str]) -> list[str]:
+    """Return the sets of word pairs that sources stand for, those that might not fit the vocabulary included.
+
+    >>> named_sets(["auto", "mine.txt"])
+    ['wordsim353', 'simlex999', 'mine.txt']
+    """
+    return [name for source in sources for name in (SIMILARITY if source == AUTO else [source])]
 
 
 def set_name(source: str | os.PathLike[str]) -> str:

@@ -17,13 +17,11 @@ import torch
 from skiplight.corpus.lookup import word_lookup
 from skiplight.errors import EvaluationError
 from skiplight.evaluation.pair_files import parse_pairs
-from skiplight.evaluation.sets import read_set, set_name, split_column
+from skiplight.evaluation.sets import SIMILARITY, read_set, set_name, split_column
 
 if TYPE_CHECKING:
     from skiplight.corpus.vocabulary import Vocabulary
     from skiplight.vectors.word_vectors import WordVectors
-
-SETS = {"wordsim353": "wordsim353.tsv", "simlex999": "simlex999.txt"}
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def read_pairs(source: str | os.PathLike[str]) -> Pairs:
     (('tiger', 'cat'), 999)
     """
     file, column = split_column(source)
-    path, lines = read_set(file, SETS)
+    path, lines = read_set(file, SIMILARITY)
     words, judgements = parse_pairs(path, lines, column)
     return Pairs(set_name(source), tuple(words), tuple(judgements))
 

@@ -23,6 +23,7 @@ from skiplight.errors import ConfigError, EvaluationError
 from skiplight.evaluation.ranks import ALONE, Ranks
 from skiplight.evaluation.sets import set_name
 from skiplight.registry import EVALUATIONS, plugin_modules, register_evaluation
+from skiplight.vectors.results import FEW
 from skiplight.vectors.word_vectors import WordVectors
 
 if TYPE_CHECKING:
@@ -268,7 +269,7 @@ class _Evaluation:
         self._let_sync(ranks.group)
         try:
             if isinstance(self._metric, SummedMetric):
-                return dataclasses.asdict(self._metric.result(), dict_factory=_without_none)
+                return _marked(dataclasses.asdict(self._metric.result(), dict_factory=_without_none))
             return _result(self._metric.compute())
         except Exception as error:
             return self._failed(error)
@@ -303,6 +304,12 @@ class _Heldout(_Evaluation):
 
 def _without_none(fields: list[tuple[str, Any]]) -> dict[str, Any]:
     return {name: value for name, value in fields if value is not None}
+
+
+def _marked(result: dict[str, Any]) -> dict[str, Any]:
+    """Mark a score of so few pairs or questions that it is hardly better than chance, as `few`."""
+    number = result.get("questions", result.get("pairs", FEW))
+    return result | {"few": True} if number < FEW and "score" in result else result
 
 
 def _is_function(target: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from skiplight.config.schema import Config, StudyConfig
 from skiplight.errors import ConfigError
-from skiplight.evaluation.sets import set_name
+from skiplight.evaluation.sets import named_sets, set_name
 from skiplight.evaluation.suite import HELDOUT, MEANS, evaluation_metrics
 from skiplight.registry import EVALUATIONS
 
@@ -28,7 +28,7 @@ def read_metrics(summary: dict[str, Any]) -> dict[str, float]:
 def available_metrics(config: Config) -> list[str]:
     """Return the names of the metrics that a run with these options has, evaluations first."""
     evaluation = config.evaluation
-    sets = [*evaluation.similarity, *evaluation.analogy, *evaluation.hit_rate]
+    sets = [*named_sets(evaluation.similarity), *evaluation.analogy, *evaluation.hit_rate]
     names = [f"evaluation/{set_name(source)}" for source in sets]
     names += [f"evaluation/{set_name(source)}/{key}" for source in evaluation.hit_rate for key in ("ndcg", "mrr")]
     if evaluation.heldout_pairs and config.data.heldout > 0:

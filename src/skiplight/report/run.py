@@ -13,7 +13,7 @@ from lightning.pytorch.loggers import Logger
 
 from skiplight.config.schema import Config
 from skiplight.errors import EvaluationError, RunError
-from skiplight.evaluation.sets import set_name
+from skiplight.evaluation.sets import named_sets, set_name
 from skiplight.evaluation.similarity import judged_pairs
 from skiplight.files import read_json
 from skiplight.report.frequencies import word_frequencies
@@ -104,7 +104,8 @@ def run_data(
     mapped: bool = True,
 ) -> dict[str, Any]:
     """Return the data of a run's page, with a map by t-SNE too or without one; the scripts describe each part."""
-    similarity = {set_name(source): similarity_rows(vectors, source) for source in config.evaluation.similarity}
+    sources = [each for each in named_sets(config.evaluation.similarity) if set_name(each) in summary["evaluation"]]
+    similarity = {set_name(source): similarity_rows(vectors, source) for source in sources}
     environment = {}
     with contextlib.suppress(OSError, ValueError):
         environment = read_json(run.environment)

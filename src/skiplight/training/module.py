@@ -36,6 +36,7 @@ from skiplight.engines.autograd import AutogradEngine
 from skiplight.engines.base import Engine, GradientCounts, Request, StepResult
 from skiplight.engines.optimizers import changed_args, keeps_sparse, make_optimizer, optimizer_args, takes_sparse
 from skiplight.errors import ConfigError, DivergedError, EvaluationError, RunError
+from skiplight.evaluation.default_sets import choose_similarity
 from skiplight.evaluation.heldout import HeldoutLoss
 from skiplight.evaluation.suite import EvaluationSuite, evaluation_metrics
 from skiplight.objectives.base import Objective, Tables
@@ -201,7 +202,15 @@ class SkipGramModule(lightning.LightningModule):
         options = config.evaluation
         module.vocabulary = data.text.vocabulary
         module.evaluation = EvaluationSuite.of(
-            options.similarity, options.analogy, options.restrict_vocabulary, options.hit_rate, options.metrics
+            choose_similarity(
+                options.similarity,
+                data.text.vocabulary,
+                "`evaluation.similarity=[wordsim353,simlex999]` evaluates both",
+            ),
+            options.analogy,
+            options.restrict_vocabulary,
+            options.hit_rate,
+            options.metrics,
         )
         module.save_hyperparameters(run_options(config))
         return module

@@ -9,6 +9,9 @@ from typing import Any
 FEW = 30
 """Of fewer pairs or questions a score is hardly better than chance, and is marked."""
 
+MANY_TIMES = 2
+"""How many times the unigram model's a perplexity is that is called worse."""
+
 
 def score_interval(result: Mapping[str, Any]) -> tuple[float, float] | None:
     """Return the 95 % interval of a score, over the sets of as many pairs or questions that might have been asked.
@@ -47,7 +50,7 @@ def describe_result(result: Mapping[str, Any]) -> str:
     '0.500 (95 % interval -0.143 to 0.846; only 12 pairs, 25.0 % out of vocabulary)'
     """
     if "perplexity" in result:
-        return f"perplexity {result['perplexity']:,.1f} over {result['pairs']:,} pairs"
+        return _describe_perplexity(result)
     if "scores" in result:  # of a plug-in
         return ", ".join(f"{key} {value:.4g}" for key, value in result["scores"].items())
     if "oov" not in result:
@@ -60,6 +63,20 @@ def describe_result(result: Mapping[str, Any]) -> str:
         about += [f"popularity {result['popularity']:.3f}", f"{oov} of the sequences are left out"]
         return f"hit rate at 10 {result['score']:.3f} ({'; '.join(about)}){others}"
     return f"{result['score']:.3f} ({'; '.join([*about, f'{count_of(result)}, {oov} out of vocabulary'])})"
+
+
+def _describe_perplexity(result: Mapping[str, Any]) -> str:
+    perplexity, unigram = result["perplexity"], result.get("unigram")  # which older runs do not have
+    said = f"perplexity {perplexity:,.1f} over {result['pairs']:,} pairs"
+    if unigram is None:
+        return said
+    said += f" (word frequencies alone: {unigram:,.1f})"
+    if perplexity < MANY_TIMES * unigram:
+        return said
+    return (
+        f"{said}: the model is {perplexity / unigram:,.3g} times worse than word frequencies alone: it was trained too"
+        " little, or with too high a learning rate"
+    )
 
 
 def count_of(result: Mapping[str, Any]) -> str:

@@ -288,7 +288,8 @@ class Study:
             values = [found.get(metric, math.nan) for metric in self.targets]
             if missing := [m for m, value in zip(self.targets, values, strict=True) if not math.isfinite(value)]:
                 key = evaluation_of(missing[0])
-                why = summary["evaluation"].get(key, {}).get("error", "it is not a finite number")
+                scored = summary["evaluation"].get(key, {"error": "the set does not fit the text and was left out"})
+                why = scored.get("error", "it is not a finite number")
                 values, error = None, f"the run has no {missing[0]}: {why}"
         with self.experiment.locked():  # so that others see the trial either as claimed or as ended
             if self.trials[trial.number].state.is_finished():

@@ -19,13 +19,13 @@ function show() {
     tiles([
       ...Object.entries(summary.evaluation).flatMap(([name, result]) => {
         if (result.error) return [[name, "–", "could not be evaluated"]];
-        if (name === "heldout") return [["Held-out perplexity", d3.format(",.1f")(result.perplexity), `${count(result.pairs)} pairs`]];
+        if (name === "heldout") return [["Held-out perplexity", d3.format(",.1f")(result.perplexity), perplexityNote(result)]];
         // Of a plug-in, which returns one number or several.
         if (result.scores) return Object.entries(result.scores).map(([key, value]) => [`${name} ${key}`, d3.format(".4~g")(value), "evaluation"]);
         if (result.oov === undefined) return [[name, d3.format(".4~g")(result.score), "evaluation"]];
         const asked = result.pairs ?? result.questions;
         const kind = result.sections ? `${count(asked)} analogies` : result.pairs ? `Spearman, ${count(asked)} pairs` : `hit rate, ${count(asked)} sequences`;
-        return [[name, result.score.toFixed(3), kind]];
+        return [[name, result.score.toFixed(3), result.few ? `only ${kind}` : kind]];
       }),
       ["Training loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
       ["Words a second", short(summary.words_per_second), `${d3.format(",.1f")(summary.seconds.train)} s of training`],
@@ -40,6 +40,13 @@ function show() {
   if (analogies.length) showAnalogies("analogies", "Analogies", analogies);
   showNoise("noise", "Words and noise");
   showSettings("settings", "Settings");
+}
+
+/** Says what the perplexity of word frequencies alone is, and if the model's is many times that. */
+function perplexityNote({ perplexity, unigram, pairs }) {
+  if (unigram == null) return `${count(pairs)} pairs`;
+  const worse = perplexity >= 2 * unigram ? `, ${short(perplexity / unigram)} times worse than by` : ";";
+  return `${count(pairs)} pairs${worse} word frequencies alone: ${d3.format(",.1f")(unigram)}`;
 }
 
 /** The page of a trial that has not come to its end. */

@@ -16,10 +16,10 @@ import lightning
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.strategy import evaluating_ranks, final_tables, synchronize
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.heldout import HeldoutLoss
+from skiplight.evaluation.heldout import HeldoutLoss, unigram
 from skiplight.evaluation.neighbors import neighbors
 from skiplight.evaluation.ranks import Ranks
-from skiplight.evaluation.suite import Results, evaluation_metrics
+from skiplight.evaluation.suite import HELDOUT, Results, evaluation_metrics
 from skiplight.files import parse_json
 from skiplight.objectives.base import Tables
 from skiplight.training.callbacks.tracking import Tracking
@@ -105,10 +105,18 @@ class Evaluation(lightning.Callback):
             words = self.words if trainer.is_global_zero else []
             near = {word: _or_error(functools.partial(neighbors, vectors, word, NEIGHBORS)) for word in words}
             self.neighbors = {word: nearest for word, nearest in near.items() if isinstance(nearest, list)}
+            if "perplexity" in self.results.get(HELDOUT, {}):
+                self.results[HELDOUT]["unigram"] = self._unigram_perplexity
         self.seconds += time.perf_counter() - begin
         if trainer.is_global_zero:
             module.evaluation.warn({**self.results, **near})
         log_neighbors(trainer.loggers, self.neighbors, module.tokens, trainer.global_step)
+
+    @functools.cached_property
+    def _unigram_perplexity(self) -> float:
+        """That of word frequencies alone; output words have the frequencies that subsampling leaves."""
+        frequencies = self.data.text.vocabulary.counts * (self.data.sampler.keep + 1.0)
+        return unigram(self.data.heldout_pairs(), frequencies).perplexity
 
     def state_dict(self) -> dict[str, Any]:
         found = json.dumps({"results": self.results, "neighbors": self.neighbors})
