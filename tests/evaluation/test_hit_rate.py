@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR, RetrievalNormalizedDCG
@@ -11,7 +15,7 @@ from torchmetrics.retrieval import RetrievalHitRate, RetrievalMRR, RetrievalNorm
 from skiplight.corpus.sources.synthetic_sessions import make_sessions, write_synthetic_sessions
 from skiplight.corpus.vocabulary import Vocabulary
 from skiplight.errors import EvaluationError
-from skiplight.evaluation.hit_rate import hit_rate
+from skiplight.evaluation.hit_rate import hit_rate, read_sequences
 from skiplight.vectors.word_vectors import WordVectors
 
 
@@ -27,10 +31,37 @@ def test_the_hidden_item_is_among_the_ten_nearest_or_not(tmp_path: Path) -> None
     assert result.questions == 3
     assert result.score == pytest.approx(1 / 3), "i22 is near, i39 and i5 are not"
     assert result.popularity == pytest.approx(1 / 3), "i5 is among the ten most frequent"
-    assert result.oov == pytest.approx(1 / 2)
+    assert result.oov == pytest.approx(2 / 6)
+    assert result.repeats == pytest.approx(1 / 6)
     path.write_text("unknown i20\n")
     with pytest.raises(EvaluationError, match="none of its 1 sequences"):
         hit_rate(vectors, path)
+
+
+def test_sequences_are_read_from_tables_as_in_training(tmp_path: Path) -> None:
+    rows = [["a", "b"], ["c", "a", "d"], ["b"]]
+    lists = pa.table({"n": [1, 2, 3], "basket": rows, "text": [" ".join(row) for row in rows]})
+    pq.write_table(lists, tmp_path / "lists.parquet")
+    (tmp_path / "rows.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in lists.to_pylist()))
+    (tmp_path / "table.csv").write_text("n,items\n" + "".join(f'{n},"{" ".join(row)}"\n' for n, row in enumerate(rows)))
+    (tmp_path / "lines.csv").write_text("a,b\nc,a,d\nb\n")
+    with gzip.open(tmp_path / "lines.tsv.gz", "wt") as file:
+        file.write("a\tb\nc\ta\td\nb\n")
+    (tmp_path / "integers.jsonl").write_text('{"text": [1, 22]}\n{"text": [3]}\n')
+    for name in ("lists.parquet:basket", "lists.parquet", "rows.jsonl:basket", "rows.jsonl:text", "table.csv:items",
+                 "lines.csv", "lines.tsv.gz"):  # fmt: skip
+        assert read_sequences(tmp_path / name).sequences == rows, name
+    assert read_sequences(tmp_path / "lists.parquet:basket").name == "lists-basket"
+    assert read_sequences(tmp_path / "integers.jsonl").sequences == [["1", "22"], ["3"]]
+    with pytest.raises(
+        EvaluationError, match=r"lists.parquet, column baskets: there is no such column; there are n, bas"
+    ):
+        read_sequences(tmp_path / "lists.parquet:baskets")
+    with pytest.raises(EvaluationError, match=r"rows.jsonl, column nothing: .* `FILE:COLUMN` names a column"):
+        read_sequences(tmp_path / "rows.jsonl:nothing")
+    (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
+    with pytest.raises(EvaluationError, match=r"sequences of .*bad\.parquet: .* cannot be read"):
+        read_sequences(tmp_path / "bad.parquet")
 
 
 def test_all_three_measures_are_those_of_torchmetrics(tmp_path: Path) -> None:

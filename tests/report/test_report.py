@@ -43,7 +43,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_a_page_and_report_adds_tsne(folder: Path) -> None:
     run = folder / "run"
-    options = [f"evaluation.similarity=[{folder / 'pairs.tsv'},nowhere]", "data.heldout=0.2", "noise.exponent=0.5"]
+    (folder / "foreign.tsv").write_text("no\tsuch\t1\n")
+    options = [
+        f"evaluation.similarity=[{folder / 'pairs.tsv'},{folder / 'foreign.tsv'}]",
+        "data.heldout=0.2",
+        "noise.exponent=0.5",
+    ]
     assert main(train_arguments(folder / "texts" / "*.txt", folder, run, *options)) == 0
     at_once = shown(run)
     assert set(at_once["map"]["layouts"]) == {"PCA"}

@@ -367,10 +367,24 @@ def test_loggers_that_are_none_run_nothing(
     assert not (folder / "none").exists()
 
 
+@pytest.mark.parametrize("kind", ["similarity", "analogy", "hit_rate"])
+def test_files_of_evaluations_are_read_before_the_text(
+    folder: Path, tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    broken = tmp_path / "broken.txt"
+    broken.write_bytes(b"\xff")
+    for file, message in ((broken, "is not UTF-8 at byte 0"), (tmp_path / "absent.txt", "there is no evaluation set")):
+        assert main(arguments(folder, "broken", f"evaluation.{kind}=[{file}]", "data.path=/no/such/text")) == 2
+        said = capsys.readouterr().err
+        assert f"`evaluation.{kind}=[{file}]`: " in said
+        assert message in said
+        assert not (folder / "broken").exists()
+
+
 def test_an_evaluation_that_cannot_be_made_does_not_end_training(folder: Path) -> None:
     broken = folder / "broken.txt"
-    broken.write_text("one two 3\nno score\n")
+    broken.write_text("one two 3\n")
     assert main(arguments(folder, "broken", f"evaluation.similarity=[wordsim353,{broken}]")) == 0
     found = json.loads((folder / "broken" / "summary.json").read_text())["evaluation"]
-    assert "line 2" in found["broken"]["error"]
+    assert "0 of its 1 pairs" in found["broken"]["error"]
     assert found["heldout"]["perplexity"] > 1

@@ -26,7 +26,10 @@ def test_a_result_is_described_with_what_it_is_of() -> None:
     assert describe_result(pairs) == "0.200 (95 % interval 0.088 to 0.307; 300 pairs, 15.0 % out of vocabulary)"
     hits = {"score": 0.13, "popularity": 0.075, "oov": 0.197, "questions": 1000, "ndcg": 0.1, "mrr": 0.05}
     assert describe_result(hits).startswith(
-        "hit rate at 10 0.130 (95 % interval 0.111 to 0.152; popularity 0.075; 19.7 %"
+        "hit rate at 10: 0.130 (95 % interval 0.111 to 0.152; popularity 0.075; 1,000 sequences; 19.7 % of seq"
+    )
+    assert "; 19.7 % of sequences end in a repeat and are left out, as are 2.0 % out of vocabulary)" in (
+        describe_result(hits | {"oov": 0.02, "repeats": 0.197})
     )
     assert score_interval({"score": 1.0, "pairs": 3, "pearson": 1.0}) is None
     assert score_interval({"score": 0.3}) is None

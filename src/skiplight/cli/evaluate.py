@@ -27,7 +27,12 @@ def evaluate(arguments: list[str]) -> int:
     parser.add_argument(
         "--analogy", nargs="*", help="sets or files of analogy questions; if nothing is given: google, likewise"
     )
-    parser.add_argument("--hit-rate", nargs="*", help="sets or files of item sequences")
+    parser.add_argument(
+        "--hit-rate",
+        "--hits",
+        nargs="*",
+        help="synthetic_sessions, or files of item sequences: lines, or FILE:COLUMN of Parquet, JSON lines or CSV",
+    )
     parser.add_argument(
         "--restrict-vocabulary", type=int, default=30_000, help="number of most frequent words that may answer (30000)"
     )
@@ -124,6 +129,7 @@ def _print_results(results: dict[str, dict[str, Any]]) -> None:
             table.add_row(escape(name), f"{result['score']:.3f}", ends, count, oov)
         if "popularity" in result:
             table.add_row(escape(f"{name} popularity"), f"{result['popularity']:.3f}")
+            table.add_row(escape(f"{name} repeats, left out"), f"{result['repeats']:.1%}")
         parts = result.get("scores") or {key: result[key] for key in ("ndcg", "mrr") if key in result}
         for key, value in parts.items():
             table.add_row(escape(f"{name} {key}"), f"{value:.3f}")

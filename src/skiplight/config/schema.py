@@ -164,7 +164,7 @@ class EvaluationConfig:
     )
     analogy: list[str] = option([], "analogy sets: google, or files in its format")
     hit_rate: list[str] = option(
-        [], "sequences for the hit rate at 10 of their last item: synthetic_sessions, or files"
+        [], "sequences for the hit rate at 10 of their last item: synthetic_sessions, or files (FILE:COLUMN of tables)"
     )
     metrics: Any = option(None, "further evaluations, of plug-ins: [name], or {name: {option: value}}")
     words: list[str] = option([], "words whose neighbours are shown")

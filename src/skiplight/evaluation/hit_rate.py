@@ -8,18 +8,23 @@ and Kekäläinen 2002) and its reciprocal rank 1 / r; both are 0 if it is not am
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 
-from skiplight.errors import EvaluationError
-from skiplight.evaluation.sets import read_set, set_name
+from skiplight.corpus.sources.built_in import open_sequences
+from skiplight.corpus.sources.file_lists import detect_format
+from skiplight.errors import DataError, EvaluationError
+from skiplight.evaluation.sets import read_set, set_name, split_column
 from skiplight.files import cache_folder
 from skiplight.vectors.word_vectors import WordVectors
 
 NEAREST = 10
 
+_SEPARATORS = {".csv": "comma", ".tsv": "tab"}
 _BATCH = 1024
 """Sequences whose similarities to all items are computed at a time."""
 
@@ -31,8 +36,8 @@ class HitRateResult:
     Attributes:
         score: share of the sequences whose hidden item is among the ten nearest.
         popularity: the same share if the ten most frequent items are recommended for every sequence.
-        oov: share of the sequences that cannot be asked, because the hidden item or all others are out of vocabulary,
-            or because the hidden item also occurs earlier in the sequence.
+        oov: share of the sequences that are left out because the hidden item or all others are out of vocabulary.
+        repeats: share of the sequences that are left out because they end in a repeat: the hidden item occurs earlier.
         questions: number of sequences asked.
         ndcg: mean normalised discounted cumulative gain at 10.
         mrr: mean reciprocal rank at 10.
@@ -41,6 +46,7 @@ class HitRateResult:
     score: float
     popularity: float
     oov: float
+    repeats: float
     questions: int
     ndcg: float
     mrr: float
@@ -54,18 +60,49 @@ class Sequences(NamedTuple):
 
 
 def read_sequences(source: str | os.PathLike[str]) -> Sequences:
-    """Read `synthetic_sessions`, or a file with a sequence of items per line, separated by white space.
+    """Read `synthetic_sessions`, or a file of sequences as `data=sequences` takes them.
+
+    That is a text file with a sequence of items per line, separated by white space; or a column of Parquet, JSON lines,
+    CSV or TSV, which `FILE:COLUMN` names (default: `text`), of such texts or of lists. Each line of a CSV or TSV that
+    has no such column, where none is named, is a sequence, separated by commas or tabs.
 
     Raises:
-        EvaluationError: the file cannot be read.
+        EvaluationError: the file cannot be read, or has no such column.
     """
     name = set_name(source)
     if str(source) == "synthetic_sessions":
         from skiplight.corpus.sources.synthetic_sessions import write_synthetic_sessions
 
         source = write_synthetic_sessions(cache_folder())[1]
+    path, column = split_column(source)
+    if column is not None or (path.is_file() and detect_format([str(path)]) != "text"):
+        return Sequences(name, _read_rows(path, column))
     _, lines = read_set(source, {})
     return Sequences(name, [line.split() for line in lines if line.strip()])
+
+
+def _read_rows(path: Path, column: str | None) -> list[list[str]]:
+    """Return the sequences of a file that has columns."""
+    separator = next((mark for ending, mark in _SEPARATORS.items() if ending in path.suffixes), None)
+    options: dict[str, Any] = {"cache": cache_folder(), "unit": "document", "column": column or "text"}
+    try:
+        text = open_sequences(str(path), **options)
+        try:
+            text.units  # noqa: B018  # which looks for the column
+        except DataError:
+            if column is not None or separator is None:
+                raise
+            text = open_sequences(str(path), **options, separator=separator)
+        rows: dict[int, list[str]] = {}  # a long one comes in several pieces
+        for documents in text.documents():
+            for key, items in zip(documents.keys.tolist(), documents.texts.to_pylist(), strict=True):
+                rows.setdefault(key, []).extend(items.split() if isinstance(items, str) else items)
+    except DataError as error:
+        reason = re.sub(r"^data\.\w+(=[^:]*)?: ", "", str(error))
+        raise EvaluationError(
+            f"sequences of {path}{f', column {column}' if column else ''}: {reason}; `FILE:COLUMN` names a column"
+        ) from None
+    return [items for items in rows.values() if items]
 
 
 def hit_rate(vectors: WordVectors, source: Sequences | str | os.PathLike[str]) -> HitRateResult:
@@ -121,10 +158,12 @@ def hit_rate_result(asked: Sequences, sums: torch.Tensor) -> HitRateResult:
             f"{asked.name}: none of its {len(asked.sequences)} sequences has a last item in the vocabulary, and"
             " other items that are: choose sequences of the items that were trained on"
         )
+    repeats = sum(items[-1] in items[:-1] for items in asked.sequences) / len(asked.sequences)
     return HitRateResult(
         score=hits / questions,
         popularity=popular / questions,
-        oov=1 - questions / len(asked.sequences),
+        oov=max(1 - questions / len(asked.sequences) - repeats, 0.0),
+        repeats=repeats,
         questions=int(questions),
         ndcg=ndcg / questions,
         mrr=reciprocal / questions,

@@ -40,6 +40,9 @@ HELDOUT = "heldout"
 MEANS = ("perplexity", "loss")
 """The fields of that result which are tracked over a run."""
 
+HIT_RATE_KEYS = ("ndcg", "mrr", "popularity")
+"""The other fields of a hit rate that are tracked."""
+
 
 @register_evaluation("similarity")
 def word_similarity(*, source: str = "wordsim353") -> Any:
@@ -92,13 +95,32 @@ def evaluate(
     return EvaluationSuite.of(similarity, analogy, restrict_vocabulary, hit_rate, metrics)(vectors)
 
 
+def read_sets(similarity: Sources, analogy: Sources, hit_rate: Sources) -> None:
+    """Read all sets that are named, so that what is wrong with a file is known before a long training.
+
+    Raises:
+        ConfigError: a set cannot be read; the message names the option.
+    """
+    from skiplight.evaluation.analogy import read_questions
+    from skiplight.evaluation.hit_rate import read_sequences
+    from skiplight.evaluation.similarity import read_pairs
+
+    readers = {"similarity": (read_pairs, similarity), "analogy": (read_questions, analogy)}
+    for kind, (read, sources) in (readers | {"hit_rate": (read_sequences, hit_rate)}).items():
+        for source in sources:
+            try:
+                read(source)
+            except EvaluationError as error:
+                raise ConfigError(f"`evaluation.{kind}=[{source}]`: {error}") from None
+
+
 def evaluation_metrics(results: Results) -> dict[str, float]:
     """Return the results of an evaluation that are tracked over a run, by their names in metrics.jsonl."""
     found: dict[str, float] = {}
     for name, result in results.items():
         if "score" in result:
             found[f"evaluation/{name}"] = result["score"]
-        several = result.get("scores") or {key: result[key] for key in ("ndcg", "mrr") if key in result}
+        several = result.get("scores") or {key: result[key] for key in HIT_RATE_KEYS if key in result}
         found |= {f"evaluation/{name}/{key}": value for key, value in several.items()}
     heldout = results.get(HELDOUT, {})
     parts = {HELDOUT: heldout, "validation": heldout.get("validation", {})}

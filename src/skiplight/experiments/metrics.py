@@ -8,7 +8,7 @@ from typing import Any, Literal
 from skiplight.config.schema import Config, StudyConfig
 from skiplight.errors import ConfigError
 from skiplight.evaluation.sets import named_sets, set_name
-from skiplight.evaluation.suite import HELDOUT, MEANS, evaluation_metrics
+from skiplight.evaluation.suite import HELDOUT, HIT_RATE_KEYS, MEANS, evaluation_metrics
 from skiplight.registry import EVALUATIONS
 
 RUN_METRICS = ("loss", "words_per_second", "effective_words_per_second", "pairs_per_second")
@@ -30,7 +30,7 @@ def available_metrics(config: Config) -> list[str]:
     evaluation = config.evaluation
     sets = [*named_sets(evaluation.similarity), *evaluation.analogy, *evaluation.hit_rate]
     names = [f"evaluation/{set_name(source)}" for source in sets]
-    names += [f"evaluation/{set_name(source)}/{key}" for source in evaluation.hit_rate for key in ("ndcg", "mrr")]
+    names += [f"evaluation/{set_name(source)}/{key}" for source in evaluation.hit_rate for key in HIT_RATE_KEYS]
     if evaluation.heldout_pairs and config.data.heldout > 0:
         parts = ("heldout", "validation") if evaluation.validation else ("heldout",)
         names += [f"{part}/{name}" for part in parts for name in MEANS]

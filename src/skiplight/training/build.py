@@ -21,6 +21,8 @@ from skiplight.distributed.reconciliation import Reconciler
 from skiplight.distributed.strategy import RankStrategy
 from skiplight.errors import ConfigError
 from skiplight.evaluation.heldout import HeldoutResult, unigram
+from skiplight.evaluation.sets import named_sets
+from skiplight.evaluation.suite import read_sets
 from skiplight.objectives.full_softmax import FullSoftmax
 from skiplight.sampling.subsampling import keep_probabilities
 from skiplight.training.initialize import check_initial_vectors
@@ -62,6 +64,9 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
         torch.set_num_threads(threads)
     if fresh and config.model.init_from is not None:
         check_initial_vectors(config.model.init_from, config.model.dim)  # before a long text is prepared
+    if fresh and rank_info.rank == 0:
+        sets = config.evaluation
+        read_sets(named_sets(sets.similarity), sets.analogy, sets.hit_rate)
     data = SkipGramDataModule.from_config(
         config,
         world=world,

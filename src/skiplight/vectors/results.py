@@ -60,8 +60,13 @@ def describe_result(result: Mapping[str, Any]) -> str:
     oov = f"{result['oov']:.1%}".replace("%", " %")
     if "popularity" in result:
         others = "".join(f", {key.upper()} {result[key]:.3f}" for key in ("ndcg", "mrr") if key in result)
-        about += [f"popularity {result['popularity']:.3f}", f"{oov} of the sequences are left out"]
-        return f"hit rate at 10 {result['score']:.3f} ({'; '.join(about)}){others}"
+        left = f"{oov} of sequences are left out"
+        if "repeats" in result:  # which older runs do not have
+            left = f"{result['repeats']:.1%} of sequences end in a repeat and are left out".replace("%", " %")
+            left += f", as are {oov} out of vocabulary" if result["oov"] else ""
+        few = "only " if result["questions"] < FEW else ""
+        about += [f"popularity {result['popularity']:.3f}", f"{few}{result['questions']:,} sequences"]
+        return f"hit rate at 10: {result['score']:.3f} ({'; '.join([*about, left])}){others}"
     return f"{result['score']:.3f} ({'; '.join([*about, f'{count_of(result)}, {oov} out of vocabulary'])})"
 
 

@@ -24,7 +24,7 @@ function show() {
         if (result.scores) return Object.entries(result.scores).map(([key, value]) => [`${name} ${key}`, d3.format(".4~g")(value), "evaluation"]);
         if (result.oov === undefined) return [[name, d3.format(".4~g")(result.score), "evaluation"]];
         const asked = result.pairs ?? result.questions;
-        const kind = result.sections ? `${count(asked)} analogies` : result.pairs ? `Spearman, ${count(asked)} pairs` : `hit rate, ${count(asked)} sequences`;
+        const kind = result.sections ? `${count(asked)} analogies` : result.pairs ? `Spearman, ${count(asked)} pairs` : hitRateNote(result);
         return [[name, result.score.toFixed(3), result.few ? `only ${kind}` : kind]];
       }),
       ["Training loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
@@ -40,6 +40,12 @@ function show() {
   if (analogies.length) showAnalogies("analogies", "Analogies", analogies);
   showNoise("noise", "Words and noise");
   showSettings("settings", "Settings");
+}
+
+/** Says what a hit rate is to be held against, and of which sequences it is. */
+function hitRateNote({ questions, popularity, repeats }) {
+  const left = repeats === undefined ? "" : `; ${percent(repeats)} end in a repeat and are left out`;
+  return `hit rate at 10, ${count(questions)} sequences; popularity ${popularity.toFixed(3)}${left}`;
 }
 
 /** Says what the perplexity of word frequencies alone is, and if the model's is many times that. */
