@@ -6,13 +6,17 @@ import hashlib
 import itertools
 import json
 import logging
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from skiplight.corpus.sources.source import Source
-from skiplight.corpus.sources.units import Listing
+from skiplight.corpus.sources.units import FileReader, Listing
 from skiplight.corpus.store.build import build_once, write_manifest, write_tokens
 from skiplight.corpus.store.parts import Part, PartMaker, merge_counts, remove_parts
 from skiplight.corpus.store.stream import TokenStream
@@ -29,6 +33,8 @@ BYTES_PER_TOKEN = 100
 """Text with more bytes per token is probably not in the script that the normaliser keeps."""
 
 UNITS = "units.json"
+
+_UNDERSCORE = re.compile(r"[^\W_]_[^\W_]")
 
 Progress = Callable[[str, int], None]
 
@@ -122,6 +128,7 @@ def prepare(
             if not raw:
                 raise DataError(f"{lost}: {remedy}")
             log.warning("%s: %s", lost, remedy)
+        _log_underscores(source, normalise)
         if not raw:
             raise DataError(f"{source.loader.option}: {source.describe} is empty: there is not one word in it")
         found, pruned = given, 0
@@ -131,6 +138,7 @@ def prepare(
             if not table.num_rows:
                 raise DataError(f"data.heldout={heldout}: all {raw} words of this text are held out; give 0")
             columns = table["word"].combine_chunks(), table["count"].to_numpy()
+            _check_separator(source, columns[0], raw, sum(part.documents for part in made))
             if given is not None:
                 found = given.grown_by(Vocabulary(*columns), min_count)
             else:
@@ -211,6 +219,35 @@ def _log_overlap(option: str, store: TokenStore) -> None:
             f"{occurring:,}",
             f"{len(store.vocabulary):,}",
             100 * (store.train.tokens + store.heldout.tokens) / raw,
+        )
+
+
+def _check_separator(source: Source, words: pa.Array, raw: int, documents: int) -> None:
+    """Raise a DataError if the words look like several, since something else than white space separates them."""
+    marked = pc.match_substring_regex(words, r"[^,;|][,;|][^,;|]")
+    if (len(words) >= 2 and not (source.sequences and raw <= documents)) or not pc.any(marked).as_py():
+        return
+    word = words.filter(marked)[0].as_py()
+    mark = {",": "comma", ";": "semicolon", "|": "pipe"}[next(character for character in word if character in ",;|")]
+    kinds = "sequence is one word" if source.sequences else "word is the same"
+    raise DataError(
+        f"data.separator: each {kinds}, such as {word!r}, which looks like several: give `data=sequences"
+        f" data.separator={mark}`"
+    )
+
+
+def _log_underscores(source: Source, normalise: str) -> None:
+    """Log that a normaliser splits words at underscores, if the beginning of the text has many such words."""
+    if normalise not in ("text8", "unicode") or not isinstance(source.loader, FileReader) or not len(source.units):
+        return
+    first = next(source.read(source.units[0]), None)
+    words = [] if first is None else " ".join(filter(None, first.texts[:1000].to_pylist()))[:1_000_000].split()
+    joined = [word for word in words if _UNDERSCORE.search(word)]
+    if joined and len(joined) * 1000 >= len(words):
+        log.info(
+            "data.normalise=%s splits words at underscores, such as %r: `data.normalise=none` keeps them",
+            normalise,
+            joined[0],
         )
 
 

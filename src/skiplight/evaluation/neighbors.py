@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import torch
 
-from skiplight.vectors.nearest import find_row, nearest_words
+from skiplight.vectors.nearest import find_rows, nearest_words
 from skiplight.vectors.word_vectors import WordVectors
 
 
@@ -34,9 +34,9 @@ def solve(vectors: WordVectors, a: str, b: str, c: str, k: int = 10) -> list[tup
         The words and their cosines to b - a + c (of unit vectors), nearest first.
 
     Raises:
-        EvaluationError: a word is not in the vocabulary, or `k` is not positive.
+        EvaluationError: words are not in the vocabulary, or `k` is not positive.
     """
-    rows = [find_row(vectors.vocabulary, word) for word in (a, b, c)]
+    rows = find_rows(vectors.vocabulary, (a, b, c))
     unit = vectors.unit()
     query = unit[rows[1]] - unit[rows[0]] + unit[rows[2]]
     return nearest_words(vectors.vocabulary, unit, torch.nn.functional.normalize(query, dim=0), set(rows), k)

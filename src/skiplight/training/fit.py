@@ -9,6 +9,7 @@ A folder is made only when the text is ready and no option contradicts another, 
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import time
@@ -40,7 +41,7 @@ from skiplight.training.loggers import check_logger, log_summary, open_loggers
 from skiplight.training.run_folder import RunFolder
 from skiplight.training.schedules import trunk_tokens
 from skiplight.training.signals import StopRequest
-from skiplight.training.stability import shortened_warning
+from skiplight.training.stability import shortened_warning, untrained_warning
 from skiplight.training.targets import make_callbacks, monitors_evaluation
 from skiplight.training.trainer import (
     averages_tables,
@@ -229,9 +230,7 @@ class _Training:
             if module.tokens == 0:
                 raise ConfigError(f"{early} ended the training before its first step: there is nothing to evaluate")
             if self.tracking.pairs == 0:
-                raise DataError(
-                    f"not one of {module.tokens:,} tokens had a neighbour: documents of one word do not train"
-                )
+                raise DataError(f"not one of {module.tokens:,} tokens had a neighbour: {self._why_no_pairs()}")
             summary = self._summary(str(trainer.strategy.root_device))
             if early:
                 summary["ended_early"] = early
@@ -240,6 +239,9 @@ class _Training:
                     early, f"{module.tokens:,}", f"{module.total_tokens:,}", module.lr_at(module.tokens),
                 )  # fmt: skip
             if told := shortened_warning(summary["shortened"], per_window=module.engine.takes_blocks):
+                log.warning("%s", told)
+            untrained = min(blank.mean for blank in self.divergence.blanks)
+            if told := untrained_warning(summary["loss"], untrained, self._share_kept):
                 log.warning("%s", told)
             inputs, outputs = module.tables.input.weight.detach(), module.tables.output.weight.detach()
             per_word = len(outputs) == len(inputs)  # a tree's inner nodes are no words
@@ -297,8 +299,6 @@ class _Training:
         """What summary.json holds, but for the total of seconds."""
         module, data, tracking = self.module, self.data, self.tracking
         text, seconds = data.text, tracking.seconds
-        counts = text.vocabulary.counts
-        kept = float((counts * keep_probabilities(counts, self.config.sampling.subsample)).sum() / counts.sum())
         return {
             "engine": module.engine.name,
             "device": device,
@@ -315,7 +315,7 @@ class _Training:
             },
             "words_per_second": round(module.tokens / seconds),
             # Tokens that subsampling keeps: the exact expectation over the vocabulary's counts.
-            "effective_words_per_second": round(module.tokens * kept / seconds),
+            "effective_words_per_second": round(module.tokens * self._share_kept / seconds),
             "pairs_per_second": round(tracking.pairs / seconds),
             "scores_per_pair": module.objective.scores_per_pair(data.sampler),
             "loss": tracking.epoch_loss,
@@ -324,6 +324,23 @@ class _Training:
             "evaluation": self.evaluation.results,
             "neighbors": self.evaluation.neighbors,
         } | self._exchanged()
+
+    @functools.cached_property
+    def _share_kept(self) -> float:
+        """The share of the tokens that subsampling keeps."""
+        counts = self.data.text.vocabulary.counts
+        return float((counts * keep_probabilities(counts, self.config.sampling.subsample)).sum() / counts.sum())
+
+    def _why_no_pairs(self) -> str:
+        if self._share_kept < 0.5:
+            return (
+                f"`sampling.subsample={self.config.sampling.subsample:g}` drops {1 - self._share_kept:.1%} of"
+                " them; give 0, which keeps all, or a higher value"
+            )
+        return (
+            "documents of one word do not train; give documents of several (`data.document`), and for sequences what"
+            " separates their items (`data.separator`)"
+        )
 
     def _exchanged(self) -> dict[str, Any]:
         """What a machine (or GPU) sent to the others since it was last started; nothing where there is one rank."""

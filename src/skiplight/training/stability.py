@@ -22,6 +22,9 @@ from skiplight.sampling.windows import WindowSampler
 LEFT_OUT = 0.05
 """The share of a table's gradients left out by shortened steps above which the user is warned."""
 
+LEARNED = 0.005
+"""The share of the loss of untrained vectors by which it must fall for something to have been learned."""
+
 SMALLEST = 100
 """The smallest `data.block_tokens` that is recommended; smaller steps would take too long."""
 
@@ -78,6 +81,23 @@ def learning_rate_warning(
         f"steps of {block_tokens * ranks:,} tokens sum so many gradients for frequent words that `optim.lr={lr:g}` will"
         f" leave out about {shares[table]:.0%} of those of the {table} vectors, which will be poorer for it:"
         f" give {_remedy(f'`data.block_tokens={tokens}`' if tokens >= SMALLEST else None)}"
+    )
+
+
+def untrained_warning(loss: float, untrained: float, kept: float) -> str | None:
+    """Return the warning to give after a training that has learned next to nothing, or None.
+
+    Args:
+        loss: of the last epoch, per pair.
+        untrained: the loss of untrained vectors, (1 + K) log 2 in negative sampling.
+        kept: the share of the tokens that subsampling keeps.
+    """
+    if loss < (1 - LEARNED) * untrained:
+        return None
+    subsampled = f", or `sampling.subsample=0`, as subsampling keeps {kept:.0%} of the tokens" if kept < 0.5 else ""
+    return (
+        f"the loss of {loss:.4f} is still that of untrained vectors, {untrained:.4f}: next to nothing was learned;"
+        f" give more `trainer.max_epochs`, a higher `optim.lr`{subsampled}"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
 
 import torch
 
@@ -51,6 +52,23 @@ def find_row(vocabulary: Vocabulary, word: str) -> int:
             f" {f'did you mean {likely}?' if likely else 'it has no similar spelling'}"
         )
     return row
+
+
+def find_rows(vocabulary: Vocabulary, words: Iterable[str]) -> list[int]:
+    """Return the rows of words, each found as by `find_row`.
+
+    Raises:
+        EvaluationError: some are not in the vocabulary; the message has all of them.
+    """
+    rows, missing = [], []
+    for word in words:
+        try:
+            rows.append(find_row(vocabulary, word))
+        except EvaluationError as error:
+            missing.append(str(error))
+    if missing:
+        raise EvaluationError("; ".join(missing))
+    return rows
 
 
 def nearest_words(

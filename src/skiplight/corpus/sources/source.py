@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -141,11 +142,12 @@ def _check_schema(schema: pa.Schema, column: str, sequences: bool) -> None:
     listed = pa.types.is_list(found) or pa.types.is_large_list(found)
     inner = found.value_type if listed else found
     text = pa.types.is_string(inner) or pa.types.is_large_string(inner)
+    described = textwrap.shorten(str(found), 100, placeholder=" ...")  # a nested type may have thousands of fields
     if listed and not sequences:
-        raise DataError(f"data.column={column} has lists ({found}), not text: train on tokens with data=sequences")
+        raise DataError(f"data.column={column} has lists ({described}), not text: train on tokens with data=sequences")
     if not text and not (listed and pa.types.is_integer(inner)):
         wanted = "text, or lists of strings or integers" if sequences else "text"
-        raise DataError(f"data.column={column} has {found}, not {wanted}; the columns are {', '.join(names)}")
+        raise DataError(f"data.column={column} has {described}, not {wanted}; the columns are {', '.join(names)}")
 
 
 def hash_parts(*parts: str | None) -> str:
