@@ -16,6 +16,7 @@ from skiplight.config.validate import load_config
 from skiplight.data.datamodule import SkipGramDataModule
 from skiplight.distributed.rank import RankInfo
 from skiplight.evaluation.heldout import heldout
+from skiplight.training.build import heldout_unigram
 from skiplight.training.module import SkipGramModule
 from skiplight.vectors.word_vectors import WordVectors
 from tests.support.launches import TWO, alive, arguments_on_two, leftovers, on_two, ranks_of, start, wait_for
@@ -48,6 +49,7 @@ def test_ranks_that_share_out_the_held_out_text_find_what_one_process_finds(undi
     assert vectors.output is not None
     module.tables.input.weight.data, module.tables.output.weight.data = vectors.input, vectors.output
     expected = heldout(module.objective, module.tables, data.heldout_pairs())
+    assert found.pop("unigram") == pytest.approx(heldout_unigram(config, data.text).perplexity, rel=1e-6)
     assert found == pytest.approx(
         {name: value for name, value in vars(expected).items() if value is not None}, rel=1e-9
     )

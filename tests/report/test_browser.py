@@ -50,6 +50,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "pairs.tsv").write_text("".join(f"{words[n]}\t{words[-n - 1]}\t{n % 7}\n" for n in range(25)))
     questions = "".join(" ".join(words[n : n + 4]) + "\n" for n in range(30))
     (folder / "questions.txt").write_text(f": first\n{questions}: second\n{questions}")
+    (folder / "sequences.txt").write_text(
+        "".join(f"{words[n]} {words[n + 1]} {words[n + 2 * (n % 2)]}\n" for n in range(40))
+    )
     return folder
 
 
@@ -57,6 +60,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run(folder: Path) -> Path:
     """A run with its page, t-SNE and all."""
     evaluation = [f"evaluation.similarity=[{folder / 'pairs.tsv'}]", f"evaluation.analogy=[{folder / 'questions.txt'}]"]
+    evaluation.append(f"evaluation.hit_rate=[{folder / 'sequences.txt'}]")
     options = [*evaluation, "evaluation.every=20000", "data.heldout=0.1", "trainer.max_epochs=3"]
     assert main(train_arguments(folder / "texts" / "*.txt", folder, folder / "run", *options)) == 0
     assert main(["report", str(folder / "run")]) == 0
@@ -412,6 +416,17 @@ def test_a_comparison_shows_its_variants_findings_and_runs(browser: Chrome, comp
     find(browser, "input[value=seconds]").click()
     assert [path.get_attribute("d") for path in all_of(browser, "figure path")] != before
     assert complaints(browser) == []
+
+
+def test_scores_say_what_they_are_of(page: Chrome, run: Path) -> None:
+    text = page.find_element("tag name", "main").text
+    found = json.loads((run / "summary.json").read_text())["evaluation"]
+    assert "[object" not in text
+    assert "Spearman, only 25 pairs" in text
+    popularity = f"popularity {found['sequences']['popularity']:.3f}"
+    assert f"hit rate at 10, only 20 sequences; {popularity}; 50" in text
+    assert "\u202f% end in a repeat and are left out" in text
+    assert f"word frequencies alone: {found['heldout']['unigram']:,.1f}" in text
 
 
 def test_hostile_words_are_shown_as_they_are(browser: Chrome, folder: Path) -> None:

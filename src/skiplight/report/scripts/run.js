@@ -10,7 +10,7 @@ function show() {
   const objective = option("objective.name").replaceAll("_", " ");
   const drawn = data.frequencies.noise;
   const power = () => ["P", el("sub", {}, "n"), " ∝ count", el("sup", {}, String(drawn.exponent))];
-  const noise = drawn ? [`, ${option("noise.negatives")} noise words from `, drawn.exponent === null ? `noise=${drawn.name}` : power()] : [];
+  const noise = drawn ? [`, ${option("noise.negatives")} noise words from `, ...(drawn.exponent === null ? [`noise=${drawn.name}`] : power())] : [];
   const source = option("data.name") || option("data.source");
   main.append(
     el("h1", {}, data.name),
@@ -23,9 +23,9 @@ function show() {
         // Of a plug-in, which returns one number or several.
         if (result.scores) return Object.entries(result.scores).map(([key, value]) => [`${name} ${key}`, d3.format(".4~g")(value), "evaluation"]);
         if (result.oov === undefined) return [[name, d3.format(".4~g")(result.score), "evaluation"]];
-        const asked = result.pairs ?? result.questions;
-        const kind = result.sections ? `${count(asked)} analogies` : result.pairs ? `Spearman, ${count(asked)} pairs` : hitRateNote(result);
-        return [[name, result.score.toFixed(3), result.few ? `only ${kind}` : kind]];
+        const asked = `${result.few ? "only " : ""}${count(result.pairs ?? result.questions)}`;
+        const kind = result.sections ? `${asked} analogies` : result.pairs ? `Spearman, ${asked} pairs` : hitRateNote(result, asked);
+        return [[name, result.score.toFixed(3), kind]];
       }),
       ["Training loss", summary.loss?.toFixed(3) ?? "–", "a pair, last epoch"],
       ["Words a second", short(summary.words_per_second), `${d3.format(",.1f")(summary.seconds.train)} s of training`],
@@ -43,9 +43,9 @@ function show() {
 }
 
 /** Says what a hit rate is to be held against, and of which sequences it is. */
-function hitRateNote({ questions, popularity, repeats }) {
+function hitRateNote({ popularity, repeats }, asked) {
   const left = repeats === undefined ? "" : `; ${percent(repeats)} end in a repeat and are left out`;
-  return `hit rate at 10, ${count(questions)} sequences; popularity ${popularity.toFixed(3)}${left}`;
+  return `hit rate at 10, ${asked} sequences; popularity ${popularity.toFixed(3)}${left}`;
 }
 
 /** Says what the perplexity of word frequencies alone is, and if the model's is many times that. */
