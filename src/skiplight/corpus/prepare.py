@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from skiplight.corpus.sources.file_lists import is_url
 from skiplight.corpus.sources.source import Source
 from skiplight.corpus.sources.units import FileReader, Listing
 from skiplight.corpus.store.build import build_once, write_manifest, write_tokens
@@ -238,10 +239,13 @@ def _check_separator(source: Source, words: pa.Array, raw: int, documents: int) 
 
 def _log_underscores(source: Source, normalise: str) -> None:
     """Log that a normaliser splits words at underscores, if the beginning of the text has many such words."""
-    if normalise not in ("text8", "unicode") or not isinstance(source.loader, FileReader) or not len(source.units):
+    loader = source.loader
+    if normalise not in ("text8", "unicode") or not isinstance(loader, FileReader) or not len(source.units):
         return
-    first = next(source.read(source.units[0]), None)
-    words = [] if first is None else " ".join(filter(None, first.texts[:1000].to_pylist()))[:1_000_000].split()
+    if is_url(loader.files[0]):  # which is not fetched again for this
+        return
+    first = next(iter(loader.read(source.units[0], source.units)), None)
+    words = [] if first is None else " ".join(filter(None, first[1][:1000].to_pylist()))[:1_000_000].split()
     joined = [word for word in words if _UNDERSCORE.search(word)]
     if joined and len(joined) * 1000 >= len(words):
         log.info(
