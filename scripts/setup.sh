@@ -28,6 +28,14 @@ if [ ! -x .venv/bin/python ] || [ "$(cat .venv/installed 2>/dev/null)" != "$want
         "${pip[@]}" --require-hashes --no-deps --no-build-isolation -r requirements.lock
         "${pip[@]}" --no-deps --no-build-isolation -e .
     else
+        # Without a GPU, PyTorch's CPU build does: pip would bring 4 GB of CUDA libraries; uv knows where it is.
+        "${pip[@]}" --dry-run --report .venv/torch.json -c constraints.txt torch
+        if ! command -v nvidia-smi >/dev/null && grep -q '"name": *"nvidia' .venv/torch.json; then
+            echo "there is no GPU (no nvidia-smi): installing PyTorch's CPU build"
+            "${pip[@]}" uv
+            .venv/bin/uv pip install --quiet --python .venv/bin/python --torch-backend=cpu -c constraints.txt torch ||
+                echo "the CPU build cannot be fetched: installing PyTorch with its CUDA libraries instead" >&2
+        fi
         "${pip[@]}" -c constraints.txt -e ".$1"
     fi
     echo "$wanted" > .venv/installed

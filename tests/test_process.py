@@ -1,4 +1,4 @@
-"""A program's end: its exit code, its output and its `atexit` functions are those of any Python program."""
+"""A program's end is that of any Python program; its messages go to the standard error of the moment."""
 
 from __future__ import annotations
 
@@ -37,3 +37,25 @@ def test_a_program_ends_as_any_other(end: str, code: int, error: str) -> None:
     assert done.stdout == "printed without a newlineat exit\n"
     assert error in done.stderr
     assert bool(done.stderr) == bool(error)
+
+
+LOGS = """
+import io, logging, sys
+from skiplight.cli.verbs import main
+
+sys.stderr = io.StringIO()
+main(["no-such-verb"])
+sys.stderr.close()
+second = sys.stderr = io.StringIO()
+logging.getLogger("skiplight").info("what is logged")
+main(["no-such-verb"])
+print(second.getvalue())
+"""
+
+
+def test_messages_are_logged_to_the_standard_error_of_the_moment() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True)
+    first, second, *_ = done.stdout.splitlines()
+    assert first == "what is logged"
+    assert "no-such-verb" in second
+    assert not done.stderr

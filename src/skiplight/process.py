@@ -6,6 +6,7 @@ import atexit
 import contextlib
 import gc
 import getpass
+import logging
 import os
 import resource
 import sys
@@ -91,6 +92,25 @@ def provide_streams() -> None:
                 os.close(opened)
         if getattr(sys, name) is None:
             setattr(sys, name, open(descriptor, mode, closefd=False))  # noqa: SIM115
+
+
+class StderrHandler(logging.Handler):
+    """Writes log messages to what is the standard error when they are logged.
+
+    A stream that is kept could be closed by then, or write into a table that redirects the standard error.
+    """
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            print(self.format(record), file=sys.stderr, flush=True)
+        except Exception:
+            self.handleError(record)
+
+
+def log_to_stderr() -> None:
+    """Show warnings of all packages and messages of skiplight; where a program has set up logging, leave it alone."""
+    logging.basicConfig(level=logging.WARNING, format="%(message)s", handlers=[StderrHandler()])
+    logging.getLogger("skiplight").setLevel(logging.INFO)
 
 
 def provide_home() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 import select
@@ -22,7 +21,7 @@ from skiplight.cli.runs import runs
 from skiplight.cli.sweep import sweep
 from skiplight.cli.train import train
 from skiplight.errors import ConfigError, SkiplightError, Stopped, describe_os_error
-from skiplight.process import check_process, provide_home, provide_streams
+from skiplight.process import check_process, log_to_stderr, provide_home, provide_streams
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -62,7 +61,7 @@ def _run(arguments: list[str]) -> int:
     if arguments[0] in ("-sc", "--shell-completion"):
         arguments = ["-sc", *arguments[1:]]
     verb = VERBS.get(arguments[0])
-    _configure_logging()
+    log_to_stderr()
     try:
         if arguments[0] == "-sc":
             return complete(arguments[1:], VERBS)
@@ -117,11 +116,6 @@ def _usage() -> str:
     ]
     lines += [f"  {name:10} {(verb.__doc__ or '').splitlines()[0]}" for name, verb in VERBS.items()]
     return "\n".join([*lines, "", "`skiplight VERB --help` lists the arguments of a verb."])
-
-
-def _configure_logging() -> None:
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("skiplight").setLevel(logging.INFO)
 
 
 VERBS: dict[str, Callable[[list[str]], int]] = {

@@ -10,7 +10,7 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Collection, Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from skiplight.errors import RunError
 from skiplight.experiments.queue import ClaimedTrial, QueueProgress, TrialQueue
@@ -44,7 +44,8 @@ def live_table(queue: TrialQueue) -> Iterator[Callable[[Collection[Training]], N
         yield lambda training: None
         return
     table = _Table(queue)
-    with Live(console=console, auto_refresh=False, transient=True) as live, _logging_above():
+    before = sys.stderr
+    with Live(console=console, auto_refresh=False, transient=True) as live, _logging_above(before):
 
         def show(training: Collection[Training]) -> None:
             if table.is_due():
@@ -54,16 +55,16 @@ def live_table(queue: TrialQueue) -> Iterator[Callable[[Collection[Training]], N
 
 
 @contextlib.contextmanager
-def _logging_above() -> Iterator[None]:
-    """Log to the standard error of this moment, which is the one that writes above the table."""
-    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler]
-    before = [handler.setStream(sys.stderr) for handler in handlers]
+def _logging_above(stderr: TextIO) -> Iterator[None]:
+    """Let the handlers of a program that log to `stderr` write to what has taken its place, above the table."""
+    handlers = [h for h in logging.getLogger().handlers if type(h) is logging.StreamHandler and h.stream is stderr]
+    for handler in handlers:
+        handler.setStream(sys.stderr)
     try:
         yield
     finally:
-        for handler, stream in zip(handlers, before, strict=True):
-            if stream is not None:
-                handler.setStream(stream)
+        for handler in handlers:
+            handler.setStream(stderr)
 
 
 class _Table:

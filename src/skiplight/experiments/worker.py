@@ -8,7 +8,6 @@ them by `run_in_process` of `skiplight.experiments.processes`.
 from __future__ import annotations
 
 import argparse
-import logging
 import os
 import sys
 import traceback
@@ -27,7 +26,7 @@ from skiplight.errors import (
     describe_os_error,
 )
 from skiplight.experiments.processes import EXIT_CODES, ProcessResult
-from skiplight.process import provide_home, run_program
+from skiplight.process import log_to_stderr, provide_home, run_program
 from skiplight.training.run_folder import RunFolder
 
 if TYPE_CHECKING:
@@ -59,8 +58,7 @@ def main(arguments: list[str] | None = None) -> int:
 def train_folder(run: Path, lock_wait: float = LOCK_WAIT_SECONDS) -> ProcessResult:
     """Train the run in a folder, in this process, and return how it ended; never raises."""
     os.environ.pop("WANDB_SERVICE", None)  # the parent's W&B process, which would end with the parent
-    logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("skiplight").setLevel(logging.INFO)
+    log_to_stderr()
     try:
         _train(run, lock_wait)
     except PrunedError as error:
