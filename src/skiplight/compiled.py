@@ -27,7 +27,7 @@ from llvmlite import ir
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.registry import cpu_target
 
-from skiplight.files import cache_folder, refuse_shared, remove, replacing
+from skiplight.files import KERNELS, cache_folder, refuse_shared, remove, replacing
 
 KEPT_SECONDS = 30 * 24 * 3600
 
@@ -40,7 +40,7 @@ def _kernel_cache() -> str:
     # Kernels also use constants of files without kernels, such as the specification of the draws.
     for source in sorted([*package.glob("sampling/*.py"), *package.glob("engines/*.py"), Path(__file__)]):
         digest.update(source.read_bytes())
-    folder = cache_folder() / "kernels" / digest.hexdigest()[:16]
+    folder = cache_folder() / KERNELS / digest.hexdigest()[:16]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         os.utime(folder)  # the time of the last use

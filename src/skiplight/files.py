@@ -23,6 +23,9 @@ from typing import IO, Any
 
 from skiplight.errors import ConfigError, UnwritableError
 
+KERNELS, STORES = "kernels", "stores"
+"""Folders in the cache: of compiled kernels, and of prepared texts."""
+
 MAX_DEPTH = 64
 """The deepest nesting of JSON that is read."""
 
@@ -160,6 +163,11 @@ def remove(path: Path) -> None:
         shutil.rmtree(doomed)
     else:
         path.unlink(missing_ok=True)
+
+
+def disk_usage(folder: Path) -> int:
+    """Return the bytes of all files in a folder and in those below it."""
+    return sum(Path(place, file).lstat().st_size for place, _, files in os.walk(folder) for file in files)
 
 
 def sync(path: Path) -> None:

@@ -105,3 +105,16 @@ def print_summary(summary: dict, run_dir: Path) -> None:
     print(f"run: {run_dir}")
     if (page := RunFolder(run_dir).report).exists():
         print(f"page: {page}")
+
+
+def format_size(size: float) -> str:
+    """Return bytes as text.
+
+    >>> format_size(512), format_size(3_400_000)
+    ('512 B', '3.4 MB')
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"

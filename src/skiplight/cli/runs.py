@@ -6,6 +6,8 @@ import argparse
 import json
 from pathlib import Path
 
+from skiplight.cli.common import format_size
+
 SHOWN_SCORES = 2
 """Scores in the table, so that it fits 80 columns."""
 
@@ -37,21 +39,8 @@ def runs(arguments: list[str]) -> int:
         more = [f"and {len(scores) - SHOWN_SCORES} more"] if len(scores) > SHOWN_SCORES else []
         row = (
             run.name, run.text, run.engine, "\n".join(scores[:SHOWN_SCORES] + more), f"{run.began:%m-%d %H:%M}",
-            _format_size(run.size), run.state,
+            format_size(run.size), run.state,
         )  # fmt: skip
         table.add_row(*map(escape, row))
     Console().print(table)
     return 0
-
-
-def _format_size(size: float) -> str:
-    """Return bytes as text.
-
-    >>> _format_size(512), _format_size(3_400_000)
-    ('512 B', '3.4 MB')
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}" if unit == "B" or size >= 100 else f"{size:.1f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from skiplight import __version__
 from skiplight.cli.analogy import analogy
+from skiplight.cli.cache import cache
 from skiplight.cli.compare import compare
 from skiplight.cli.completion import complete
 from skiplight.cli.evaluate import evaluate
@@ -125,11 +126,12 @@ VERBS: dict[str, Callable[[list[str]], int]] = {
     "sweep": sweep,
     "report": report,
     "runs": runs,
+    "cache": cache,
     "neighbors": neighbors,
     "analogy": analogy,
     "evaluate": evaluate,
     "export": export,
 }
 
-READING = frozenset(VERBS) - {"train", "compare", "sweep", "runs"}
+READING = frozenset(VERBS) - {"train", "compare", "sweep", "runs", "cache"}
 """Verbs that take a folder instead of options: the plug-ins that it was made with are named again."""

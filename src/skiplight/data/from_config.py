@@ -20,7 +20,7 @@ from skiplight.engines import choose
 from skiplight.engines.base import Engine, Request
 from skiplight.engines.optimizers import changed_args_of, optimizer_args, optimizer_class
 from skiplight.errors import ConfigError
-from skiplight.files import cache_folder
+from skiplight.files import STORES, cache_folder
 from skiplight.objectives.base import Objective
 from skiplight.registry import NOISE, OBJECTIVES, own_options
 from skiplight.sampling.noise import STAGES, AnnealedNoise, NoiseDistribution
@@ -51,7 +51,7 @@ def prepare_text(config: Config, threads: int | None = None) -> TokenText:
         vocabulary=Path(config.vocabulary.path) if config.vocabulary.path else None,
         grow=config.vocabulary.grow,
         heldout=options.heldout,
-        stores=Path(options.store) if options.store else cache_folder() / "stores",
+        stores=Path(options.store) if options.store else cache_folder() / STORES,
         streaming=options.streaming,
         threads=threads or config.trainer.threads,
         progress=ProgressLog(),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ from typing import Any, NamedTuple
 from skiplight.errors import SkiplightError
 from skiplight.evaluation.suite import evaluation_metrics
 from skiplight.experiments.queue import read_result
+from skiplight.files import disk_usage
 from skiplight.training.run_folder import RunFolder
 
 DEPTH = 3
@@ -71,7 +71,7 @@ def _describe(folder: Path, run: RunFolder) -> ListedRun:
         state = str(error)
     began = datetime.datetime.fromtimestamp(run.config_file.stat().st_mtime)
     name = run.path.relative_to(folder).as_posix()
-    return ListedRun(folder.name if name == "." else name, text, engine, scores, began, _size_of(run.path), state)
+    return ListedRun(folder.name if name == "." else name, text, engine, scores, began, disk_usage(run.path), state)
 
 
 def _state_of(run: RunFolder) -> str:
@@ -82,10 +82,6 @@ def _state_of(run: RunFolder) -> str:
     if (result := read_result(run.path)) is not None:
         return result.state
     return "failed" if any((run.path / "errors").glob("*.txt")) else "stopped"
-
-
-def _size_of(folder: Path) -> int:
-    return sum(Path(place, file).lstat().st_size for place, _, files in os.walk(folder) for file in files)
 
 
 def as_json(run: ListedRun) -> dict[str, Any]:

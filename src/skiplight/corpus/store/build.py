@@ -11,6 +11,7 @@ the lock of a killed process, and the next process removes the incomplete folder
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import logging
@@ -63,6 +64,8 @@ def build_once(
     """
     refuse_shared(folder.parent, "give `data.store` a folder of your own")
     if folder.exists():
+        with contextlib.suppress(OSError):  # the folder of another user
+            os.utime(folder)  # the time of the last use
         return load(folder)
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
