@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lightning import Callback
 
-    from skiplight.config.compose import compose
     from skiplight.config.schema import Config
     from skiplight.data.datamodule import SkipGramDataModule
     from skiplight.experiments.trials import TrialTable
@@ -72,7 +71,6 @@ _ELSEWHERE = {
     "SkipGramDataModule": "skiplight.data.datamodule",
     "SkipGramModule": "skiplight.training.module",
     "WordVectors": "skiplight.vectors.word_vectors",
-    "compose": "skiplight.config.compose",
 }
 
 
@@ -84,6 +82,23 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+def compose(*overrides: str) -> Config:
+    """Return the checked options of conf/ with Hydra overrides, for a run.
+
+    Args:
+        overrides: as on the command line, `"data=files", "data.path=text.txt"`; `--config-dir=DIR` may be among them.
+
+    Raises:
+        ConfigError: an override cannot be parsed, is not read, or names an unknown option or value.
+    """
+    from skiplight.config.compose import compose as compose_options
+    from skiplight.config.unread import check_read
+
+    config = compose_options(_single(overrides))
+    check_read(overrides, [config], "train")
+    return config
 
 
 def train(
@@ -100,11 +115,16 @@ def train(
     Raises:
         SkiplightError: an option is wrong, or the text cannot be trained on; no folder is made.
     """
+    from skiplight.config.schema import Config
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
     from skiplight.training.run import Run
 
-    config, folder = _composed(overrides, run_dir)
+    given = [override for override in overrides if isinstance(override, Config)]
+    if given and len(overrides) > 1:
+        raise TypeError("give overrides, or a single Config")
+    config = given[0] if given else compose(*map(str, _single(overrides)))
+    folder = _folder(config, run_dir)
     fit.train(config, folder, show=show_finished_run, callbacks=callbacks, **options)
     return Run(folder)
 
@@ -140,10 +160,11 @@ def compare(*overrides: str, run_dir: str | Path | None = None, **options: Any) 
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
+    from skiplight.config.compose import compose as compose_options
     from skiplight.experiments.comparison.compare import compare as compare_runs
     from skiplight.report.comparison import write_comparison_page
 
-    _, folder = _composed(overrides, run_dir)
+    folder = _folder(compose_options(_single(overrides)), run_dir)
     table = compare_runs(overrides, folder, **options)
     write_comparison_page(folder)
     return table
@@ -164,7 +185,7 @@ def sweep(*overrides: str, run_dir: str | Path | None = None, **options: Any) ->
     from skiplight.experiments.sweeps.sweep import sweep as search
     from skiplight.report.study import report_study
 
-    config, folder = compose_study(overrides, run_dir)
+    config, folder = compose_study(_single(overrides), run_dir)
     search(config, folder, **options)
     return report_study(folder)
 
@@ -182,17 +203,16 @@ def load_run(run_dir: str | Path) -> Run:
     return run
 
 
-def _composed(overrides: Sequence[str | Config], run_dir: str | Path | None) -> tuple[Config, Path]:
-    """The options, and the folder of the run or of the experiment."""
-    from skiplight.config.compose import compose
-    from skiplight.config.schema import Config
+def _folder(config: Config, run_dir: str | Path | None) -> Path:
+    """The folder of the run, or of the experiment."""
     from skiplight.training.run_folder import default_run_dir
 
-    first = overrides[0] if overrides else None
-    if isinstance(first, Config):
-        if len(overrides) > 1:
-            raise TypeError("give overrides, or a single Config")
-        config = first
-    else:
-        config = compose([str(override) for override in overrides])
-    return config, Path(run_dir or config.run_dir or default_run_dir(config))
+    return Path(run_dir or config.run_dir or default_run_dir(config))
+
+
+def _single(overrides: Sequence[Any]) -> Sequence[Any]:
+    """The overrides, none of which may be a list of overrides."""
+    for override in overrides:
+        if isinstance(override, list | tuple):
+            raise TypeError(f"give overrides one by one, not as a list: {', '.join(map(repr, override))}")
+    return overrides

@@ -31,9 +31,11 @@ def train(arguments: list[str]) -> int:
         multirun(overrides, workers=given.workers, devices_per_trial=given.devices_per_trial)
         return 0
     from skiplight.config.compose import compose
+    from skiplight.config.unread import check_read
     from skiplight.training.run_folder import default_run_dir
 
     config = compose(overrides)
+    check_read(overrides, [config], "train")
     run_dir = Path(config.run_dir) if config.run_dir else default_run_dir(config)
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit

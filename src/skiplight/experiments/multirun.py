@@ -31,6 +31,7 @@ from skiplight.config.compose import (
 )
 from skiplight.config.flags import split_flags
 from skiplight.config.schema import Config
+from skiplight.config.unread import check_read
 from skiplight.config.validate import from_mapping
 from skiplight.errors import ConfigError, RunError, command
 from skiplight.experiments import heartbeat
@@ -162,6 +163,7 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
         resources = claim_resources(config.trainer, workers or 1, devices_per_trial)
         shared = [f"trainer.devices={config.trainer.devices}", *plain]
         configs = {number: compose([*shared, *values]) for number, values in enumerate(combinations)}
+        check_read(arguments, configs.values(), "train")
         experiment.create_or_check()
         details = {number: "  ".join(values) for number, values in enumerate(combinations)}
         execute_trials(Multirun(folder, configs, details), resources)

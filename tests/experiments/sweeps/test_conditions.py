@@ -77,7 +77,7 @@ def test_an_option_of_one_objective_is_searched_with_that_one(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("space", "message"),
     [
-        ({"noise.negatives": [5, 10]}, "`noise.negatives` is read by no trial with `objective.name=full_softmax` and"),
+        ({"noise.negatives": [5, 10]}, "`noise.negatives` is not read: `objective=full_softmax` draws no noise"),
         ({"noise.exponent": [0, 1], "noise.name": ["uniform"], "objective.name": ["nce"]}, r"and `noise.name=\['unif"),
         ({"noise.exponent": {"low": 0, "high": 1}, "objective.name": ["hierarchical_softmax"]}, "is read by no trial"),
     ],

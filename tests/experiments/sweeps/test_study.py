@@ -315,7 +315,8 @@ def test_a_study_whose_journal_has_no_checksums_goes_on(tmp_path: Path) -> None:
 
 
 def test_a_trial_that_another_process_took_over_is_not_called_failed(tmp_path: Path) -> None:
-    study, other = create_study(tmp_path, "study.metric=loss"), create_study(tmp_path, "study.metric=loss")
+    options = ["study.metric=loss", "data=files", f"data.path={tmp_path / 'none.txt'}"]
+    study, other = create_study(tmp_path, *options), create_study(tmp_path, *options)
     trial = study.claim()
     assert trial is not None
     about = json.loads((trial.run / heartbeat.HEARTBEAT_FILE).read_text())

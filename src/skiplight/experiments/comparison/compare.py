@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from skiplight.config.compose import compose
+from skiplight.config.unread import check_read
 from skiplight.config.validate import run_options
 from skiplight.data.from_config import prepare_text, total_tokens
 from skiplight.errors import ConfigError
@@ -66,6 +67,7 @@ def compare(
     resources = claim_resources(config.trainer, workers, devices_per_trial)
     text = prepare_text(config)
     plan = Plan([f"trainer.devices={config.trainer.devices}", *overrides], total_tokens(config, text))
+    check_read(overrides, plan.configs(), "compare")
     unigram = heldout_unigram(plan.config, text).perplexity
     comparison = Comparison(folder, plan, workers)
     if comparison.experiment.create_or_check(

@@ -105,6 +105,10 @@ class Plan:
                 for candidate in view.candidates[variant]:
                     self.full_run(view, variant, candidate, 0)
 
+    def configs(self) -> list[Config]:
+        """Return the options of the runs planned so far, which are of every variant, view and candidate."""
+        return [run.config for run in self._composed.values()]
+
     @property
     def has_search(self) -> bool:
         """Whether any variant has candidates to choose from."""

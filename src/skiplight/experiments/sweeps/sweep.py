@@ -11,10 +11,12 @@ from pathlib import Path
 
 from skiplight.config.compose import compose
 from skiplight.config.schema import Config
+from skiplight.config.unread import check_read
 from skiplight.errors import ConfigError
 from skiplight.experiments.executor import execute_trials
 from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.run_server import run_server
+from skiplight.experiments.sweeps.conditions import possible_runs
 from skiplight.experiments.sweeps.space import split_overrides
 from skiplight.experiments.sweeps.study import Study
 from skiplight.training.loggers import check_logger
@@ -36,6 +38,7 @@ def compose_study(overrides: Sequence[str], run_dir: str | Path | None = None) -
     fixed, space = split_overrides(overrides)
     config = compose(fixed)
     config.study.space = {**(config.study.space or {}), **space}
+    check_read(fixed, possible_runs(config.study.space, config), "sweep")
     return config, Path(run_dir or config.run_dir or default_run_dir(config))
 
 
