@@ -32,7 +32,7 @@ def main() -> None:
     warnings.filterwarnings("ignore")
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["data=files", f"data.path='{given.text}'", "trainer.max_epochs=1", "data.heldout=0"]
-        config = compose([*overrides, f"data.store='{folder}/stores'"])
+        config = compose(*overrides, f"data.store='{folder}/stores'")
         data = SkipGramDataModule.from_config(config)
         _train(config, data, Path(folder), logs=True)  # compiles the kernels
         found = [

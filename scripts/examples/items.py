@@ -18,9 +18,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from skiplight.config.compose import compose
-from skiplight.training.fit import train
-from skiplight.vectors.word_vectors import WordVectors
+import skiplight
 
 ITEMS, DEPARTMENTS, SESSIONS = 600, 30, 8_000
 
@@ -42,7 +40,7 @@ def make_sessions(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["session", "item"])
 
 
-def hit_rates(sessions: pd.Series, vectors: WordVectors, k: int = 10) -> tuple[float, float]:
+def hit_rates(sessions: pd.Series, vectors: skiplight.WordVectors, k: int = 10) -> tuple[float, float]:
     """Return the share of sessions whose last item is among k recommendations, by vectors and by popularity."""
     vocabulary, unit = vectors.vocabulary, vectors.unit()
     by_vectors = by_popularity = asked = 0
@@ -66,17 +64,14 @@ def main(options: list[str]) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "sessions.parquet"
         sessions.map(lambda items: items[:-1]).rename("items").to_frame().to_parquet(path)
-        config = compose(
-            [
-                "data=sequences", f"data.path={path}", "data.column=items", f"data.store={folder}/stores",
-                # Sessions are short and unordered: wide windows, and frequent items count like any other.
-                "sampling.window=10", "sampling.subsample=0", "noise.exponent=0.5", "vocabulary.min_count=3",
-                "model.dim=32", "trainer.max_epochs=10",
-                "data.heldout=0", "evaluation.similarity=[]", "logger=none", *options,
-            ]
+        run = skiplight.train(
+            "data=sequences", f"data.path={path}", "data.column=items", f"data.store={folder}/stores",
+            # Sessions are short and unordered: wide windows, and frequent items count like any other.
+            "sampling.window=10", "sampling.subsample=0", "noise.exponent=0.5", "vocabulary.min_count=3",
+            "model.dim=32", "trainer.max_epochs=10",
+            "data.heldout=0", "evaluation.similarity=[]", "logger=none", *options, run_dir=f"{folder}/run",
         )  # fmt: skip
-        train(config, Path(folder) / "run")
-        vectors = WordVectors.load(Path(folder) / "run")
+        vectors = run.vectors
     ours, popular = hit_rates(sessions, vectors)
     print(f"hit rate at 10: {ours:.3f} by item vectors, {popular:.3f} by popularity")
     return ours, popular

@@ -18,9 +18,7 @@ import numpy as np
 import torch
 from sklearn.metrics import f1_score
 
-from skiplight.config.compose import compose
-from skiplight.training.fit import train
-from skiplight.vectors.word_vectors import WordVectors
+import skiplight
 
 COMMUNITIES, MEMBERS = 6, 50
 WALKS, STEPS = 20, 40
@@ -59,15 +57,12 @@ def main(options: list[str]) -> tuple[float, float]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "walks.txt"
         path.write_text("\n".join(random_walks(graph)) + "\n")
-        config = compose(
-            [
-                "data=sequences", f"data.path={path}", f"data.store={folder}/stores",
-                "sampling.subsample=0", "vocabulary.min_count=1", "model.dim=32", "trainer.max_epochs=3",
-                "data.heldout=0", "evaluation.similarity=[]", "logger=none", *options,
-            ]
+        run = skiplight.train(
+            "data=sequences", f"data.path={path}", f"data.store={folder}/stores",
+            "sampling.subsample=0", "vocabulary.min_count=1", "model.dim=32", "trainer.max_epochs=3",
+            "data.heldout=0", "evaluation.similarity=[]", "logger=none", *options, run_dir=f"{folder}/run",
         )  # fmt: skip
-        train(config, Path(folder) / "run")
-        vectors = WordVectors.load(Path(folder) / "run")
+        vectors = run.vectors
     nodes = [int(word) for word in vectors.vocabulary]
     labels = torch.tensor([node // MEMBERS for node in nodes])
     ours = classify(vectors.unit(), labels)

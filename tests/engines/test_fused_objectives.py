@@ -199,7 +199,7 @@ def test_the_kernel_that_is_compiled_ahead_is_the_one_that_trains(option: str, c
     objective = case.make_objective(sampler)
     tables = case.tables(objective)
     assert FusedCpuEngine(objective, tables, case.optimizer(tables), sampler, 1).is_plain == plain
-    assert is_plain(compose([option])) == plain
+    assert is_plain(compose(option)) == plain
 
 
 def test_what_the_kernel_does_not_implement_is_refused() -> None:

@@ -23,7 +23,7 @@ def make_components(
     options: Sequence[str], kind: type[SkipGramModule] = SkipGramModule, world: int = 1
 ) -> tuple[SkipGramModule, SkipGramDataModule]:
     """Return the module, of a class of one's own if given, and the data module of these options."""
-    config = compose(options)
+    config = compose(*options)
     data = SkipGramDataModule.from_config(config, world=world)
     return kind.from_config(config, data, world=world), data
 

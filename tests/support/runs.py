@@ -37,7 +37,10 @@ def command(*arguments: str) -> list[str]:
 
 def _arguments(verb: str, texts: Path, folder: Path, run: Path, *options: str) -> list[str]:
     data = ["data=files", f"data.path='{texts}'", f"data.store={folder / 'stores'}", f"run_dir={run}"]
-    return [verb, *data, *SMALL, *options]
+    # A vocabulary that is given is taken unchanged, and reads no `vocabulary.min_count`.
+    given = any(option.startswith("vocabulary.path=") for option in options) and "vocabulary.grow=true" not in options
+    small = [option for option in SMALL if not (given and option.startswith("vocabulary."))]
+    return [verb, *data, *small, *options]
 
 
 def train_arguments(texts: Path, folder: Path, run: Path, *options: str) -> list[str]:

@@ -156,7 +156,7 @@ def test_a_run_that_stops_within_a_stage_goes_on_as_if_it_had_not(folder: Path, 
 
 def test_a_run_of_nce_is_not_judged_by_the_noise_of_its_beginning(folder: Path, tmp_path: Path) -> None:
     given = ["objective=nce", "noise.begin=0.9", "noise.end=-2", "optim.lr=1e-9"]
-    train(compose(options(folder, *given)), tmp_path / "run")
+    train(compose(*options(folder, *given)), tmp_path / "run")
     losses = [line["train/loss"] for line in metrics(tmp_path / "run") if "train/loss" in line]
     assert len(losses) > 5
 
@@ -171,11 +171,11 @@ def test_what_cannot_follow_the_noise_is_refused_by_name(folder: Path) -> None:
         return np.where(np.arange(len(counts)) == 0, 1.0, 1.0 if progress < level else np.nan)
 
     try:
-        config = compose(options(folder, "objective=stuck"))
+        config = compose(*options(folder, "objective=stuck"))
         with pytest.raises(ConfigError, match=r"`noise=annealed_power` changes .* has no method `set_noise`"):
             SkipGramModule.from_config(config, SkipGramDataModule.from_config(config))
         data = [one for one in options(folder) if not one.startswith("noise")]
         with pytest.raises(ConfigError, match=r"`noise=vanishing` .* is not finite"):
-            SkipGramDataModule.from_config(compose([*data, "noise=vanishing", "noise.level=0.7"]))
+            SkipGramDataModule.from_config(compose(*data, "noise=vanishing", "noise.level=0.7"))
     finally:
         del OBJECTIVES._entries["stuck"], NOISE._entries["vanishing"]

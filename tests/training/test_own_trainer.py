@@ -130,7 +130,7 @@ def test_a_checkpoint_without_options_is_refused(folder: Path, tmp_path: Path) -
     with pytest.raises(RunError, match=r"only modules of `SkipGramModule.from_config` save them"):
         SkipGramModule.load_from_checkpoint(tmp_path / "plain.ckpt")
     with pytest.raises(ValueError, match=r"was not made by SkipGramDataModule.from_config"):
-        SkipGramModule.from_config(compose([]), SkipGramDataModule(data.text, data.sampler, block_tokens=9))
+        SkipGramModule.from_config(compose(), SkipGramDataModule(data.text, data.sampler, block_tokens=9))
 
 
 def test_vectors_that_have_diverged_are_an_error_and_no_perplexity(folder: Path) -> None:

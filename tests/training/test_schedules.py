@@ -85,9 +85,7 @@ class TestShapes:
     def test_amounts_are_shares_below_1_and_else_tokens(self) -> None:
         shares, tokens = ["warmup=0.1", "decay=0.25"], ["warmup=400", "decay=1000"]
         made = [
-            make_schedule(
-                compose(["optim.schedule=wsd", *(f"optim.schedule.{one}" for one in own)]).optim.schedule, 4000
-            )
+            make_schedule(compose("optim.schedule=wsd", *(f"optim.schedule.{one}" for one in own)).optim.schedule, 4000)
             for own in (shares, tokens)
         ]
         for part in range(101):
@@ -101,7 +99,7 @@ def test_a_schedule_that_is_no_factor_is_an_error_that_names_it() -> None:
         "still": lambda progress: 0.0,
         "broken": lambda progress: progress.missing,
     }
-    config = compose([]).optim.schedule
+    config = compose().optim.schedule
     for name, target in bad.items():
         SCHEDULES.register(name)(target)
         try:
@@ -126,7 +124,7 @@ def test_the_rate_follows_a_schedule_of_ones_own_on_every_engine(folder: Path, t
 
     try:
         own = ["optim.schedule=power_law", "optim.schedule.power=3", f"engine={engine}", "optim.lr=0.05"]
-        train(compose(options(folder, *own)), tmp_path / "run")
+        train(compose(*options(folder, *own)), tmp_path / "run")
     finally:
         del SCHEDULES._entries["power_law"]
     lines = [line for line in metrics(tmp_path / "run") if "lr" in line]
@@ -263,12 +261,12 @@ class TestArguments:
     def test_what_an_optimiser_does_not_take_is_refused_before_the_text_is_read(
         self, override: str, message: str
     ) -> None:
-        config = compose(["data=files", "data.path=nowhere.txt", override])
+        config = compose("data=files", "data.path=nowhere.txt", override)
         with pytest.raises(ConfigError, match=message):
             SkipGramDataModule.from_config(config)
 
     def test_the_fused_engine_takes_plain_sgd_only(self, folder: Path, caplog: pytest.LogCaptureFixture) -> None:
-        config = compose(options(folder, "engine=fused", "optim.args.momentum=0.9"))
+        config = compose(*options(folder, "engine=fused", "optim.args.momentum=0.9"))
         with pytest.raises(ConfigError, match=r"cannot do SGD with momentum=0.9: choose `engine=autograd`"):
             SkipGramDataModule.from_config(config)
         with caplog.at_level("INFO", "skiplight"):
