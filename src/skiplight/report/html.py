@@ -23,7 +23,7 @@ Page = Literal["run", "runs", "comparison", "study"]
 
 LIBRARIES = ("vendor/d3.min.js", "vendor/plot.min.js")
 SCRIPTS: dict[Page, tuple[str, ...]] = {
-    "run": ("vectors.js", "map.js", "progress.js", "noise.js", "similarity.js", "settings.js", "run.js"),
+    "run": ("nearest.js", "map.js", "progress.js", "noise.js", "similarity.js", "settings.js", "run.js"),
     "comparison": ("comparison.js",),
     "study": ("curves.js", "study.js"),
     "runs": ("curves.js", "runs.js"),

@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 def write_run_page(folder: Path) -> Path:
-    """Write the page of a finished run, including t-SNE, which takes some seconds.
+    """Write the page of a finished run, including t-SNE and the neighbours of all words, which take some seconds.
 
     Raises:
         RunError: there is no run, or it is not finished or damaged.
@@ -38,7 +38,7 @@ def write_run_page(folder: Path) -> Path:
     config, summary, vectors = run.config(), run.read_summary(), WordVectors.load(folder)
     if not vectors.input.isfinite().all():
         raise RunError(f"{run.vectors} has vectors that are not finite: the training had diverged")
-    data = run_data(run, config, summary, vectors, tsne=True)
+    data = run_data(run, config, summary, vectors, thorough=True)
     write_page(run.report, render_page("run", data["name"], data))
     return run.report
 
@@ -63,7 +63,7 @@ def write_trial_page(run: RunFolder, name: str, state: str, error: str = "") -> 
         return
     config = run.config()
     if run.summary.exists():
-        data = run_data(run, config, run.read_summary(), WordVectors.load(run.path), tsne=False, mapped=False)
+        data = run_data(run, config, run.read_summary(), WordVectors.load(run.path), thorough=False, mapped=False)
     else:
         data = {"kind": "run", "summary": None, "settings": list_settings(config), "metrics": run.read_metrics()}
     write_page(run.report, render_page("run", name, data | {"name": name, "state": state, "error": error}))
@@ -78,13 +78,13 @@ def show_finished_run(
 ) -> None:
     """Write the page of a run whose training has just ended, and log its plots; a failure is only logged.
 
-    It omits t-SNE, which may take longer than a short training, and does nothing for the possibly hundreds of runs of a
+    It omits what may take longer than a short training, and does nothing for the possibly hundreds of runs of a
     study, a multirun or a comparison. `skiplight report RUN` writes the full page of any run.
     """
     if run.trial_info is not None:
         return
     try:
-        data = run_data(run, config, summary, vectors, tsne=False)
+        data = run_data(run, config, summary, vectors, thorough=False)
         write_page(run.report, render_page("run", data["name"], data))
         log_pictures(loggers, data, run.report, summary["tokens"])
     except Exception as error:  # a plot is no reason to lose a training
@@ -100,10 +100,10 @@ def run_data(
     summary: dict[str, Any],
     vectors: WordVectors,
     *,
-    tsne: bool,
+    thorough: bool,
     mapped: bool = True,
 ) -> dict[str, Any]:
-    """Return the data of a run's page, with a map by t-SNE too or without one; the scripts describe each part."""
+    """Return the data of a run's page, with or without a map and what takes some seconds; the scripts describe it."""
     sources = [each for each in named_sets(config.evaluation.similarity) if set_name(each) in summary["evaluation"]]
     similarity = {set_name(source): similarity_rows(vectors, source) for source in sources}
     environment = {}
@@ -119,7 +119,7 @@ def run_data(
         "metrics": run.read_metrics(),
         "similarity": {name: found for name, found in similarity.items() if found},
         "frequencies": word_frequencies(vectors.vocabulary, config),
-        "map": map_words(vectors, tsne=tsne) if mapped else None,
+        "map": map_words(vectors, thorough=thorough) if mapped else None,
     }
 
 

@@ -1,4 +1,4 @@
-"""The most frequent words of a run for its map: position in the plane, group, and vector, with one byte per number."""
+"""The words of a run for its page: neighbours, and for the most frequent ones a position on the map and a group."""
 
 from __future__ import annotations
 
@@ -9,13 +9,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from skiplight.vectors.nearest import nearest_rows
 from skiplight.vectors.word_vectors import WordVectors
 
 WORDS = 4000
 """The most words on the map."""
 
-BYTES = 4_000_000
-"""The most bytes of their vectors; longer vectors mean fewer words."""
+NEAREST = 10
+"""Neighbours of each word."""
+
+PAIRS, MORE_PAIRS = 2 * 10**8, 4 * 10**9
+"""The most pairs of words that are compared for neighbours: within a second or two, and within half a minute."""
 
 GROUPS = 10
 """The number of groups by k-means, shown as colours."""
@@ -24,23 +28,40 @@ SEED = 0
 """The seed of k-means and t-SNE, so that the same vectors make the same map."""
 
 
-def map_words(vectors: WordVectors, *, tsne: bool) -> dict[str, Any] | None:
+def map_words(vectors: WordVectors, *, thorough: bool) -> dict[str, Any] | None:
     """Return the data of the page's map and neighbours, or None for fewer than three words.
 
-    The vectors must be finite. A layout by t-SNE takes some seconds.
+    The neighbours, among all words, are those of the `searched` most frequent words: of all words, where no more than
+    `PAIRS` pairs are compared. Words that are only neighbours follow them.
+
+    Args:
+        vectors: must be finite.
+        thorough: compare up to `MORE_PAIRS` pairs, and lay words out by t-SNE too, which takes some seconds.
     """
-    unit = torch.nn.functional.normalize(vectors.input[: min(WORDS, BYTES // vectors.dim)].cpu(), dim=1)
+    words, counts, unit = vectors.vocabulary.words, vectors.vocabulary.counts, vectors.unit().cpu()
     if len(unit) < 3:
         return None
-    layouts = {"PCA": project_on_axes(unit)}
-    if tsne:
-        layouts["t-SNE"] = neighbour_embedding(unit)
+    shown = unit[:WORDS]
+    layouts = {"PCA": project_on_axes(shown)}
+    if thorough:
+        layouts["t-SNE"] = neighbour_embedding(shown)
+    searched = min(len(words), max(WORDS, (MORE_PAIRS if thorough else PAIRS) // len(words)))
+    rows, cosines = nearest_rows(unit, searched, min(NEAREST, len(words) - 1))
+    beyond, places = np.unique(rows[rows >= searched], return_inverse=True)
+    rows[rows >= searched] = searched + places
+    kept = [*range(searched), *beyond.tolist()]
     return {
-        "words": vectors.vocabulary.words[: len(unit)],
-        "counts": vectors.vocabulary.counts[: len(unit)].tolist(),
-        "groups": cluster_words(unit).tolist(),
+        "words": [words[row] for row in kept],
+        "counts": counts[kept].tolist(),
+        "searched": searched,
+        "vocabulary": len(words),
+        "groups": cluster_words(shown).tolist(),
         "layouts": {name: _placed(plane) for name, plane in layouts.items()},
-        "vectors": {"dim": vectors.dim, "int8": base64.b64encode(quantise_vectors(unit).tobytes()).decode()},
+        # In thousandths, as the command shows them.
+        "nearest": {
+            "rows": _encode(rows, np.uint16 if len(kept) < 2**16 else np.uint32),
+            "cosines": _encode(np.rint(1000 * cosines), np.int16),
+        },
     }
 
 
@@ -74,14 +95,9 @@ def cluster_words(unit: torch.Tensor) -> np.ndarray:
     return np.argsort(order)[group]
 
 
-def quantise_vectors(unit: torch.Tensor) -> np.ndarray:
-    """Quantise vectors to int8 [n, d], each scaled to a largest number of ±127, which leaves cosines unchanged.
-
-    >>> quantise_vectors(torch.tensor([[0.6, -0.8], [0.0, 0.0]])).tolist()
-    [[95, -127], [0, 0]]
-    """
-    largest = unit.abs().amax(1, keepdim=True)
-    return (unit * (127 / torch.where(largest > 0, largest, 1.0))).round().to(torch.int8).numpy()
+def _encode(numbers: np.ndarray, kind: type) -> str:
+    """Return the bytes of an array in base64."""
+    return base64.b64encode(np.ascontiguousarray(numbers, kind).tobytes()).decode()
 
 
 def _placed(plane: np.ndarray) -> list[list[float]]:

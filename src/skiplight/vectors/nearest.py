@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+import numpy as np
 import torch
 
 from skiplight.corpus.lookup import word_lookup
@@ -13,6 +14,9 @@ from skiplight.errors import EvaluationError
 
 # difflib takes some 10 microseconds per word, so a million words would take many seconds.
 _COMPARED = 20_000
+
+_ROWS = 256
+"""Rows whose cosines with all others are in memory at once."""
 
 
 def suggest(vocabulary: Vocabulary, word: str, n: int = 3) -> list[str]:
@@ -87,3 +91,24 @@ def nearest_words(
     top = (unit @ query).topk(min(k + len(exclude), len(unit)))
     ranked = zip(top.indices.tolist(), top.values.tolist(), strict=True)
     return [(vocabulary.words[row], cosine) for row, cosine in ranked if row not in exclude][:k]
+
+
+def nearest_rows(unit: torch.Tensor, n: int, k: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the `k` nearest rows of each of the first `n` rows, without itself, nearest first.
+
+    Args:
+        unit: vectors of length 1, float32 [V, d].
+        n: at most V.
+        k: less than V.
+
+    Returns:
+        Their numbers, int64 [n, k], and cosines, float32 [n, k].
+    """
+    rows, cosines = np.empty((n, k), np.int64), np.empty((n, k), np.float32)
+    for begin in range(0, n, _ROWS):
+        part = unit[begin : min(begin + _ROWS, n)]
+        scores = part @ unit.T
+        scores[range(len(part)), range(begin, begin + len(part))] = -torch.inf
+        top = scores.topk(k)
+        rows[begin : begin + len(part)], cosines[begin : begin + len(part)] = top.indices.numpy(), top.values.numpy()
+    return rows, cosines

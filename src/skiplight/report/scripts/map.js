@@ -1,26 +1,27 @@
 // The map of the most frequent words: pan, zoom, search; a word's neighbours are marked in it and listed beside it.
 
-const NEAREST = 10;
-
 function showMap(id, title) {
-  const { words, counts, groups, layouts, vectors } = data.map;
-  const near = nearest(vectors);
+  const { words, counts, searched, vocabulary, groups, layouts } = data.map;
+  const near = nearest(data.map.nearest, searched, words.length);
+  const mapped = groups.length;
   const names = Object.keys(layouts);
   const panel = el("div", { class: "near", "aria-live": "polite" });
   const map = wordMap(data.map, names.at(-1), (word) => select(word));
-  const search = wordSearch(words, counts, (word) => { select(word); map.goTo(word); }, (typed) => {
+  const show = (word) => { select(word); if (word < mapped) map.goTo(word); };
+  const every = searched === vocabulary;
+  const search = wordSearch(words.slice(0, searched), counts, show, (typed) => {
     map.mark(null, []);
-    panel.replaceChildren(el("h3", {}, typed), el("span", { class: "note" }, `not among the ${count(words.length)} most frequent words`));
+    panel.replaceChildren(el("h3", {}, typed), el("span", { class: "note" }, `not among the ${count(searched)} ${every ? "" : "most frequent "}words`));
   });
 
   function select(word) {
-    const found = near(word, NEAREST);
-    map.mark(word, found.map(([other]) => other));
-    const row = ([other, cosine]) => el("li", {}, el("button", { type: "button", "data-word": words[other], onclick: () => { select(other); map.goTo(other); } },
-      el("span", {}, words[other]), el("i", { style: `--share: ${(100 * Math.max(0, cosine)).toFixed(1)}%` }), el("output", {}, cosine.toFixed(2).replace(/^(-?)0/, "$1"))));
+    const found = near(word);
+    map.mark(word < mapped ? word : null, found.map(([other]) => other).filter((other) => other < mapped));
+    const row = ([other, cosine]) => el("li", {}, el("button", { type: "button", "data-word": words[other], disabled: other >= searched, onclick: () => show(other) },
+      el("span", {}, words[other]), el("i", { style: `--share: ${(100 * Math.max(0, cosine)).toFixed(1)}%` }), el("output", {}, cosine.toFixed(3).replace(/^(-?)0/, "$1"))));
     panel.replaceChildren(
       el("h3", {}, words[word]),
-      el("span", { class: "note" }, `rank ${count(word + 1)}, ${count(counts[word])} times in the text`),
+      el("span", { class: "note" }, `rank ${count(word + 1)}, ${count(counts[word])} times in the text${word < mapped ? "" : "; too rare for the map"}`),
       el("ol", { "aria-label": `The words nearest to ${words[word]}, with cosines` }, found.map(row)));
   }
 
@@ -28,26 +29,28 @@ function showMap(id, title) {
     ? "t-SNE keeps near words near and says nothing of great distances; PCA shows the two directions of largest variance."
     : "PCA shows the two directions of largest variance only; skiplight report with this folder adds t-SNE, which keeps near words near.";
   section(id, title,
-    el("p", { class: "lead" }, `The ${count(words.length)} most frequent words. `, how, ` Colours are ${d3.max(groups) + 1} groups by k-means over all ${count(vectors.dim)} dimensions. `,
-      "Click or search a word for its nearest among these words."),
+    el("p", { class: "lead" }, mapped < vocabulary ? `The ${count(mapped)} most frequent words. ` : `All ${count(mapped)} words. `, how, ` Colours are ${d3.max(groups) + 1} groups by k-means over all dimensions. `,
+      `Click a word, or search ${every ? `any of the ${count(vocabulary)} words` : `one of the ${count(searched)} most frequent`}, for the nearest in the whole vocabulary`,
+      every || names.includes("t-SNE") ? "." : "; the page by skiplight report finds more words."),
     names.length > 1 ? el("div", { class: "controls" }, choice("Layout", names.toReversed(), names.at(-1), map.layOut)) : null,
     el("div", { class: "atlas" }, map.node, el("div", {}, search, panel)),
     el("p", { class: "note noprint" }, "Drag to pan; zoom with the buttons, a double click, or the wheel once the map is clicked. By keyboard: ",
       el("kbd", {}, "+"), " ", el("kbd", {}, "−"), " ", el("kbd", {}, "0"), " and the arrows."));
 
-  const first = data.words.map((word) => words.indexOf(word)).find((word) => word >= 0);
-  select(first ?? Math.min(100, words.length - 1));
+  const first = data.words.map(lookup(words.slice(0, searched))).find((word) => word >= 0);
+  select(first ?? Math.min(100, searched - 1));
 }
 
 /** The canvas; `chosen(word)` is called when a word is clicked. */
 function wordMap({ words, counts, groups, layouts }, layout, chosen) {
-  const canvas = el("canvas", { tabindex: 0, role: "application", "aria-label": `Map of ${count(words.length)} words; the search beside it finds each` });
+  const canvas = el("canvas", { tabindex: 0, role: "application", "aria-label": `Map of ${count(groups.length)} words; the search beside it finds each` });
   const context = canvas.getContext("2d");
   const zoom = d3.zoom().scaleExtent([0.8, 80]).on("zoom", ({ transform }) => { view = transform; draw(); });
   // The wheel scrolls the page until the map is clicked, and one finger does on a phone.
   zoom.filter((event) => !event.button && (event.type !== "wheel" || event.ctrlKey || document.activeElement === canvas) && (!event.touches || event.touches.length > 1));
-  const radius = d3.scaleLinear([Math.log(d3.min(counts) + 1), Math.log(d3.max(counts) + 2)], [1.6, 5.5]);
-  const sizes = counts.map((n) => radius(Math.log(n + 1)));
+  const all = d3.range(groups.length);
+  const radius = d3.scaleLinear([Math.log(d3.min(all, (i) => counts[i]) + 1), Math.log(d3.max(all, (i) => counts[i]) + 2)], [1.6, 5.5]);
+  const sizes = all.map((i) => radius(Math.log(counts[i] + 1)));
   const smooth = !matchMedia("(prefers-reduced-motion: reduce)").matches;
   let view = d3.zoomIdentity, [xs, ys] = layouts[layout], width = 0, height = 0;
   let marked = null, others = new Set(), hovered = null, colours = {}, tree = null;
@@ -73,7 +76,7 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.clearRect(0, 0, width, height);
     const grown = Math.min(2.2, Math.sqrt(view.k));
-    const inside = d3.range(words.length).filter((i) => x(i) > -40 && x(i) < width + 40 && y(i) > -20 && y(i) < height + 20);
+    const inside = all.filter((i) => x(i) > -40 && x(i) < width + 40 && y(i) > -20 && y(i) < height + 20);
     for (const i of inside) {
       context.globalAlpha = marked === null || i === marked || others.has(i) ? 0.8 : 0.42;
       context.fillStyle = d3.schemeObservable10[groups[i]];
@@ -169,7 +172,7 @@ function wordMap({ words, counts, groups, layouts }, layout, chosen) {
 
   /** The word within reach of a pointer, or null. */
   function at(event) {
-    tree ??= d3.quadtree(d3.range(words.length), planeX, planeY);
+    tree ??= d3.quadtree(all, planeX, planeY);
     return tree.find(...view.invert(d3.pointer(event, canvas)), 16 / view.k) ?? null;
   }
 
@@ -231,23 +234,23 @@ function wordSearch(words, counts, chosen, missed) {
     id: "search", type: "search", placeholder: "Search a word", autocomplete: "off", spellcheck: "false", role: "combobox",
     "aria-label": "Search a word", "aria-expanded": "false", "aria-controls": "found", "aria-autocomplete": "list",
   });
-  const folded = words.map((word) => word.toLowerCase());
+  const find = lookup(words), folded = words.map((word) => word.toUpperCase());
   let found = [], active = -1;
 
   function complete() {
-    const typed = input.value.trim().toLowerCase();
+    const given = input.value.trim(), typed = given.normalize().toUpperCase();
     const begin = [], within = [];
     for (let i = 0; typed && i < folded.length && begin.length < 8; i++) {
       if (folded[i].startsWith(typed)) begin.push(i);
       else if (within.length < 8 && folded[i].includes(typed)) within.push(i);
     }
-    const exact = folded.indexOf(typed);
+    const exact = find(given);
     found = [...new Set([...(exact >= 0 ? [exact] : []), ...begin, ...within])].slice(0, 8);
     active = found.length ? 0 : -1;
     list.replaceChildren(...found.map((word, i) => el("li", { id: `found-${i}`, role: "option", onmousedown: (event) => { event.preventDefault(); take(i); } },
       words[word], el("small", {}, count(counts[word])))));
-    if (typed && !found.length) list.append(el("li", { class: "dim" }, "not among the words of the map"));
-    open(Boolean(typed));
+    open(Boolean(found.length));
+    if (typed && !found.length) missed(given);
   }
   function open(yes) {
     list.hidden = !yes;
@@ -270,8 +273,7 @@ function wordSearch(words, counts, chosen, missed) {
     if (step && found.length) {
       active = (active + step + found.length) % found.length;
       open(true);
-    } else if (event.key === "Enter" && !found.length && input.value.trim()) missed(input.value.trim());
-    else if (event.key === "Enter") take(active);
+    } else if (event.key === "Enter") take(active);
     else if (event.key === "Escape") open(false);
     else return;
     event.preventDefault();

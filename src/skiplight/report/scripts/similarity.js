@@ -13,6 +13,7 @@ function showSimilarity(id, title) {
     const colour = (pair) => (near.includes(pair) ? palette[1] : far.includes(pair) ? palette[2] : palette[0]);
     const scatter = chart((width) => plot(width, {
       height: Math.min(420, width * 0.8),
+      marginTop: 36, // room for the name of a pair below that of the axis
       x: { label: "people’s judgement", nice: true },
       y: { label: "cosine", grid: true, nice: true, zero: true, ticks: 6 },
       marks: [
