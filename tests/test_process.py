@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 
 import pytest
+
+from skiplight.process import usable_cores
 
 PROGRAM = """
 import atexit, sys
@@ -59,3 +62,15 @@ def test_messages_are_logged_to_the_standard_error_of_the_moment() -> None:
     assert first == "what is logged"
     assert "no-such-verb" in second
     assert not done.stderr
+
+
+def test_windows_is_refused_with_the_remedy() -> None:
+    program = "import sys; sys.platform = 'win32'; import skiplight"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("ImportError: skiplight runs on Linux and macOS: on Windows")
+
+
+def test_a_system_that_lists_no_cores_has_all_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)  # as on macOS
+    assert usable_cores() == list(range(os.cpu_count() or 1))

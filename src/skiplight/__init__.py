@@ -6,6 +6,7 @@ The names below are all that a notebook needs. Importing skiplight is cheap: mod
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,9 @@ if TYPE_CHECKING:
     from skiplight.training.module import SkipGramModule
     from skiplight.training.run import Run
     from skiplight.vectors.word_vectors import WordVectors
+
+if sys.platform == "win32":
+    raise ImportError("skiplight runs on Linux and macOS: on Windows, install it in WSL 2, the subsystem for Linux")
 
 __version__ = "0.1.0"
 
