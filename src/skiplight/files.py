@@ -26,6 +26,9 @@ from skiplight.errors import ConfigError, UnwritableError
 KERNELS, STORES = "kernels", "stores"
 """Folders in the cache: of compiled kernels, and of prepared texts."""
 
+OFFICE_SUFFIXES = (".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".pdf")
+"""Documents of office programs, which are not read."""
+
 MAX_DEPTH = 64
 """The deepest nesting of JSON that is read."""
 

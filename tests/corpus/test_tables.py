@@ -79,6 +79,8 @@ def test_what_is_no_table_is_named(tmp_path: Path) -> None:
     (tmp_path / "x.xlsx").write_bytes(b"PK\3\4 [Content_Types].xml")
     with pytest.raises(DataError, match=r"x\.xlsx is a document of an office program.*\.csv"):
         opened("files", tmp_path / "x.xlsx", tmp_path)
+    with pytest.raises(DataError, match=r"data\.name=x\.xlsx .*`data=files data\.path=x\.xlsx`"):
+        open_source("hub", name="x.xlsx", config=None, split="train", revision=None, column="text", cache=tmp_path)
     (tmp_path / "empty.csv").write_text("")
     assert documents(opened("files", tmp_path / "empty.csv", tmp_path)) == []
 

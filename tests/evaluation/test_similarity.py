@@ -109,6 +109,9 @@ def test_a_set_that_is_not_there_or_not_text_is_named_with_what_could_be_chosen(
     (tmp_path / "latin.txt").write_bytes("naïve a 1".encode("latin-1"))
     with pytest.raises(EvaluationError, match="not UTF-8 at byte 2"):
         read_pairs(tmp_path / "latin.txt")
+    (tmp_path / "pairs.xlsx").write_bytes(b"PK\3\4\xff")
+    with pytest.raises(EvaluationError, match=r"pairs\.xlsx is a document of an office program.*\.csv"):
+        read_pairs(tmp_path / "pairs.xlsx")
 
 
 def test_no_covered_pair_and_diverged_vectors_are_errors():

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from skiplight.errors import EvaluationError
-from skiplight.files import read_text
+from skiplight.files import OFFICE_SUFFIXES, read_text
 
 AUTO = "auto"
 """Among sets of word pairs, stands for those of `SIMILARITY` that fit the vocabulary; see `default_sets`."""
@@ -61,6 +61,10 @@ def read_set(source: str | os.PathLike[str], built_in: Mapping[str, str]) -> tup
             f"there is no evaluation set {str(source)!r}: give the path of a file, or one of {', '.join(built_in)}"
         ) from None
     except UnicodeDecodeError as error:
+        if path.suffix.lower() in OFFICE_SUFFIXES:
+            raise EvaluationError(
+                f"{path} is a document of an office program: save its table as .csv in UTF-8"
+            ) from None
         raise EvaluationError(f"{path} is not UTF-8 at byte {error.start}; convert it to UTF-8") from None
     except OSError as error:
         raise EvaluationError(f"cannot read {path}: {error.strerror}; give a readable text file") from None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from skiplight.corpus.sources import file_lists, synthetic_sessions, vital
@@ -14,6 +14,7 @@ from skiplight.corpus.sources.source import Document, Source, hash_parts
 from skiplight.corpus.sources.table_rows import parse_separator
 from skiplight.corpus.sources.units import FileReader
 from skiplight.errors import DataError
+from skiplight.files import OFFICE_SUFFIXES
 from skiplight.registry import option, register_source
 
 
@@ -35,6 +36,9 @@ def open_hub(
     """Return a data set of the Hugging Face Hub, at the commit that it has now."""
     if not name:
         raise DataError("data.name is missing: data=hub needs the name of a data set, such as data.name=user/repo")
+    suffix = PurePath(name).suffix.lower()
+    if "/" not in name and not os.path.isdir(name) and suffix in (*file_lists.KINDS, *OFFICE_SUFFIXES):
+        raise DataError(f"data.name={name} is no data set of the Hub but a file: give `data=files data.path={name}`")
     loader = HubLoader(name, config, split, revision).resolved(cache)
     described = "/".join(filter(None, (name, config, split)))
     fingerprint = hash_parts("hub", *loader.identity(cache), column, unit)

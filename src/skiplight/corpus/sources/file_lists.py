@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 from skiplight.corpus.sources.credentials import refuse_secrets
 from skiplight.corpus.sources.remote import TIMEOUT, probe_file, set_timeout
 from skiplight.errors import DataError
-from skiplight.files import digest, read_json, replacing
+from skiplight.files import OFFICE_SUFFIXES, digest, read_json, replacing
 
 log = logging.getLogger(__name__)
 
@@ -29,7 +29,6 @@ KINDS = {".txt": "text", ".jsonl": "json", ".ndjson": "json", ".json": "json", "
 KINDS |= {".csv": "table", ".tsv": "table"}
 COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".lz4")
 _LIBRARIES = {".zst": "zstandard", ".lz4": "lz4"}  # Python reads the others
-_OFFICE = (".xlsx", ".xls", ".ods", ".docx", ".doc", ".odt", ".pdf")
 _ARCHIVES = (".zip", ".tar", ".tgz", ".7z", ".rar")
 _HASHES = "file-hashes.json"
 
@@ -100,7 +99,7 @@ def detect_format(files: Sequence[str]) -> str:
     kinds = {KINDS.get(_suffix(file), "text") for file in files}
     if any(_suffix(file) in _ARCHIVES for file in files):
         raise DataError(f"data.path: archives ({_tally(files)}) are not read: unpack them")
-    if office := [file for file in files if _suffix(file) in _OFFICE]:
+    if office := [file for file in files if _suffix(file) in OFFICE_SUFFIXES]:
         raise DataError(
             f"data.path: {office[0]} is a document of an office program, which is not read: save its text as .txt, or"
             " its table as .csv in UTF-8"
