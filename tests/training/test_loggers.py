@@ -381,6 +381,21 @@ def test_files_of_evaluations_are_read_before_the_text(
         assert not (folder / "broken").exists()
 
 
+@pytest.mark.parametrize(
+    "verb", [["sweep", "model.dim=4,8", "study.sampler=grid"], ["compare"], ["train", "-m", "model.dim=4,8"]]
+)
+def test_they_are_read_before_the_runs_of_an_experiment(
+    folder: Path, tmp_path: Path, verb: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "broken.txt").write_bytes(b"\xff")
+    options = [f"evaluation.similarity=[{tmp_path / 'broken.txt'}]", "data.path=/no/such/text"]
+    name, *more = verb
+    given = [option for option in arguments(folder, "broken")[1:] if not option.startswith("model.dim")]
+    assert main([name, *given, *more, *options]) == 2
+    assert "is not UTF-8 at byte 0" in capsys.readouterr().err
+    assert not (folder / "broken").exists()
+
+
 def test_an_evaluation_that_cannot_be_made_does_not_end_training(folder: Path) -> None:
     broken = folder / "broken.txt"
     broken.write_text("one two 3\n")

@@ -43,6 +43,7 @@ from skiplight.experiments.queue import ClaimedTrial, QueueProgress
 from skiplight.experiments.resources import Resources, claim_resources
 from skiplight.experiments.run_server import run_server
 from skiplight.registry import load_plugins
+from skiplight.training.build import read_evaluations
 from skiplight.training.loggers import check_logger
 from skiplight.training.run_folder import RunFolder, default_run_dir
 
@@ -150,6 +151,7 @@ def multirun(arguments: Sequence[str], *, workers: int | None = None, devices_pe
     plain = [o.input_line or "" for o in overrides if not o.is_sweep_override() and o.key_or_group != "run_dir"]
     plain = [*flags, *plain]
     check_logger(config)
+    read_evaluations(config)
     combinations = list(itertools.product(*(_expand_override(override, plain) for override in swept)))
     folder = Path(config.run_dir or default_run_dir(config)).resolve()
     experiment = ExperimentFolder(folder, "multirun")

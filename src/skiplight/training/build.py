@@ -42,6 +42,16 @@ class TrainingComponents(NamedTuple):
     """The strategy of several ranks; None for one rank."""
 
 
+def read_evaluations(config: Config) -> None:
+    """Read the files of the evaluations, so that what is wrong with them is said before anything is trained.
+
+    Raises:
+        ConfigError: names the option and the file.
+    """
+    sets = config.evaluation
+    read_sets(named_sets(sets.similarity), sets.analogy, sets.hit_rate)
+
+
 def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool = True) -> TrainingComponents:
     """Prepare the text, and build the components of a training.
 
@@ -65,8 +75,7 @@ def build_training(config: Config, run: Path, rank_info: RankInfo, fresh: bool =
     if fresh and config.model.init_from is not None:
         check_initial_vectors(config.model.init_from, config.model.dim)  # before a long text is prepared
     if fresh and rank_info.rank == 0:
-        sets = config.evaluation
-        read_sets(named_sets(sets.similarity), sets.analogy, sets.hit_rate)
+        read_evaluations(config)
     data = SkipGramDataModule.from_config(
         config,
         world=world,

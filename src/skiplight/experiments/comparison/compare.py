@@ -32,7 +32,7 @@ from skiplight.experiments.resources import claim_resources
 from skiplight.experiments.run_server import run_server
 from skiplight.experiments.trials import TrialTable
 from skiplight.files import replacing, writing
-from skiplight.training.build import heldout_unigram
+from skiplight.training.build import heldout_unigram, read_evaluations
 from skiplight.training.loggers import check_logger
 
 log = logging.getLogger(__name__)
@@ -63,6 +63,7 @@ def compare(
             "a comparison ranks by held-out perplexity: give `data.heldout` and `evaluation.heldout_pairs` above 0"
         )
     check_logger(config)
+    read_evaluations(config)
     run_server()
     resources = claim_resources(config.trainer, workers, devices_per_trial)
     text = prepare_text(config)

@@ -19,6 +19,7 @@ from skiplight.experiments.run_server import run_server
 from skiplight.experiments.sweeps.conditions import possible_runs
 from skiplight.experiments.sweeps.space import split_overrides
 from skiplight.experiments.sweeps.study import Study
+from skiplight.training.build import read_evaluations
 from skiplight.training.loggers import check_logger
 from skiplight.training.run_folder import default_run_dir
 
@@ -81,6 +82,7 @@ def sweep(
     """
     check_end(config, trials, timeout)
     check_logger(config)
+    read_evaluations(config)
     run_server()
     resources = claim_resources(config.trainer, workers, devices_per_trial)
     study = Study.create_or_load(folder, config, trials)
