@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -37,6 +38,15 @@ def test_cfg_shows_what_would_be_trained(capsys: pytest.CaptureFixture[str]) -> 
     assert yaml.safe_load(capsys.readouterr().out)["num_nodes"] == compose(["trainer=slurm"]).trainer.num_nodes == 1
     assert main(["train", "--cfg", "hydra"]) == 0
     assert "hydra:" in capsys.readouterr().out
+
+
+def test_a_program_keeps_its_logging(capsys: pytest.CaptureFixture[str]) -> None:
+    root = logging.getLogger()
+    before = (root.handlers[:], root.level)
+    for shown in (["--cfg", "job"], ["--info", "defaults"]):
+        assert main(["train", *shown]) == 0
+        assert (root.handlers, root.level) == before
+    assert capsys.readouterr().out
 
 
 def test_info_shows_the_defaults_of_a_users_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

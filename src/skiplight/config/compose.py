@@ -14,6 +14,7 @@ import contextlib
 import dataclasses
 import difflib
 import itertools
+import logging
 import re
 import sys
 import typing
@@ -185,9 +186,15 @@ def _plugins_of_files(source: ConfigSource, overrides: list[str]) -> list[str]:
 
 
 def run_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> int:
-    """Call `hydra.main` with arguments of Hydra's command line; return the exit code that it asks for."""
+    """Call `hydra.main` with arguments of Hydra's command line; return the exit code that it asks for.
+
+    Hydra logs to the standard output of now, by a handler that it leaves at the root; a program or a notebook that
+    goes on keeps its own.
+    """
     register_schema()
     before = sys.argv
+    root = logging.getLogger()
+    handlers, level = root.handlers[:], root.level
     sys.argv = ["skiplight", *arguments]
     try:
         hydra.main(version_base=VERSION_BASE, config_path=str(conf_dir()), config_name="config")(task)()
@@ -195,6 +202,8 @@ def run_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> in
         return ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     finally:
         sys.argv = before
+        root.handlers[:] = handlers
+        root.setLevel(level)
     return 0
 
 
