@@ -44,6 +44,12 @@ def sweep(folder: Path, *arguments: str) -> int:
     return main(["sweep", *OPTIONS, f"run_dir={folder}", *arguments])
 
 
+def test_a_line_break_does_not_become_a_command(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sweep", *OPTIONS, f"run_dir='{cluster}/a\ntouch b'", "--trials=2", "--slurm=1"]) == 2
+    assert "choose a folder without line breaks" in capsys.readouterr().err
+    assert not (cluster / "sbatch").exists()
+
+
 def test_an_array_of_workers_on_one_study_is_submitted(cluster: Path, capsys: pytest.CaptureFixture[str]) -> None:
     study = cluster / "my 100% study"
     arguments = ["--trials", "7", "--slurm", "4", "--workers", "2", "--sbatch=--time=08:00:00", "--sbatch=-pgpu"]

@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import os
 import random
+import re
+import shlex
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -13,11 +16,13 @@ from typing import Any
 import pytest
 from optuna.trial import FrozenTrial
 
+from skiplight.cli.train import parse_train
 from skiplight.config.compose import compose
 from skiplight.config.validate import run_options
 from skiplight.experiments.folder import find_experiment
 from skiplight.experiments.sweeps.pruning import trial_callback_factory
 from skiplight.experiments.sweeps.study import Study
+from skiplight.experiments.sweeps.summary import train_command
 from skiplight.training.run_folder import RunFolder
 from tests.support.runs import Running, skiplight, sweep_arguments
 from tests.support.texts import write_texts
@@ -56,6 +61,18 @@ def undisturbed(folder: Path, texts: Path) -> Path:
 
 def trial_record(trial: FrozenTrial) -> tuple[Any, ...]:
     return trial.number, trial.state.name, trial.params, trial.values, trial.intermediate_values
+
+
+def test_the_printed_command_trains_the_best_in_any_folder(undisturbed: Path, tmp_path: Path) -> None:
+    (printed,) = re.findall("^Train with these options: `(.*)`$", (undisturbed / "report.md").read_text(), re.M)
+    moved = tmp_path / 'it\'s "mine", $HOME'
+    shutil.copytree(undisturbed / "experiment", moved / "experiment")
+    best = compose(["experiment=best", f"--config-dir={undisturbed}"])
+    for command in (printed, train_command(moved, moved / "experiment" / "best.yaml")):
+        program, verb, *arguments = shlex.split(command)
+        assert (program, verb) == ("skiplight", "train")
+        given = parse_train(arguments)
+        assert run_options(compose([f"--config-dir={given.config_dir}", *given.override])) == run_options(best)
 
 
 def folders(study: Path) -> list[int]:

@@ -95,6 +95,8 @@ def submit_workers(
     check_end(config, trials, timeout)
     check_logger(config)
     folder = folder.resolve()
+    if not str(folder).isprintable():  # a line break would make a command of what follows it
+        raise ConfigError(f"`run_dir={str(folder)!r}` becomes a line of a script: choose a folder without line breaks")
     Study.create_or_load(folder, config, trials)
     own = [text for text in overrides if text.lstrip("+").partition("=")[0] != "run_dir"]
     worker = [sys.executable, "-m", "skiplight.cli", "sweep", *own, f"run_dir={quote_value(str(folder))}", *arguments]

@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import logging
 import operator
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def _report_sections(
 
 def train_command(folder: Path, experiment: Path) -> str:
     """Return the command that trains an experiment in the folder experiment/ of a study."""
-    return f"skiplight train 'hydra.searchpath=[\"file://{folder.resolve()}\"]' experiment={experiment.stem}"
+    return f"skiplight train --config-dir {shlex.quote(str(folder.resolve()))} experiment={experiment.stem}"
 
 
 def _describe_point(table: TrialTable, point: SeedAverage) -> str:
