@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 
 from skiplight.config.schema import Config
-from skiplight.errors import EvaluationError, RunError
+from skiplight.errors import EvaluationError, RunError, command
 from skiplight.evaluation.sets import named_sets, set_name
 from skiplight.evaluation.similarity import judged_pairs
 from skiplight.files import read_json
@@ -86,12 +85,14 @@ def show_finished_run(
     try:
         data = run_data(run, config, summary, vectors, thorough=False)
         write_page(run.report, render_page("run", data["name"], data))
-        log_pictures(loggers, data, run.report, summary["tokens"])
-    except Exception as error:  # a plot is no reason to lose a training
+    except Exception as error:  # a page is no reason to lose a training
         reason = f"{type(error).__name__}: {error}"
-        log.warning(
-            "the page was not written, `skiplight report %s` tries again; %s", shlex.quote(str(run.path)), reason
-        )
+        log.warning("the page was not written, `%s` tries again; %s", command("report", run.path), reason)
+        return
+    try:
+        log_pictures(loggers, data, run.report, summary["tokens"])
+    except Exception as error:
+        log.warning("the page is not in W&B: %s: %s", type(error).__name__, error)
 
 
 def run_data(

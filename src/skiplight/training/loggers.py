@@ -211,7 +211,9 @@ def log_pictures(loggers: Iterable[Logger], data: dict[str, Any], page: Path, to
         table = wandb.Table(columns=["first", "second", "people", "cosine", "nearer than people rank it"], data=pairs)
         shown[f"similarity/{name}"] = wandb.plot.scatter(table, "people", "cosine", f"{name}: cosine against people")
     if words := data["map"]:
-        rows = zip(words["words"], words["counts"], words["groups"], *words["layouts"]["PCA"], strict=True)
+        placed = len(words["groups"])  # the most frequent; the page has neighbours of others too
+        named = words["words"][:placed], words["counts"][:placed], words["groups"]
+        rows = zip(*named, *words["layouts"]["PCA"], strict=True)
         table = wandb.Table(columns=["word", "count", "group", "x", "y"], data=list(map(list, rows)))
         shown["map"] = wandb.plot.scatter(table, "x", "y", "the most frequent words along their principal axes")
     for logger in found:
