@@ -38,7 +38,7 @@ if [ ! -x .venv/bin/python ] || [ "$(cat .venv/installed 2>/dev/null)" != "$want
         fi
         # pip would compile all modules one after the other; on two cores this takes 20 s less.
         "${pip[@]}" --no-compile -c constraints.txt -e ".$1"
-        .venv/bin/python -m compileall -q -j 0 -x '/tests/' .venv/lib >/dev/null || true # of templates, which are no Python
+        .venv/bin/python -m compileall -q -j 0 -x '/tests/' .venv/lib >/dev/null || true # a file may be of a later Python
     fi
     echo "$wanted" > .venv/installed
 fi
