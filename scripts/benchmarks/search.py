@@ -1,11 +1,12 @@
 """Compare searches that promote or prune trials with the whole grid, by the tokens that they train and what they find.
 
-    python scripts/benchmarks/search.py [--seeds 10] [--trials 30] [--only asha] [--output FOLDER] [data.wheel=...]
+    python scripts/benchmarks/search.py [--seeds 10] [--trials 10,20,30] [--only asha] [--output FOLDER]
 
 The grid is that of FINDINGS.md: 30 points of noise exponent, negatives and dimension with three seeds each. Each search
-samples the same points, by TPE, with seeds of its own. What it finds is the best of its complete trials, judged by the
-mean perplexity of that point in the grid: above the grid's best point, in percent. Tokens are those of all trials, as
-a share of the grid's, and do not depend on the machine. With --output, an interrupted measurement continues.
+samples the same points, by TPE, with seeds of its own, and is looked at after several numbers of trials. What it has
+found is the best of its complete trials, judged by the mean perplexity of that point in the grid: above the grid's best
+point, in percent. Tokens are those of all trials and forks, as a share of the grid's, and do not depend on the machine.
+With --output, an interrupted measurement continues.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ EPOCHS, EPOCH = 3, 765_882
 SEARCHES = {
     "halving": ["study.pruner=halving", f"evaluation.every={EPOCHS * EPOCH // 27}"],
     "asha": ["study.pruner=asha"],
-    "asha-one-rung": ["study.pruner=asha", "study.rungs=1"],
+    "asha-2": ["study.pruner=asha", "study.rungs=2"],
+    "asha-1": ["study.pruner=asha", "study.rungs=1"],
+    "asha-2-forks": ["study.pruner=asha", "study.rungs=2", "optim.schedule=wsd"],
     "hyperband": ["study.pruner=hyperband"],
 }
 
@@ -51,16 +54,21 @@ def complete(study: Study) -> list[tuple[tuple, float]]:
 
 
 def tokens(study: Study) -> int:
-    """Return the tokens that all trials have trained on."""
-    lines = [path.read_text().splitlines() for path in study.folder.glob("*/metrics.jsonl")]
-    return sum(max(json.loads(line)["tokens"] for line in of) for of in lines if of)
+    """Return the tokens that all trials and their forks have trained on."""
+    trained = 0
+    for path in study.folder.glob("*/metrics.jsonl"):
+        trained += max((json.loads(line)["tokens"] for line in path.read_text().splitlines()), default=0)
+    for path in study.folder.glob("*/forks.jsonl"):
+        forks = map(json.loads, path.read_text().splitlines())
+        trained += sum(fork["fork_tokens"] - fork["tokens"] for fork in forks)
+    return trained
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("options", nargs="*", help="options of all runs")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=int, default=30)
+    parser.add_argument("--trials", type=lambda text: sorted(map(int, text.split(","))), default=[10, 20, 30])
     parser.add_argument("--workers", type=int, default=2, help="of the grid; a search has one, as its order matters")
     parser.add_argument("--only", choices=SEARCHES, help="one of the searches")
     parser.add_argument("--output", type=Path, help="keep the studies in this folder")
@@ -76,22 +84,21 @@ def main() -> None:
         best = min(means, key=means.__getitem__)
         print(f"grid: {len(means)} points, {tokens(grid):,} tokens, best {means[best]:.1f} at {best}", flush=True)
         for name in [given.only] if given.only else SEARCHES:
-            above, shares = [], []
+            found: dict[int, list[tuple[float, float]]] = {trials: [] for trials in given.trials}
             for seed in range(given.seeds):
-                study = sweep(
-                    folder / f"{name}-{seed}",
-                    [*SEARCHES[name], f"seed={seed}", "--trials", str(given.trials), *given.options],
+                for trials in given.trials:
+                    own = [*SEARCHES[name], f"seed={seed}", "--trials", str(trials), *given.options]
+                    study = sweep(folder / f"{name}-{seed}", own)
+                    point, _ = min(complete(study), key=lambda ended: ended[1])
+                    found[trials].append((tokens(study) / tokens(grid), 100 * (means[point] / means[best] - 1)))
+            for trials, of in found.items():
+                shares, above = zip(*of, strict=True)
+                print(
+                    f"{name}, {trials} trials: {100 * statistics.fmean(shares):.1f} % of the grid's tokens"
+                    f" ({100 * max(shares):.1f} at most); {statistics.fmean(above):.2f} % above its best perplexity"
+                    f" ({max(above):.2f} at most, within 1 % in {sum(percent <= 1 for percent in above)} of {len(of)})",
+                    flush=True,
                 )
-                point, _ = min(complete(study), key=lambda found: found[1])
-                above.append(100 * (means[point] / means[best] - 1))
-                shares.append(tokens(study) / tokens(grid))
-            within = sum(percent <= 1 for percent in above)
-            print(
-                f"{name}: {100 * statistics.fmean(shares):.1f} % of the grid's tokens, {100 * max(shares):.1f} at most;"
-                f" {statistics.fmean(above):.2f} % above its best perplexity ({max(above):.2f} at most, within 1 % in"
-                f" {within} of {len(above)} searches)",
-                flush=True,
-            )
 
 
 if __name__ == "__main__":

@@ -2,11 +2,12 @@
 
     python scripts/reliability/kills.py --kills 28 --output kills.md
 
-Every objective is trained by every engine that takes it, from a stored and from a streamed text. Every training is
-killed twice (`kill -9`, the second time after its folder was moved) and resumed to its end. With one thread its tables,
-its metrics and its loss must be those of the undisturbed run, bit for bit. With several, threads update the same tables
-without locks and no two runs are equal: then the same pairs must have been visited, and the held-out loss must lie
-within 3 standard deviations of 5 undisturbed runs of other seeds.
+Every objective is trained by every engine that takes it, from a stored and from a streamed text, with W&B offline.
+Every training is killed twice (`kill -9`, the second time after its folder was moved) at any moment between its first
+file and the end of the command, checkpoints, evaluations, vectors and page included, and resumed. With one thread its
+tables, its metrics and its loss must be those of the undisturbed run, bit for bit. With several, threads update the
+same tables without locks and no two runs are equal: then the same pairs must have been visited, and the held-out loss
+must lie within 3 standard deviations of 5 undisturbed runs of other seeds.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from skiplight.config.validate import iterate_options
+from skiplight.registry import OBJECTIVES
 from skiplight.training.checkpoints import FolderCheckpointIO, list_checkpoints
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -65,7 +66,8 @@ class Case:
             "evaluation.similarity=[]",
             "evaluation.every=300000",
             "checkpoint.every=0.1",
-            "logger=none",
+            "logger=wandb",
+            "logger.wandb.offline=true",
             f"seed={seed}",
         ]
 
@@ -89,17 +91,21 @@ def skiplight(*arguments: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
-def finish(process: subprocess.Popen[str]) -> str:
+def finish(process: subprocess.Popen[str]) -> None:
     said, _ = process.communicate(timeout=600)
     if process.returncode:
         raise RuntimeError(f"exit code {process.returncode}: {said}")
-    return said
+
+
+def await_file(begun: Path, process: subprocess.Popen[str]) -> None:
+    """Wait until a file appears, or the process has ended without it."""
+    while not begun.exists() and process.poll() is None:
+        time.sleep(0.005)
 
 
 def killed(process: subprocess.Popen[str], begun: Path, seconds: float) -> bool:
     """Kill the process some seconds after the file `begun` appears; return False if it had ended before."""
-    while not begun.exists() and process.poll() is None:
-        time.sleep(0.005)
+    await_file(begun, process)
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and process.poll() is None:
         time.sleep(0.005)
@@ -156,8 +162,7 @@ def main() -> None:
     folder = Path(tempfile.mkdtemp(prefix="skiplight-kills-"))
     write_texts(folder / "texts")
 
-    choices = next(field.metadata["choices"] for name, field in iterate_options() if name == "objective.name")
-    cases = [Case(*parts) for parts in itertools.product(choices, ("fused", "autograd"), (False, True))]
+    cases = [Case(*parts) for parts in itertools.product(OBJECTIVES, ("fused", "autograd"), (False, True))]
     cases += [Case("negative_sampling", "fused", streaming, threads=2) for streaming in (False, True)]
     undisturbed: dict[Case, tuple[Path, float, list[float]]] = {}
     for number, case in enumerate(cases):
@@ -168,14 +173,16 @@ def main() -> None:
         for seed in range(seeds):
             run = folder / f"whole-{number}-{seed}"
             try:
-                finish(skiplight("train", *case.options(folder, seed), f"run_dir={run}"))
+                process = skiplight("train", *case.options(folder, seed), f"run_dir={run}")
+                await_file(run / "config.yaml", process)
+                begin = time.monotonic()
+                finish(process)
+                seconds = time.monotonic() - begin
             except RuntimeError as error:
                 if "cannot do" not in str(error):
                     raise
                 break  # the engine does not take the objective
-            summary = json.loads((run / "summary.json").read_text())
-            losses.append(heldout(summary))
-            seconds = summary["seconds"]["train"] + summary["seconds"]["evaluate"] + 0.5
+            losses.append(heldout(json.loads((run / "summary.json").read_text())))
         if losses:
             undisturbed[case] = folder / f"whole-{number}-0", seconds, losses
             print(f"{case}: {seconds:.1f} s undisturbed", flush=True)
