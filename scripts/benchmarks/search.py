@@ -1,6 +1,6 @@
 """Compare searches that promote or prune trials with the whole grid, by the tokens that they train and what they find.
 
-    python scripts/benchmarks/search.py [--seeds 10] [--trials 10,20,30] [--only asha] [--output FOLDER]
+    python scripts/benchmarks/search.py [--seeds 10] [--trials 10,20,30] [--only asha-2] [--output FOLDER]
 
 The grid is that of FINDINGS.md: 30 points of noise exponent, negatives and dimension with three seeds each. Each search
 samples the same points, by TPE, with seeds of its own, and is looked at after several numbers of trials. What it has
@@ -28,11 +28,11 @@ EPOCHS, EPOCH = 3, 765_882
 
 SEARCHES = {
     "halving": ["study.pruner=halving", f"evaluation.every={EPOCHS * EPOCH // 27}"],
-    "asha": ["study.pruner=asha"],
-    "asha-2": ["study.pruner=asha", "study.rungs=2"],
     "asha-1": ["study.pruner=asha", "study.rungs=1"],
+    "asha-2": ["study.pruner=asha", "study.rungs=2"],
+    "asha-3": ["study.pruner=asha", "study.rungs=3"],
     "asha-2-forks": ["study.pruner=asha", "study.rungs=2", "optim.schedule=wsd"],
-    "hyperband": ["study.pruner=hyperband"],
+    "hyperband": ["study.pruner=hyperband", "study.rungs=2"],
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +165,22 @@ def test_callbacks_that_monitor_an_evaluation_find_one_at_every_epoch(folder: Pa
     [best] = (run / "checkpoints").glob("epoch=*")
     assert SkipGramModule.load_from_checkpoint(best).tokens in [line["tokens"] for line in metrics(run)]
     assert train(folder, "one-epoch", *options, "trainer.max_epochs=1")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("callback", "monitor", "message"),
+    [
+        ("early_stopping", "train/los", r"`train/los` \(did you mean train/loss\?\): give train/loss, lr"),
+        ("model_checkpoint", "x", "ModelCheckpoint monitors `x`: give train/loss"),
+        ("early_stopping", "evaluation/x", "`evaluation/x`, which was not logged .* train/loss, lr, "),
+    ],
+)
+def test_what_is_monitored_must_be_logged(
+    folder: Path, capsys: pytest.CaptureFixture[str], callback: str, monitor: str, message: str
+) -> None:
+    name = f"monitors-{monitor.replace('/', '-')}"
+    assert train(folder, name, f"callbacks={callback}", f"callbacks.{callback}.monitor={monitor}")[0] == 2
+    assert re.search(message, capsys.readouterr().err)
 
 
 @pytest.mark.parametrize("engine", ["fused", "autograd"])

@@ -266,7 +266,7 @@ class StudyConfig:
     )
     pruner_args: Any = option(None, "arguments of Optuna's pruner median, percentile or wilcoxon, as {percentile: 10}")
     rungs: int = option(
-        3, "asha, hyperband: number of rungs; trials pause at 1/3, 1/9, 1/27, ... of a run", low=1, high=12
+        2, "asha, hyperband: number of rungs; trials pause at 1/3, 1/9, 1/27, ... of a run", low=1, high=12
     )
     warmup: int = option(0, "evaluations of a trial before it may be pruned", low=0)
     warmup_trials: int = option(5, "complete trials before one may be pruned", low=0)

@@ -46,8 +46,10 @@ from skiplight.training.targets import make_callbacks, monitors_evaluation
 from skiplight.training.trainer import (
     averages_tables,
     check_callbacks,
+    check_monitors,
     early_end,
     make_trainer,
+    naming_monitors,
     quiet_lightning,
     restored_determinism,
 )
@@ -194,6 +196,7 @@ class _Training:
         callbacks: Sequence[lightning.Callback] = (),
     ) -> None:
         self.show, self.callbacks = show, [*_make_callbacks(config, run), *callbacks]
+        check_monitors(self.callbacks)
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
@@ -288,7 +291,7 @@ class _Training:
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
             # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
             warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
-            with _with_other_ranks(self.strategy), _refusing(checkpoint, trainer):
+            with _with_other_ranks(self.strategy), naming_monitors(self.callbacks), _refusing(checkpoint, trainer):
                 trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: {command('resume', self.folder.path)}", self.stop.signal)

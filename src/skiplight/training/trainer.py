@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import logging
 import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,10 @@ from skiplight.distributed.strategy import RankStrategy
 from skiplight.errors import ConfigError
 from skiplight.training.checkpoints import FolderCheckpointIO
 from skiplight.training.module import SkipGramModule
+from skiplight.training.targets import ALLOWED, EVALUATED
+
+LOGGED = ("train/loss", "lr", "words_per_second")
+"""The metrics that every run logs."""
 
 PROFILERS: dict[str, type[Profiler]] = {
     "simple": SimpleProfiler, "advanced": AdvancedProfiler, "pytorch": PyTorchProfiler
@@ -135,6 +141,44 @@ def check_callbacks(callbacks: Sequence[lightning.Callback], config: Config) -> 
                 "StochasticWeightAveraging: `swa_epoch_start` as a share of the epochs needs a stored text and"
                 " `trainer.max_epochs`: give the number of an epoch"
             )
+
+
+def check_monitors(callbacks: Sequence[lightning.Callback]) -> None:
+    """Check that callbacks monitor metrics that a run logs; where one of another package may log, nothing is checked.
+
+    Raises:
+        ConfigError: a callback monitors another metric.
+    """
+    if any(type(callback).__module__.partition(".")[0] not in ALLOWED for callback in callbacks):
+        return
+    for callback in callbacks:
+        monitor = getattr(callback, "monitor", None)
+        if isinstance(monitor, str) and monitor not in LOGGED and not monitor.startswith(EVALUATED):
+            near = difflib.get_close_matches(monitor, [*LOGGED, "heldout/loss", "heldout/perplexity"], n=1)
+            raise ConfigError(
+                f"{type(callback).__name__} monitors `{monitor}`{f' (did you mean {near[0]}?)' if near else ''}: give"
+                f" {', '.join(LOGGED)}, heldout/loss, heldout/perplexity or evaluation/<set>"
+            )
+
+
+@contextlib.contextmanager
+def naming_monitors(callbacks: Sequence[lightning.Callback]) -> Iterator[None]:
+    """Say it in one line if a callback finds that what it monitors was not logged, such as a set that was left out.
+
+    Raises:
+        ConfigError: instead of Lightning's error.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        for callback in callbacks:
+            monitor = getattr(callback, "monitor", None)
+            if isinstance(callback, EarlyStopping) and f"`{monitor}` which is not available" in str(error):
+                logged = ", ".join(re.findall("`([^` ]+)`", str(error).rpartition("following")[2]))
+                raise ConfigError(
+                    f"EarlyStopping monitors `{monitor}`, which was not logged in the first epoch: give one of {logged}"
+                ) from None
+        raise
 
 
 def early_end(trainer: lightning.Trainer, module: SkipGramModule, options: TrainerConfig) -> str | None:
