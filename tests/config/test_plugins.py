@@ -239,6 +239,7 @@ def g(vectors, top): return top
         ("@register_noise('f')\ndef f(counts): return -counts", ["noise=f"], "word 0 is negative"),
         ("@register_noise('f')\ndef f(counts): return counts * 0", ["noise=f"], "all weights are 0"),
         ("@register_noise('f')\ndef f(counts): return counts[1:]", ["noise=f"], "its weights are of shape"),
+        ("@register_noise('f')\ndef f(counts): return counts * 1j", ["noise=f"], "its weights are complex"),
         ("@register_noise('f')\ndef f(counts): return counts / 0", ["noise=f"], "is not finite"),
         ("@register_noise('f')\ndef f(counts): return counts.nothing", ["noise=f"], "AttributeError"),
         (

@@ -181,6 +181,8 @@ def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution | An
         found = np.asarray(entry.target(vocabulary.counts.copy(), **options, **given))
         if found.shape != vocabulary.counts.shape:
             raise ValueError(f"its weights are of shape {found.shape}, and there are {len(vocabulary):,} words")
+        if np.iscomplexobj(found):
+            raise ValueError("its weights are complex numbers")
         return found
 
     try:
