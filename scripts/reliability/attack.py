@@ -15,7 +15,9 @@ from __future__ import annotations
 import argparse
 import collections
 import contextlib
+import functools
 import json
+import multiprocessing
 import os
 import random
 import shutil
@@ -25,7 +27,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -278,6 +280,15 @@ def attempt(case: Case, base: Path, dice: random.Random, seconds: float) -> tupl
     return (lines[-1] if code == 0 else "wrong"), said
 
 
+def attempt_number(
+    kinds: Sequence[Case], base: Path, seed: int, seconds: float, end: float, number: int
+) -> tuple[str | None, str]:
+    """Run the case of a number, as `attempt` does; None if the time is over."""
+    if time.monotonic() > end:
+        return None, ""
+    return attempt(kinds[number % len(kinds)], base, random.Random(f"{seed} {number}"), seconds)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", type=int, default=5000, help="cases to try (5000)")
@@ -285,6 +296,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=120, help="limit of a case (120)")
     parser.add_argument("--first", type=int, default=0, help="number of the first case")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="cases at once (cores)")
     parser.add_argument("--only", choices=[case.__name__ for case in CASES], help="cases of one kind")
     parser.add_argument("--output", type=Path, help="file for the table, in Markdown")
     arguments = parser.parse_args()
@@ -296,15 +308,17 @@ def main() -> None:
     kinds = [case for case in CASES if arguments.only in (None, case.__name__)]
     counts: dict[str, collections.Counter[str]] = {case.__name__: collections.Counter() for case in kinds}
     end, failures = time.monotonic() + 60 * arguments.minutes, 0
-    for number in range(arguments.first, arguments.first + arguments.cases):
-        if time.monotonic() > end:
-            break
-        case = kinds[number % len(kinds)]
-        outcome, said = attempt(case, base, random.Random(f"{arguments.seed} {number}"), arguments.seconds)
-        counts[case.__name__][outcome.split()[0]] += 1
-        if outcome not in ("taken", "refused"):
-            failures += 1
-            print(f"case {number} ({case.__name__}): {outcome}\n{said[-3000:]}", flush=True)
+    trying = functools.partial(attempt_number, kinds, base, arguments.seed, arguments.seconds, end)
+    numbers = range(arguments.first, arguments.first + arguments.cases)
+    with multiprocessing.get_context("fork").Pool(arguments.workers) as pool:
+        for number, (outcome, said) in zip(numbers, pool.imap(trying, numbers), strict=True):
+            if outcome is None:
+                continue
+            name = kinds[number % len(kinds)].__name__
+            counts[name][outcome.split()[0]] += 1
+            if outcome not in ("taken", "refused"):
+                failures += 1
+                print(f"case {number} ({name}): {outcome}\n{said[-3000:]}", flush=True)
     shutil.rmtree(base)
     columns = ("taken", "refused", "wrong", "traceback", "signal", "hang")
     rows = [f"| attack | tried | {' | '.join(columns)} |", "|---" * (2 + len(columns)) + "|"]
