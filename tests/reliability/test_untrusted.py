@@ -176,7 +176,7 @@ def test_json_that_is_nested_too_deep_is_refused_before_its_parser_ends_the_proc
         ("study.space=" + "{a:" * 3000 + "1" + "}" * 3000, "is nested more than 16 deep"),
         ("data.path='\udcff'", "of Unicode characters"), ("data.path='a\0b'", "NUL"),
         ("data.path=" + "x" * 5000, "there is no such file"), ("data=1", "must be a string"),
-        ("run_dir=" + "x" * 300, "File name too long"),
+        ("run_dir=" + "x" * 300, "File name too long"), ("plugins=\udcff", "must be a list"),
     ],
 )  # fmt: skip
 def test_values_that_no_option_can_have_are_refused(

@@ -283,7 +283,9 @@ def named_plugins(overrides: Sequence[str]) -> list[str]:
     for override in overrides:
         if override.lstrip("+").startswith("plugins="):
             _refuse_nested(override)
-            value = OverridesParser.create().parse_override(override).value()
+            value = None
+            with contextlib.suppress(HydraException):
+                value = OverridesParser.create().parse_override(override).value()
             if not isinstance(value, list):
                 raise ConfigError(f"`{override}` must be a list: give plugins=[module,./file.py]")
             return [str(name) for name in value]
