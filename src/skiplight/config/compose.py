@@ -267,6 +267,7 @@ def _name_evaluations(override: str) -> str:
     """Return `evaluation.metrics=[a,b]` as a mapping, and `evaluation.metrics.a.option=1` with Hydra's `++`."""
     if override.startswith("evaluation.metrics."):
         return f"++{override}"
+    _refuse_nested(override)
     with contextlib.suppress(HydraException):
         names = OverridesParser.create().parse_override(override).value()
         if isinstance(names, list):
