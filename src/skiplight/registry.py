@@ -19,6 +19,7 @@ import inspect
 import json
 import os
 import sys
+import types
 import typing
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -88,6 +89,11 @@ class Entry(Generic[T]):
         return self.source.startswith("skiplight.")
 
     @property
+    def plugin(self) -> str:
+        """What users call the module that registered it."""
+        return {module: name for name, module in plugin_modules().items()}.get(self.source, self.source)
+
+    @property
     def identity(self) -> str:
         """What determines its results besides its options: its name, and the code of a plug-in's module."""
         return self.name if self.is_built_in else self.name + inspect.getsource(sys.modules[self.source])
@@ -101,10 +107,13 @@ class Registry(Generic[T]):
             the option, for names without options.
         key: the option of the group that has the name; None for names without options.
         given: the names of keyword arguments that `target` gets besides its own options.
+        base: the class that every `target` is derived from, `module.Class`; None for functions.
     """
 
-    def __init__(self, group: str, key: str | None = "name", given: Sequence[str] = ()) -> None:
-        self.group, self.key, self.given = group, key, given
+    def __init__(
+        self, group: str, key: str | None = "name", given: Sequence[str] = (), base: str | None = None
+    ) -> None:
+        self.group, self.key, self.given, self.base = group, key, given, base
         self._entries: dict[str, Entry[T]] = {}
 
     def register(self, name: str, *, options: type | None = None) -> Callable[[T], T]:
@@ -116,21 +125,27 @@ class Registry(Generic[T]):
                 need a default and a type.
 
         Raises:
-            ConfigError: the name is taken by another, or is no name; an argument has no default or no type.
+            ConfigError: the name is taken by another, or is no name; an argument has no default or no type; the target
+                is not of the registry's base.
         """
 
         def add(target: T) -> T:
-            if not name.isidentifier():
+            if not isinstance(name, str) or not name.isidentifier():
                 raise ConfigError(f"`{self.group}={name}` cannot be registered: give a name of letters, digits and _")
             source = target.__module__
+            where = f"`{self.group}={name}` of {source}"
+            is_plugin = not source.startswith("skiplight.")
             before = self._entries.get(name)
             if before is not None and (before.source, before.target.__qualname__) != (source, target.__qualname__):
                 raise ConfigError(
                     f"`{self.group}={name}` is registered by {before.source} and again by {source}: rename one"
                 )
             own = self._options_of(name, target) if options is None else options
+            if is_plugin:
+                self._check_base(where, target)
+                _check_options(where, own)
             if self.key is None and dataclasses.fields(own):
-                raise ConfigError(f"`{self.group}={name}` of {source} has options, which none here can have")
+                raise ConfigError(f"{where} has options, which none here can have")
             self._entries[name] = Entry(name, target, own, source)
             return target
 
@@ -157,6 +172,14 @@ class Registry(Generic[T]):
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
+    def _check_base(self, where: str, target: T) -> None:
+        if self.base is None:
+            return
+        module, _, name = self.base.rpartition(".")
+        # A class that is derived from the base has imported its module already.
+        if not (isinstance(target, type) and issubclass(target, getattr(importlib.import_module(module), name))):
+            raise ConfigError(f"{where} must be a class derived from {self.base}")
+
     def _options_of(self, name: str, target: T) -> type:
         where = f"`{self.group}={name}` of {target.__module__}"
         own = [
@@ -166,26 +189,52 @@ class Registry(Generic[T]):
         ]
         try:
             function = target.__init__ if isinstance(target, type) else target  # type: ignore[misc]
-            types = typing.get_type_hints(function) if own else {}
+            hints = typing.get_type_hints(function) if own else {}
         except NameError as error:
             raise ConfigError(f"{where}: the types of its options are not known when it is imported: {error}") from None
         fields = []
         for parameter in own:
-            if parameter.default is parameter.empty or parameter.name not in types:
+            if parameter.default is parameter.empty or parameter.name not in hints:
                 raise ConfigError(
                     f"{where}: the option `{parameter.name}` needs a type and a default, as in"
                     f" `{parameter.name}: float = 1.0`"
                 )
             field = option(parameter.default, f"option of {self.group}={name}")
-            fields.append((parameter.name, types[parameter.name], field))
+            fields.append((parameter.name, hints[parameter.name], field))
         return dataclasses.make_dataclass(f"{name}_options", fields)
+
+
+def _check_options(where: str, options: Any) -> None:
+    """Check a dataclass of options; fields that were not made by `option` get no limits.
+
+    Raises:
+        ConfigError: it is no dataclass, or a field has no default, or a type that no config can have.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if not (isinstance(options, type) and dataclasses.is_dataclass(options)):
+        raise ConfigError(f"{where}: `options` must be a dataclass, with fields by `skiplight.registry.option`")
+    for field in dataclasses.fields(options):
+        if field.default is field.default_factory is dataclasses.MISSING:
+            raise ConfigError(f"{where}: the option `{field.name}` needs a default")
+        none: Any = option(None, "")
+        field.metadata = types.MappingProxyType({**none.metadata, **field.metadata})
+    try:
+        OmegaConf.structured(options)
+    except (OmegaConfBaseException, ValueError) as error:
+        raise ConfigError(
+            f"{where}: no config can have its option `{getattr(error, 'full_key', None) or ''}`:"
+            f" {str(error).splitlines()[0]}; give it a default of its type, which is bool, int, float, str, or a list"
+            " or dict of these"
+        ) from None
 
 
 NOISE: Registry[Callable[..., Any]] = Registry("noise", given=["words", "progress"])
 """Noise distributions: functions from counts, int64 [V], to weights, [V]. An argument `words` gets the words of the
 vocabulary, and `progress` the share of the run for a distribution that changes during a training."""
 
-OBJECTIVES: Registry[Any] = Registry("objective")
+OBJECTIVES: Registry[Any] = Registry("objective", base="skiplight.objectives.base.Objective")
 """Objectives: subclasses of `skiplight.objectives.base.Objective`."""
 
 SCHEDULES: Registry[Callable[..., Any]] = Registry("optim.schedule", given=["total"])
@@ -208,10 +257,10 @@ REGISTRIES: dict[str, Registry] = {registry.group: registry for registry in (SOU
 NAMES: dict[str, Registry] = {registry.group: registry for registry in (NORMALISERS,)}
 """Those of an option that is no more than a name, by the option."""
 
-CALLBACKS: Registry[Any] = Registry("callbacks")
+CALLBACKS: Registry[Any] = Registry("callbacks", base="lightning.pytorch.Callback")
 """Callbacks: classes derived from `lightning.Callback`."""
 
-LOGGERS: Registry[Any] = Registry("logger")
+LOGGERS: Registry[Any] = Registry("logger", base="lightning.pytorch.loggers.Logger")
 """Loggers: classes derived from `lightning.pytorch.loggers.Logger`."""
 
 TARGETS: dict[str, Registry] = {registry.group: registry for registry in (CALLBACKS, LOGGERS)}
@@ -229,18 +278,25 @@ register_schedule = SCHEDULES.register
 
 def config_class(base: type, group: str, name: str) -> type:
     """Return the dataclass of a group's options, those of `base` and the entry's own, with its name as default."""
-    return _config_class(base, str(REGISTRIES[group].key), REGISTRIES[group][name])
+    return _config_class(base, group, REGISTRIES[group][name])
 
 
 @functools.cache
-def _config_class(base: type, key: str, entry: Entry) -> type:
-    types = typing.get_type_hints(entry.options)
-    [name_field] = [field for field in dataclasses.fields(base) if field.name == key]
+def _config_class(base: type, group: str, entry: Entry) -> type:
+    key = str(REGISTRIES[group].key)
+    hints = typing.get_type_hints(entry.options)
+    shared = {field.name: field for field in dataclasses.fields(base)}
+    name_field = shared[key]
     own: list[tuple[str, Any, Any]] = [(key, str, option(entry.name, name_field.metadata["help"]))]
     for field in dataclasses.fields(entry.options):
+        if field.name in shared:
+            raise ConfigError(
+                f"`{group}={entry.name}` of {entry.plugin} has an option `{field.name}`, which `{group}` itself has:"
+                " rename it"
+            )
         factory = field.default_factory
         copied = dataclasses.field(metadata=field.metadata, default=field.default, default_factory=factory)
-        own.append((field.name, types[field.name], copied))
+        own.append((field.name, hints[field.name], copied))
     return dataclasses.make_dataclass(f"{base.__name__}_{entry.name}", own, bases=(base,))
 
 
@@ -265,7 +321,7 @@ def load_built_in() -> None:
             point.load()
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise ConfigError(
                 f"the installed plug-in {point.name} ({point.value}) cannot be imported, mend or uninstall it:"
                 f" {type(error).__name__}: {error}"
@@ -315,9 +371,8 @@ def _installed() -> tuple[importlib.metadata.EntryPoint, ...]:
 
 def target_of(entry: Entry) -> dict[str, Any]:
     """Return what a registered callback or logger stands for: its `_target_` and the defaults of its options."""
-    called = {module: name for name, module in plugin_modules().items()}.get(entry.source, entry.source)
     defaults = dataclasses.asdict(entry.options())
-    return {"_target_": f"{called}.{entry.target.__qualname__}", **defaults}
+    return {"_target_": f"{entry.plugin}.{entry.target.__qualname__}", **defaults}
 
 
 def is_ambiguous(name: str) -> bool:
@@ -354,7 +409,7 @@ def _import(name: str) -> None:
         _LOADED[Path(name).stem] = module_name
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise ConfigError(
             f"`plugins=[{name}]` cannot be imported: {type(error).__name__}: {error}; give an installed module, or the"
             " path of a Python file"

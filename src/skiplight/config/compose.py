@@ -208,7 +208,11 @@ def run_hydra(arguments: Sequence[str], task: Callable[[DictConfig], Any]) -> in
 
 
 def register_schema() -> None:
-    """Register the schema with Hydra, and a choice of its group for what plug-ins have registered."""
+    """Register the schema with Hydra, and a choice of its group for what plug-ins have registered.
+
+    Raises:
+        ConfigError: a plug-in has registered a name that a file of conf/ has.
+    """
     store = ConfigStore.instance()
     # Groups whose options depend on a registered name are checked by `from_mapping`, since Hydra knows one type only.
     schema = OmegaConf.structured(Config)
@@ -217,6 +221,10 @@ def register_schema() -> None:
         outer, _, inner = group.partition(".")
         node[outer] = {**dataclasses.asdict(getattr(Config(), outer)), inner: {}} if inner else {}
     store.store(name="schema", node=OmegaConf.create(node))
+    for group, registry in (REGISTRIES | TARGETS).items():
+        for name in registry:
+            if _is_in_conf(group, name) and not (entry := registry[name]).is_built_in:
+                raise ConfigError(f"`{group}={name}` of {entry.plugin} is a choice of skiplight already: rename it")
     for group, registry in REGISTRIES.items():
         for name in registry:
             if not _is_in_conf(group, name):
@@ -331,6 +339,9 @@ def _check_overrides(source: ConfigSource, overrides: Sequence[str], loader: Con
         if name in ("data", "data.source") and parsed.value() == "planted":
             raise ConfigError(f"`{override}` no longer exists: give `{name}=synthetic_sessions`")
         value = parsed.value()
+        if name in groups and isinstance(value, bool | int | float):
+            choices = loader.get_group_options(_path(name), ObjectType.CONFIG, source.name, searched)
+            raise ConfigError(f"`{override}`: give one of {', '.join(choices)}")
         if (
             name in REGISTRIES
             and isinstance(value, str)

@@ -21,7 +21,18 @@ from skiplight.config.schema import CHOSEN, EXPERIMENT_GROUPS, LOGGERS, MAPPINGS
 from skiplight.config.trainer_arguments import REFUSED, check_trainer
 from skiplight.errors import ConfigError
 from skiplight.files import read_text
-from skiplight.registry import EVALUATIONS, NAMES, REGISTRIES, Registry, load_built_in, load_plugins, plugin_modules
+from skiplight.registry import (
+    EVALUATIONS,
+    NAMES,
+    REGISTRIES,
+    TARGETS,
+    Entry,
+    Registry,
+    config_class,
+    load_built_in,
+    load_plugins,
+    plugin_modules,
+)
 
 MAX_BYTES = 1 << 20
 RENAMED = {
@@ -83,7 +94,6 @@ def _walk(owners: Sequence[Any], prefix: str = "") -> Iterator[tuple[str, datacl
 
 def describe_options() -> Iterator[tuple[str, str, str, str]]:
     """Yield name, default, range and help of every option, as text."""
-    plugins = [entry for entry in map(EVALUATIONS.__getitem__, EVALUATIONS) if not entry.is_built_in]
     for name, field in iterate_options():
         group, _, last = name.rpartition(".")
         value = "wandb" if name == "logger" else default_value(field)
@@ -93,21 +103,21 @@ def describe_options() -> Iterator[tuple[str, str, str, str]]:
         if name in NAMES:
             choices = list(NAMES[name])
         if name == EVALUATIONS.group:
-            choices = [entry.name for entry in plugins]
+            choices = [entry.name for entry in _plugins_of(EVALUATIONS)]
         owners = [entry for entry in REGISTRIES.get(group, ()) if last in own_names(group, entry)]
         help = f"{', '.join(owners)}: {limits['help']}" if owners else limits["help"]
         yield name, "" if value in (None, {}) else str(value), _allowed(limits, choices), help
-        if name == EVALUATIONS.group:
-            for entry in plugins:
-                for own in dataclasses.fields(entry.options):
-                    limits, value = own.metadata, default_value(own)
-                    allowed = _allowed(limits, limits["choices"])
-                    yield (
-                        f"{name}.{entry.name}.{own.name}",
-                        "" if value is None else str(value),
-                        allowed,
-                        limits["help"],
-                    )
+        several = EVALUATIONS if name == EVALUATIONS.group else TARGETS.get(name)
+        for entry in _plugins_of(several) if several else ():
+            for own in dataclasses.fields(entry.options):
+                limits, value = own.metadata, default_value(own)
+                allowed = _allowed(limits, limits["choices"])
+                yield f"{name}.{entry.name}.{own.name}", "" if value is None else str(value), allowed, limits["help"]
+
+
+def _plugins_of(registry: Registry) -> list[Entry]:
+    """Return the entries of plug-ins."""
+    return [entry for entry in map(registry.__getitem__, registry) if not entry.is_built_in]
 
 
 def _allowed(limits: Mapping[str, Any], choices: Sequence[str] | None) -> str:
@@ -160,6 +170,10 @@ def check_owner(key: str) -> None:
     group, _, last = key.rpartition(".")
     if group == "logger" and last in LOGGERS:
         raise ConfigError(f"`{key}.*` are options of `logger={last}` only: give `logger={last}`, or leave them out")
+    if (kind := group.partition(".")[0]) in TARGETS and group != kind:
+        raise ConfigError(f"`{key}`: `{group}` has no option `{last}`; `+{key}=...` adds an argument of its class")
+    if group in TARGETS:
+        raise ConfigError(f"`{key}.*` are options of `{group}={last}` only: give `{group}={last}`, or leave them out")
     if owners := [name for name in REGISTRIES.get(group, ()) if last in own_names(group, name)]:
         choices = " or ".join(f"`{group}={name}`" for name in owners)
         raise ConfigError(f"`{key}` is an option of {choices} only: give {choices}, or leave it out")
@@ -214,16 +228,25 @@ def check_evaluations(given: Any, plugins: Sequence[str] = ()) -> dict[str, dict
         own = given[name] if isinstance(given, Mapping) else None
         if own is not None and not isinstance(own, Mapping):
             raise ConfigError(f"`{where}.{name}={own}` must be a mapping of its options, {{option: value}}")
-        try:
-            options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.options), own or {}))
-        except (OmegaConfBaseException, ValueError) as error:
-            key = getattr(error, "full_key", None) or ""
-            raise ConfigError(f"`{where}.{name}.{key}`: {str(error).splitlines()[0]}") from None
-        for field in dataclasses.fields(entry.options):
-            if problem := _out_of_range(value := getattr(options, field.name), field.metadata):
-                raise ConfigError(f"`{where}.{name}.{field.name}={value}` is out of range: {problem}")
-        found[name] = dataclasses.asdict(typing.cast(Any, options))
+        found[name] = check_own(f"{where}.{name}", entry, own or {})
     return found
+
+
+def check_own(where: str, entry: Entry, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all options of an entry's own, those that are not given with their defaults.
+
+    Raises:
+        ConfigError: an option is unknown, of the wrong type or out of range.
+    """
+    try:
+        options = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(entry.options), given))
+    except (OmegaConfBaseException, ValueError) as error:
+        key = getattr(error, "full_key", None) or ""
+        raise ConfigError(f"`{where}.{key}`: {str(error).splitlines()[0]}") from None
+    for field in dataclasses.fields(entry.options):
+        if problem := _out_of_range(value := getattr(options, field.name), field.metadata):
+            raise ConfigError(f"`{where}.{field.name}={value}` is out of range: {problem}")
+    return dataclasses.asdict(typing.cast(Any, options))
 
 
 def registered(registry: Registry, name: str, plugins: Sequence[str] = ()) -> Any:
@@ -291,7 +314,9 @@ def from_mapping(mapping: Any) -> Config:
     if not isinstance(mapping, DictConfig):
         mapping = _as_literals(mapping)
     try:
-        merged = OmegaConf.merge(_schema(*_chosen_names(mapping)), mapping)  # into a copy
+        merged = OmegaConf.merge(
+            _schema(*map(config_class, CHOSEN.values(), CHOSEN, _chosen_names(mapping))), mapping
+        )  # into a copy
         config = typing.cast(Config, OmegaConf.to_object(merged))
         if mapping.get("logger", {}) is None:
             config.logger = {}
@@ -371,12 +396,12 @@ def _chosen_names(mapping: Any) -> tuple[str, ...]:
 
 
 @functools.cache
-def _schema(*names: str) -> DictConfig:
-    """Return the schema for these registered names, cached since building it takes as long as the rest."""
+def _schema(*kinds: type) -> DictConfig:
+    """Return the schema for these classes of the groups of `CHOSEN`, cached: building it takes as long as the rest."""
     config = Config(logger={})
-    for group, name in zip(CHOSEN, names, strict=True):
+    for group, kind in zip(CHOSEN, kinds, strict=True):
         *path, last = group.split(".")
-        setattr(functools.reduce(getattr, path, config), last, chosen(group, name))
+        setattr(functools.reduce(getattr, path, config), last, kind())
     return OmegaConf.structured(config)
 
 

@@ -196,7 +196,7 @@ def make_noise(config: Config, vocabulary: Vocabulary) -> NoiseDistribution | An
         raise
     except Exception as error:
         kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-        raise ConfigError(f"`noise={entry.name}` ({entry.source}): {kind}{error}") from error
+        raise ConfigError(f"`noise={entry.name}` ({entry.plugin}): {kind}{error}") from error
 
 
 def _check_objective(config: Config, objective: type[Objective]) -> None:

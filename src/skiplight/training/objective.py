@@ -22,7 +22,7 @@ def build_objective(config: Config, counts: np.ndarray, sampler: WindowSampler) 
         ConfigError: it cannot be made, or its loss is no scalar or has no gradient.
     """
     entry = OBJECTIVES[config.objective.name]
-    where = f"`objective={entry.name}` ({entry.source})"
+    where = f"`objective={entry.name}` ({entry.plugin})"
     if entry.target.corrects_noise and not _has_every_word(sampler):
         raise ConfigError(f"`noise={config.noise.name}` has words of weight 0, and {where} needs log P_n of every word")
     if sampler.annealed is not None and entry.target.corrects_noise and entry.target.set_noise is Objective.set_noise:
@@ -53,8 +53,12 @@ def _try_objective(objective: Objective, counts: np.ndarray, sampler: WindowSamp
     """Compute the loss of a few windows and its gradient.
 
     Raises:
-        ValueError: the loss is no finite scalar, or has no gradient.
+        ValueError: the loss is no finite scalar, or has no gradient; or the objective has parameters of its own.
     """
+    if "_parameters" not in vars(objective):
+        raise ValueError("its `__init__` must call `super().__init__(noise)` first")
+    if own := [name for name, _ in objective.named_parameters()]:
+        raise ValueError(f"it has parameters of its own, {', '.join(own)}, which nothing trains: make them options")
     rows = objective.output_rows(len(counts))
     tables = Tables(len(counts), 2, rows, sparse=False, bias=torch.zeros(rows))
     torch.nn.init.uniform_(tables.output.weight, generator=torch.Generator().manual_seed(0))

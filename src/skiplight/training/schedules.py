@@ -129,7 +129,7 @@ def make_schedule(config: ScheduleConfig, total: int) -> Schedule:
     """
     entry = SCHEDULES[config.name]
     options: dict[str, Any] = own_options("optim.schedule", config)
-    where = f"`optim.schedule={entry.name}`" + ("" if entry.is_built_in else f" ({entry.source})")
+    where = f"`optim.schedule={entry.name}`" + ("" if entry.is_built_in else f" ({entry.plugin})")
     try:
         if "total" in inspect.signature(entry.target).parameters:
             options["total"] = total

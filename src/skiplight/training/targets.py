@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,8 +11,9 @@ from typing import Any, TypeVar
 import lightning
 from lightning.pytorch.callbacks import ModelCheckpoint
 
+from skiplight.config.validate import check_own
 from skiplight.errors import ConfigError
-from skiplight.registry import is_ambiguous, plugin_modules
+from skiplight.registry import TARGETS, is_ambiguous, plugin_modules
 
 ALLOWED = ("lightning", "skiplight")
 """Packages whose callbacks and loggers any options may name, also those of somebody else's run."""
@@ -72,7 +74,8 @@ def find_target(where: str, target: Any, base: type[T], kind: str, example: str)
         example: a class below lightning.pytorch, for messages.
 
     Raises:
-        ConfigError: it is no such class of an allowed package; nothing else is imported.
+        ConfigError: it is no such class of an allowed package, where nothing else is imported; or an option of a
+            registered one is of the wrong type or out of range.
     """
     if not isinstance(target, Mapping) or not isinstance(target.get("_target_"), str):
         raise ConfigError(f"`{where}={target}` needs `_target_`, as in `_target_: lightning.pytorch.{example}`")
@@ -97,6 +100,11 @@ def find_target(where: str, target: Any, base: type[T], kind: str, example: str)
         raise ConfigError(f"`{where}._target_={name}` is not there: {error}") from None
     if not (isinstance(found, type) and issubclass(found, base)):
         raise ConfigError(f"`{where}._target_={name}` is no {kind} of Lightning")
+    registry = TARGETS[where.partition(".")[0]]
+    for entry in map(registry.__getitem__, registry):
+        if entry.target is found:
+            own = {field.name for field in dataclasses.fields(entry.options)}
+            options |= check_own(where, entry, {key: options[key] for key in own & options.keys()})
     return found, options
 
 

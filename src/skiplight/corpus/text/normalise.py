@@ -132,7 +132,7 @@ def find_normaliser(name: str) -> Entry:
 
 def _checked(entry: Entry, texts: pa.Array) -> pa.Array:
     """Return the texts that a user's own normaliser makes."""
-    where = f"data.normalise={entry.name} ({entry.source})"
+    where = f"data.normalise={entry.name} ({entry.plugin})"
     try:
         found = pa.array(entry.target(texts), pa.string())
     except Exception as error:
