@@ -89,6 +89,7 @@ def test_a_number_or_several_are_results(evaluation: Any, result: dict[str, Any]
         (lambda vectors: "good", "its result is 'good', which is not a number"),
         (lambda vectors: True, "its result is True, which is not a number"),
         (lambda vectors: torch.ones(2), "which is not a number"),
+        (lambda vectors: {}, "it returns no result"),
         (lambda vectors: vectors.nothing, "AttributeError: 'WordVectors' object has no attribute 'nothing'"),
         (torch.nn.Linear(1, 1), "it is a Linear: register a function of vectors, or what makes a Metric"),
     ],
@@ -97,6 +98,18 @@ def test_what_is_wrong_with_an_evaluation_is_its_result(evaluation: Any, message
     error = of_one(evaluation, WordVectors(Vocabulary(["a", "b"], [2, 1]), torch.ones(2, 3)))["error"]
     assert error.startswith("the evaluation mine: ")
     assert message in error
+
+
+class Scaled(Mean):
+    def update(self, vectors):
+        super().update(WordVectors(vectors.vocabulary, vectors.input.zero_()))
+
+
+@pytest.mark.parametrize("evaluation", [lambda vectors: vectors.input.zero_().sum(), Scaled()])
+def test_an_evaluation_that_changes_its_vectors_changes_no_others(evaluation: Any) -> None:
+    vectors = WordVectors(Vocabulary(["a", "b"], [2, 1]), torch.ones(2, 3))
+    assert of_one(evaluation, vectors) == {"score": 0.0}
+    assert vectors.input.sum() == 6
 
 
 def test_an_evaluation_by_a_name_that_is_taken_is_refused() -> None:

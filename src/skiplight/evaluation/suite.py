@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 from skiplight.errors import ConfigError, EvaluationError
 from skiplight.evaluation.ranks import ALONE, Ranks
 from skiplight.evaluation.sets import set_name
-from skiplight.registry import EVALUATIONS, plugin_modules, register_evaluation
+from skiplight.registry import EVALUATIONS, register_evaluation
 from skiplight.vectors.results import FEW
 from skiplight.vectors.word_vectors import WordVectors
 
@@ -163,8 +163,7 @@ class EvaluationSuite:
 
     def _add(self, name: str, registered: str, options: dict[str, Any]) -> None:
         entry = EVALUATIONS[registered]
-        named = next((given for given, module in plugin_modules().items() if module == entry.source), entry.source)
-        plugin = None if entry.is_built_in else f"the evaluation {name} of {named}"
+        plugin = None if entry.is_built_in else f"the evaluation {name} of {entry.plugin}"
         self._evaluations[name] = _Evaluation(entry.target, dataclasses.asdict(entry.options()) | options, plugin)
 
     def _has(self, name: str) -> bool:
@@ -254,9 +253,9 @@ class _Evaluation:
             if self.is_shared or ranks.rank != owner:
                 return None
             if self.is_function:
-                return _result(self.target(vectors, **self.options))
+                return _result(self.target(self._given(vectors), **self.options))
             self._let_sync(None)
-            self._metric.update(vectors)
+            self._metric.update(self._given(vectors))
             return _result(self._metric.compute())
         except Exception as error:
             return self._failed(error)
@@ -282,7 +281,11 @@ class _Evaluation:
 
     def update(self, vectors: WordVectors, rank: int, world: int) -> None:
         """Update the metric with a share of the questions."""
-        self._metric.update(vectors, rank=rank, world=world)
+        self._metric.update(self._given(vectors), rank=rank, world=world)
+
+    def _given(self, vectors: WordVectors) -> WordVectors:
+        """Return the vectors, for a plug-in as a copy: it may scale them in place, and they are the model's tables."""
+        return vectors if self.plugin is None else vectors.copy()
 
     def collect(self, ranks: Ranks) -> dict[str, Any]:
         """Return the result of a shared metric, from the states of all ranks; all of them must call this."""
@@ -352,9 +355,11 @@ def _result(value: Any) -> dict[str, Any]:
     """Return a number as `score`, or several as `scores`.
 
     Raises:
-        EvaluationError: one is no finite number.
+        EvaluationError: one is no finite number, or there is none.
     """
     if isinstance(value, Mapping):
+        if not value:
+            raise EvaluationError("it returns no result")
         return {"scores": {str(key): _number(number, f"its {key}") for key, number in value.items()}}
     return {"score": _number(value, "its result")}
 

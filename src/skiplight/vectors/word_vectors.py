@@ -70,6 +70,11 @@ class WordVectors:
         """The dimension d of the vectors."""
         return self.input.shape[1]
 
+    def copy(self) -> WordVectors:
+        """Return the same vectors in tensors of their own."""
+        output = None if self.output is None else self.output.clone()
+        return WordVectors(self.vocabulary, self.input.clone(), output, self.card)
+
     def unit(self) -> torch.Tensor:
         """Return the input vectors scaled to length 1, float32 [V, d], on their device; rows of zeros stay zero.
 
