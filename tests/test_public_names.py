@@ -102,5 +102,10 @@ def test_a_callback_of_ones_own_sees_the_metrics_and_may_end_a_run(tmp_path: Pat
     assert expected <= watching.seen
     with pytest.raises(TypeError, match="a single Config"):
         skiplight.train(skiplight.Config(), "model.dim=3")
-    with pytest.raises(RunError, match=r"is not finished|is not a run"):
-        skiplight.load_run(tmp_path)
+    for folder in (tmp_path, tmp_path / "nothing"):
+        with pytest.raises(RunError, match="is no run: give the folder of one"):
+            skiplight.load_run(folder)
+    for wrong in ([Watching], [3], watching):
+        with pytest.raises(TypeError, match=r"give a list of instances of lightning.Callback"):
+            skiplight.train(*data, run_dir=tmp_path / "wrong", callbacks=wrong)  # type: ignore[arg-type]
+    assert not (tmp_path / "wrong").exists()

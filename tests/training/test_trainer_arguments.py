@@ -181,6 +181,7 @@ def test_what_is_monitored_must_be_logged(
     name = f"monitors-{monitor.replace('/', '-')}"
     assert train(folder, name, f"callbacks={callback}", f"callbacks.{callback}.monitor={monitor}")[0] == 2
     assert re.search(message, capsys.readouterr().err)
+    assert monitor.startswith("evaluation") == (folder / name).exists(), "only what is known before leaves no folder"
 
 
 @pytest.mark.parametrize("engine", ["fused", "autograd"])
@@ -218,6 +219,7 @@ def test_the_learning_rate_monitor_and_the_timer_work(folder: Path) -> None:
         (["trainer.fast_dev_run=1", "trainer.overfit_batches=2"], "contradict each other"),
         (["callbacks=learning_rate_monitor"], "LearningRateMonitor writes to a logger only"),
         (["callbacks=weight_averaging", "trainer.max_tokens=900"], "give the number of an epoch"),
+        (["+callbacks.a._target_=lightning.pytorch.callbacks.LearningRateFinder"], "LearningRateFinder is refused: "),
     ],
 )
 def test_what_a_run_cannot_do_is_refused_before_it_begins(
@@ -227,6 +229,23 @@ def test_what_a_run_cannot_do_is_refused_before_it_begins(
     assert code == 2
     assert message in capsys.readouterr().err
     assert not run.exists()
+
+
+@pytest.mark.parametrize(
+    ("callbacks", "message"),
+    [
+        (["ModelCheckpoint", "ModelCheckpoint"], "Found more than one stateful callback of type `ModelCheckpoint`"),
+        (["RichProgressBar"], "progress bar"),
+    ],
+)
+def test_callbacks_that_do_not_fit_each_other_are_one_line(
+    folder: Path, capsys: pytest.CaptureFixture[str], callbacks: list[str], message: str
+) -> None:
+    named = [f"+callbacks.c{n}._target_=lightning.pytorch.callbacks.{kind}" for n, kind in enumerate(callbacks)]
+    assert train(folder, f"unfit-{callbacks[0]}", *named)[0] == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("skiplight: error: ")
+    assert message in error
 
 
 def test_the_private_methods_that_a_run_replaces_are_what_lightning_calls() -> None:

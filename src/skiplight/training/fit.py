@@ -49,7 +49,7 @@ from skiplight.training.trainer import (
     check_monitors,
     early_end,
     make_trainer,
-    naming_monitors,
+    naming_misuse,
     quiet_lightning,
     restored_determinism,
 )
@@ -100,7 +100,7 @@ def train(
         return resume(run_dir, verify=verify, callbacks=callbacks)
     run.refuse_existing()
     check_logger(config)
-    _make_callbacks(config, run)  # what is wrong with them is said before a long text is prepared
+    _make_callbacks(config, run, callbacks)  # what is wrong with them is said before a long text is prepared
     parts = build_training(config, run.path, place)
     if verify:
         parts.data.verify()
@@ -175,10 +175,16 @@ def resume(
         return _Training(run, config, parts, place, watch, show, callbacks).run(checkpoint=checkpoint, begin=begin)
 
 
-def _make_callbacks(config: Config, run: RunFolder) -> list[lightning.Callback]:
-    """Return the callbacks of the option `callbacks`, checked."""
+def _make_callbacks(
+    config: Config, run: RunFolder, further: Sequence[lightning.Callback] = ()
+) -> list[lightning.Callback]:
+    """Return the callbacks of the option `callbacks`, and those of a program, checked."""
+    if not isinstance(further, list | tuple) or not all(isinstance(one, lightning.Callback) for one in further):
+        raise TypeError(f"callbacks={further!r}: give a list of instances of lightning.Callback")
     made = make_callbacks(config.callbacks, checkpoints=run.checkpoints, has_logger=bool(config.logger))
+    made += further
     check_callbacks(made, config)
+    check_monitors(made)
     return made
 
 
@@ -195,8 +201,7 @@ class _Training:
         show: Show | None = None,
         callbacks: Sequence[lightning.Callback] = (),
     ) -> None:
-        self.show, self.callbacks = show, [*_make_callbacks(config, run), *callbacks]
-        check_monitors(self.callbacks)
+        self.show, self.callbacks = show, _make_callbacks(config, run, callbacks)
         self.folder, self.config, self.place = run, config, place
         self.module, self.data, self.strategy = parts
         data = self.data
@@ -225,7 +230,8 @@ class _Training:
         opened: contextlib.AbstractContextManager[list[Logger]]
         opened = open_loggers(self.config, folder) if logged else contextlib.nullcontext([])
         with self.stop.installed(), quiet_lightning(), restored_determinism(), opened as loggers:
-            trainer = self._trainer(loggers)
+            with naming_misuse(self.callbacks):
+                trainer = self._trainer(loggers)
             self._fit(trainer, checkpoint)
             if not first:
                 return {}
@@ -291,7 +297,7 @@ class _Training:
             warnings.filterwarnings("ignore", ".*resuming from a checkpoint that ended before the epoch.*")
             # torch's own Adagrad squares a sparse gradient into a sparse tensor whose indices are known to be good.
             warnings.filterwarnings("ignore", "Sparse invariant checks are implicitly disabled.*")
-            with _with_other_ranks(self.strategy), naming_monitors(self.callbacks), _refusing(checkpoint, trainer):
+            with _with_other_ranks(self.strategy), naming_misuse(self.callbacks), _refusing(checkpoint, trainer):
                 trainer.fit(self.module, self.data, ckpt_path=checkpoint, weights_only=True)
         if self.stop.signal is not None:
             raise Stopped(f"stopped; go on with: {command('resume', self.folder.path)}", self.stop.signal)

@@ -270,6 +270,8 @@ class RunFolder:
             summary = read_json(self.summary)
             version = int(summary["format"])
         except FileNotFoundError:
+            if not self.config_file.exists():
+                raise RunError(f"{self.path} is no run: give the folder of one") from None
             raise RunError(f"{self.path} is not finished: go on with `{command('resume', self.path)}`") from None
         except (OSError, ValueError, TypeError, LookupError, RecursionError):
             raise RunError(

@@ -23,6 +23,7 @@ from lightning.pytorch.callbacks import (
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.plugins.precision import DoublePrecision
 from lightning.pytorch.profilers import AdvancedProfiler, Profiler, PyTorchProfiler, SimpleProfiler
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from skiplight.config.schema import Config, TrainerConfig
 from skiplight.config.trainer_arguments import limits_batches, max_time
@@ -54,6 +55,12 @@ PASSED_ON = (
 )
 """Options of `trainer.*` that Lightning's Trainer gets as they are."""
 
+
+REFUSED = {
+    "BatchSizeFinder": "a batch is a block of tokens: give `data.block_tokens`",
+    "LearningRateFinder": "search the rate as in `skiplight sweep optim.lr=0.01,0.025,0.05`",
+}
+"""Callbacks of Lightning that a run refuses, with the remedy."""
 
 LIGHTNING_LOGGERS = ("lightning.pytorch", "lightning.fabric")
 """Loggers whose level Lightning itself sets to INFO when it is imported."""
@@ -132,8 +139,11 @@ def check_callbacks(callbacks: Sequence[lightning.Callback], config: Config) -> 
     """Check that callbacks can work in a run of these options.
 
     Raises:
-        ConfigError: weights are to be averaged from a share of epochs whose number is not known.
+        ConfigError: a run refuses one, or weights are to be averaged from a share of epochs whose number is not known.
     """
+    for callback in callbacks:
+        if reason := REFUSED.get(name := type(callback).__name__):
+            raise ConfigError(f"{name} is refused: {reason}")
     unknown = config.trainer.max_tokens is not None or config.data.streaming
     for callback in callbacks:
         if unknown and isinstance(getattr(callback, "_swa_epoch_start", None), float):
@@ -162,15 +172,20 @@ def check_monitors(callbacks: Sequence[lightning.Callback]) -> None:
 
 
 @contextlib.contextmanager
-def naming_monitors(callbacks: Sequence[lightning.Callback]) -> Iterator[None]:
-    """Say it in one line if a callback finds that what it monitors was not logged, such as a set that was left out.
+def naming_misuse(callbacks: Sequence[lightning.Callback]) -> Iterator[None]:
+    """Say it in one line if callbacks do not fit each other or the run, or monitor what was not logged, such as a set
+    that was left out.
 
     Raises:
         ConfigError: instead of Lightning's error.
     """
     try:
         yield
+    except MisconfigurationException as error:
+        raise ConfigError(str(error)) from error
     except RuntimeError as error:
+        if "more than one stateful callback" in str(error):
+            raise ConfigError(str(error).partition(" Please")[0]) from None
         for callback in callbacks:
             monitor = getattr(callback, "monitor", None)
             if isinstance(callback, EarlyStopping) and f"`{monitor}` which is not available" in str(error):
