@@ -129,6 +129,9 @@ def test_a_checkpoint_without_options_is_refused(folder: Path, tmp_path: Path) -
     trainer.save_checkpoint(tmp_path / "plain.ckpt")
     with pytest.raises(RunError, match=r"only modules of `SkipGramModule.from_config` save them"):
         SkipGramModule.load_from_checkpoint(tmp_path / "plain.ckpt")
+    (tmp_path / "text.ckpt").write_text("text")
+    with pytest.raises(RunError, match=r"text.ckpt is no checkpoint of Lightning, or a damaged one"):
+        SkipGramModule.load_from_checkpoint(tmp_path / "text.ckpt")
     with pytest.raises(ValueError, match=r"was not made by SkipGramDataModule.from_config"):
         SkipGramModule.from_config(compose(), SkipGramDataModule(data.text, data.sampler, block_tokens=9))
 
@@ -200,6 +203,24 @@ def test_what_the_fused_engine_cannot_do_is_refused_by_name(
     module, data = components(folder, "engine=fused")
     with pytest.raises(ConfigError, match=message):
         make_trainer(max_epochs=3, **options).fit(module, data)
+
+
+@pytest.mark.parametrize("engine", ["fused", "autograd"])
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"overfit_batches": 2}, "`overfit_batches=2`: .* give `limit_train_batches`"),
+        ({"overfit_batches": 0.1}, "`overfit_batches=0.1`: .* give `limit_train_batches`"),
+        ({"precision": "64-true"}, "cannot do precision 64-true, .* make the Trainer without it"),
+        ({"precision": "bf16-true"}, "cannot do precision bf16-true, .* make the Trainer without it"),
+    ],
+)
+def test_what_lightning_would_do_to_the_loader_is_refused_by_name(
+    folder: Path, engine: str, options: dict[str, Any], message: str
+) -> None:
+    module, data = components(folder, f"engine={engine}")
+    with pytest.raises(ConfigError, match=message):
+        make_trainer(max_epochs=1, **options).fit(module, data)
 
 
 def test_a_line_of_metrics_has_the_names_that_ones_own_trainer_logs(folder: Path) -> None:

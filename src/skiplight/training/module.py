@@ -21,6 +21,7 @@ from typing import Any, Self
 
 import lightning
 import torch
+from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
 from torch import Tensor
 
@@ -54,6 +55,9 @@ from skiplight.vectors.word_vectors import WordVectors
 log = logging.getLogger(__name__)
 
 by_name.register()
+
+COPYING = (DoublePrecision.convert_input, HalfPrecision.convert_input)
+"""What Lightning does to batches at precisions 64-true, 16-true and bf16-true; it cannot copy ours."""
 
 
 def learning_rate(lr: float, tokens: int, total: int, schedule: Schedule = linear) -> float:
@@ -232,12 +236,17 @@ class SkipGramModule(lightning.LightningModule):
             data: the text; default: that of the options in the checkpoint, which is prepared if need be.
 
         Raises:
-            RunError: the checkpoint has no options, or does not fit the text.
+            RunError: the file is no checkpoint, or has no options, or does not fit the text.
         """
         if Path(checkpoint_path).is_dir():
             checkpoint = FolderCheckpointIO().load_checkpoint(checkpoint_path, map_location)
         else:
-            checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+            try:
+                checkpoint = torch.load(checkpoint_path, map_location=map_location, weights_only=True)
+            except FileNotFoundError:
+                raise
+            except Exception as error:  # of many kinds, by what the file is instead
+                raise RunError(f"{checkpoint_path} is no checkpoint of Lightning, or a damaged one") from error
         if not checkpoint.get("hyper_parameters"):
             raise RunError(f"{checkpoint_path} has no options: only modules of `SkipGramModule.from_config` save them")
         config = from_mapping(dict(checkpoint["hyper_parameters"]))
@@ -314,8 +323,15 @@ class SkipGramModule(lightning.LightningModule):
         problems = self.engine.unsupported(request)
         if self.engine.takes_blocks and len({float(group["lr"]) for group in optimizer.param_groups}) > 1:
             problems.append("parameter groups with different learning rates")
+        if overfit := getattr(trainer, "overfit_batches", 0):
+            raise ConfigError(
+                f"`overfit_batches={overfit}`: Lightning would read a data set in its order, and blocks"
+                " are a stream: give `limit_train_batches`, or use `skiplight train trainer.overfit_batches=...`"
+            )
+        if is_copied := type(trainer.precision_plugin).convert_input in COPYING:
+            problems = [f"precision {trainer.precision}"]
         if problems:
-            able = self.engine.name != AutogradEngine.name and not AutogradEngine.unsupported(request)
+            able = self.engine.name != AutogradEngine.name and not (is_copied or AutogradEngine.unsupported(request))
             raise ConfigError(
                 f"`engine={self.engine.name}` cannot do {', '.join(problems)}, which the Trainer asks for: "
                 + ("`engine=autograd` can" if able else "make the Trainer without it")
