@@ -119,6 +119,7 @@ def train(
     Raises:
         SkiplightError: an option is wrong, or the text cannot be trained on; no folder is made.
     """
+    _begin_command()
     from skiplight.config.schema import Config
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
@@ -145,6 +146,7 @@ def resume(run_dir: str | Path, *, callbacks: Sequence[Callback] = (), **options
         RunError: there is no such run, or it is finished, in training, or damaged.
         Stopped: a signal requested a stop.
     """
+    _begin_command()
     from skiplight.report.run import show_finished_run
     from skiplight.training import fit
     from skiplight.training.run import Run
@@ -164,6 +166,7 @@ def compare(*overrides: str, run_dir: str | Path | None = None, **options: Any) 
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
+    _begin_command()
     from skiplight.config.compose import compose as compose_options
     from skiplight.experiments.comparison.compare import compare as compare_runs
     from skiplight.report.comparison import write_comparison_page
@@ -185,6 +188,7 @@ def sweep(*overrides: str, run_dir: str | Path | None = None, **options: Any) ->
     Raises:
         ConfigError, RunError: an option is wrong, or the folder is something else.
     """
+    _begin_command()
     from skiplight.experiments.sweeps.sweep import compose_study
     from skiplight.experiments.sweeps.sweep import sweep as search
     from skiplight.report.study import report_study
@@ -205,6 +209,13 @@ def load_run(run_dir: str | Path) -> Run:
     run = Run(run_dir)
     run.summary  # noqa: B018  # raises where it is not finished
     return run
+
+
+def _begin_command() -> None:
+    """End a script here, if it is run for no more than what it registers."""
+    from skiplight.experiments.run_server import end_script
+
+    end_script()
 
 
 def _folder(config: Config, run_dir: str | Path | None) -> Path:

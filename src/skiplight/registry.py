@@ -132,7 +132,7 @@ class Registry(Generic[T]):
         def add(target: T) -> T:
             if not isinstance(name, str) or not name.isidentifier():
                 raise ConfigError(f"`{self.group}={name}` cannot be registered: give a name of letters, digits and _")
-            source = target.__module__
+            source = target.__module__.replace("__mp_main__", "__main__")  # a script in another process
             where = f"`{self.group}={name}` of {source}"
             is_plugin = not source.startswith("skiplight.")
             before = self._entries.get(name)
@@ -265,6 +265,13 @@ LOGGERS: Registry[Any] = Registry("logger", base="lightning.pytorch.loggers.Logg
 
 TARGETS: dict[str, Registry] = {registry.group: registry for registry in (CALLBACKS, LOGGERS)}
 """Those whose names stand for a `_target_`, of which several can be chosen, by the group."""
+
+
+def has_registered(module: str) -> bool:
+    """Return whether a module has registered something."""
+    registries = [*REGISTRIES.values(), *NAMES.values(), *TARGETS.values(), EVALUATIONS]
+    return any(registry[name].source == module for registry in registries for name in registry)
+
 
 register_source = SOURCES.register
 register_callback = CALLBACKS.register

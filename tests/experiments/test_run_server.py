@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from skiplight.experiments.run_server import RunServer
+from tests.support.runs import SMALL, own_environment
+from tests.support.texts import write_texts
 
 
 @pytest.fixture
@@ -77,3 +81,33 @@ def test_signals_to_all_are_left_to_the_processes(server: RunServer, tmp_path: P
         os.kill(server.pid, number)
     assert server.start(max, 1, 2)[1].result(30) == (2, 0)
     assert not waiting.done()
+
+
+SCRIPT = """
+from pathlib import Path
+import skiplight
+
+with open("begun", "a") as file:
+    file.write("begun ")
+
+@skiplight.register_noise("rooted")
+def rooted(counts, *, root: int = 2):
+    return counts ** (1 / root)
+
+table = skiplight.sweep(*Path("options").read_text().splitlines(), "noise=rooted", "noise.root=2,3", run_dir="study")
+Path("states").write_text(" ".join(table.frame["state"]))
+"""
+
+
+def test_a_script_is_run_again_no_further_than_its_first_command(tmp_path: Path) -> None:
+    """Otherwise one without `if __name__ == "__main__"` would begin its study again in the processes of its trials."""
+    texts = write_texts(tmp_path / "texts", files=1, documents=10)
+    study = ["study.sampler=grid", "study.metric=heldout/perplexity", "trainer.max_epochs=1"]
+    data = ["data=files", f"data.path='{texts}'", f"data.store={tmp_path / 'stores'}", "data.heldout=0.2"]
+    (tmp_path / "options").write_text("\n".join([*data, *SMALL, *study]))
+    (tmp_path / "script.py").write_text(SCRIPT)
+    command = [sys.executable, "script.py"]
+    done = subprocess.run(command, cwd=tmp_path, env=own_environment(), capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "begun").read_text() == "begun begun ", "once for what it does, once for what it registers"
+    assert (tmp_path / "states").read_text() == "complete complete"

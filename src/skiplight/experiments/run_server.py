@@ -2,6 +2,9 @@
 
 A program that does nothing else is forked itself, so that nothing is imported twice. Elsewhere, for example in a
 notebook, the server is a fresh process, since one with threads, or with a GPU in use, cannot be forked safely.
+
+A fresh server does not run the program's script again, as `multiprocessing` does, since that would train again where
+the script has no `if __name__ == "__main__"`. A script that registers something is run up to its first command.
 """
 
 from __future__ import annotations
@@ -9,20 +12,25 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import io
 import itertools
 import multiprocessing
 import os
 import signal
 import sys
 import threading
-from collections.abc import Callable
+import traceback
+import types
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from skiplight.process import is_program
+from skiplight.registry import has_registered
 
 PRELOADED_MODULES = [
     "skiplight.training.fit",
@@ -71,8 +79,9 @@ class RunServer:
     def __init__(self, fork: bool) -> None:
         self._connection, other = multiprocessing.Pipe()
         make = multiprocessing.get_context("fork").Process if fork else multiprocessing.get_context("spawn").Process
-        process = make(target=_serve, args=(other, self._connection if fork else None))
-        process.start()
+        process = make(target=_serve, args=(other, self._connection if fork else None, None if fork else _own_script()))
+        with contextlib.nullcontext() if fork else _without_script():
+            process.start()
         other.close()
         assert process.pid is not None
         self.pid: int = process.pid
@@ -155,11 +164,58 @@ def preload() -> None:
     compile_kernel(plain=True)
 
 
-def _serve(requests: Connection, parents_end: Connection | None) -> None:
+class _ScriptEndedError(BaseException):
+    """Ends a script at its first command, where it is run for what it registers."""
+
+
+_is_registering = False
+
+
+def end_script() -> None:
+    """End the script that calls a command, if a server runs it for what it registers."""
+    if _is_registering:
+        raise _ScriptEndedError
+
+
+def _own_script() -> str | None:
+    """Return the path of the program's script if it has registered something."""
+    return getattr(sys.modules["__main__"], "__file__", None) if has_registered("__main__") else None
+
+
+@contextlib.contextmanager
+def _without_script() -> Iterator[None]:
+    """Hide the program's script from `multiprocessing`, which would run it in a fresh process."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
+
+
+def _register_again(script: str) -> None:
+    """Run a script up to its first command, with the name that it has in processes of `multiprocessing`."""
+    global _is_registering
+    module = types.ModuleType("__mp_main__")
+    module.__file__ = script
+    sys.modules["__main__"] = sys.modules[module.__name__] = module
+    _is_registering = True
+    try:
+        with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(_ScriptEndedError):
+            exec(compile(Path(script).read_bytes(), script, "exec"), vars(module))
+    except Exception:  # the runs then say what is not registered
+        traceback.print_exc()
+    finally:
+        _is_registering = False
+
+
+def _serve(requests: Connection, parents_end: Connection | None, script: str | None) -> None:
     if parents_end is not None:
         parents_end.close()  # so that the end of the parent closes the connection
     handlers = {number: signal.signal(number, signal.SIG_IGN) for number in GROUP_SIGNALS}
     preload()
+    if script is not None:
+        _register_again(script)
     gc.freeze()  # the forked processes need not search all that was imported for garbage
     context = multiprocessing.get_context("fork")
     running: dict[int, tuple[BaseProcess, Connection]] = {}
