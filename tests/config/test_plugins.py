@@ -285,6 +285,8 @@ def test_weights_of_a_file_are_drawn(folder: Path, tmp_path: Path) -> None:
     weights = file_weights(np.ones(3), path=str(tmp_path / "weights.tsv"), words=words)
     assert weights.tolist() == [2, 0.1, 0]
     assert NoiseDistribution(weights).probabilities == pytest.approx([2 / 2.1, 0.1 / 2.1, 0])
+    with pytest.raises(ValueError, match="has none of the 2 words of the vocabulary"):
+        file_weights(np.ones(2), path=str(tmp_path / "weights.tsv"), words=["c", "d"])
     (tmp_path / "weights.tsv").write_text("b one\n")
     with pytest.raises(ValueError, match="line 1: 'b one' has no weight"):
         file_weights(np.ones(3), path=str(tmp_path / "weights.tsv"), words=words)

@@ -136,6 +136,24 @@ def test_a_checkpoint_without_options_is_refused(folder: Path, tmp_path: Path) -
         SkipGramModule.from_config(compose(), SkipGramDataModule(data.text, data.sampler, block_tokens=9))
 
 
+def test_a_checkpoint_is_not_continued_with_other_noise(folder: Path, tmp_path: Path) -> None:
+    words = components(folder)[1].text.vocabulary.words
+    options = ["noise=from_file", f"noise.path={tmp_path / 'weights.tsv'}"]
+
+    def module_of(first: float) -> SkipGramModule:
+        weights = [first, *range(2, len(words) + 1)]
+        lines = "".join(f"{word}\t{weight}\n" for word, weight in zip(words, weights, strict=True))
+        (tmp_path / "weights.tsv").write_text(lines)
+        return components(folder, *options)[0]
+
+    module = module_of(1)
+    checkpoint: dict[str, Any] = {"state_dict": module.state_dict()}
+    module.on_save_checkpoint(checkpoint)
+    module_of(1).on_load_checkpoint(checkpoint)
+    with pytest.raises(RunError, match="the noise distribution is not that of the checkpoint: put back the file"):
+        module_of(3).on_load_checkpoint(checkpoint)
+
+
 def test_vectors_that_have_diverged_are_an_error_and_no_perplexity(folder: Path) -> None:
     module, data = components(folder, "engine=autograd")
     with torch.no_grad():

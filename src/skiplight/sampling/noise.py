@@ -95,7 +95,7 @@ def file_weights(counts: np.ndarray, path: str | None, words: Sequence[str]) -> 
     """Return the weights that a file has for the words, float64 [V]; 0 for words that it lacks.
 
     Raises:
-        ValueError: there is no file, or a line without a weight.
+        ValueError: there is no file, or a line without a weight, or no word of the vocabulary in it.
     """
     if path is None:
         raise ValueError("`noise.path` is missing: give the file of weights")
@@ -111,6 +111,8 @@ def file_weights(counts: np.ndarray, path: str | None, words: Sequence[str]) -> 
                 weights[word] = float(weight)
             except ValueError:
                 raise ValueError(f"`noise.path={path}`, line {number}: {line!r} has no weight after its word") from None
+    if weights.keys().isdisjoint(words):
+        raise ValueError(f"`noise.path={path}` has none of the {len(words):,} words of the vocabulary")
     return np.array([weights.get(word, 0.0) for word in words])
 
 

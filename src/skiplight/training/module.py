@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import lightning
+import numpy as np
 import torch
 from lightning.pytorch.plugins.precision import DoublePrecision, HalfPrecision
 from lightning.pytorch.strategies import SingleDeviceStrategy, Strategy
@@ -566,12 +567,25 @@ class SkipGramModule(lightning.LightningModule):
         loss, pairs = self._over_ranks()
         world = 1 if self._trainer is None else self._trainer.world_size
         checkpoint["skiplight"] = {"tokens": self.tokens, "loss_sum": loss, "pairs": pairs, "world_size": world}
+        checkpoint["skiplight"]["noise"] = self._noise_statistics()
         checkpoint["skiplight"]["shortening"] = self.engine.shortening.state_dict() if self._engine else None
         if self._waiting and "loops" in checkpoint:
             # A user's callback saves between the batches of a step, so the saved state is the one before the step.
             progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
             for counts in (progress["current"], progress["total"]):
                 counts.update({name: count - len(self._waiting) for name, count in counts.items()})
+
+    def _noise_statistics(self) -> list[float] | None:
+        """Return the entropy of the noise at the beginning and its mean id, by which another is noticed; None without.
+
+        A checksum would differ between processors, whose powers and logarithms are not the same to the last bit.
+        """
+        if self.sampler is None or not self.sampler.negatives:
+            return None
+        annealed = self.sampler.annealed
+        probabilities = self.sampler.noise.probabilities if annealed is None else annealed.probabilities(0)
+        drawn = probabilities[probabilities > 0]
+        return [float(-drawn @ np.log(drawn)), float(probabilities @ np.arange(len(probabilities)))]
 
     def _count_steps_anew(self, checkpoint: dict[str, Any], trainer: lightning.Trainer) -> None:
         """Set Lightning's count of steps in the epoch for another number of ranks."""
@@ -599,6 +613,12 @@ class SkipGramModule(lightning.LightningModule):
                     " restore the config.yaml that the run began with"
                 )
         state = checkpoint["skiplight"]
+        saved, found = state.get("noise"), self._noise_statistics()  # older checkpoints have none
+        if saved and found and not np.allclose(saved, found, rtol=1e-6):
+            raise RunError(
+                "the noise distribution is not that of the checkpoint: put back the file of weights, or the plug-in,"
+                " that the run began with"
+            )
         self.tokens = state["tokens"]
         self._shortening = state.get("shortening")  # older checkpoints have none
         if self._trainer is not None and self._trainer.world_size != state.get("world_size", 1):
