@@ -165,3 +165,13 @@ def test_objectives_that_could_not_train(tmp_path: Path, kind: type[Unprepared],
     OBJECTIVES.register("wrong")(kind)
     with pytest.raises(ConfigError, match=message):
         make_components(small_options(tmp_path, "objective=wrong"))
+
+
+def test_ranks_do_not_know_what_a_program_has_registered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(function, "__module__", "__main__")
+    NOISE.register("f")(function)
+    texts = write_texts(tmp_path / "texts", files=1, documents=10)
+    two = ["trainer.devices=2", "trainer.accelerator=cpu", "data=files", f"data.path='{texts}'"]
+    with pytest.raises(ConfigError, match=r"`noise=f` is registered by the program itself, .* `plugins=\[./file.py\]`"):
+        skiplight.train(*two, "noise=f", "logger=none", run_dir=tmp_path / "run")
+    assert not (tmp_path / "run").exists()

@@ -179,6 +179,23 @@ def check_owner(key: str) -> None:
         raise ConfigError(f"`{key}` is an option of {choices} only: give {choices}, or leave it out")
 
 
+def check_not_of_script(config: Config) -> None:
+    """Check that no choice was registered by the program itself, for trainings whose ranks are other processes.
+
+    Raises:
+        ConfigError: one was.
+    """
+    entries = [(group, REGISTRIES[group][get_option(config, f"{group}.{REGISTRIES[group].key}")]) for group in CHOSEN]
+    entries += [(name, NAMES[name][get_option(config, name)]) for name in NAMES]
+    entries += [(EVALUATIONS.group, EVALUATIONS[name]) for name in config.evaluation.metrics or ()]
+    for group, entry in entries:
+        if entry.source == "__main__":
+            raise ConfigError(
+                f"`{group}={entry.name}` is registered by the program itself, and `trainer.devices` are processes that"
+                " do not know it: register it in a file and give `plugins=[./file.py]`"
+            )
+
+
 def check_ranges(config: Config) -> None:
     """Check the range of every option.
 

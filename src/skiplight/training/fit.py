@@ -22,7 +22,7 @@ import lightning
 from lightning.pytorch.loggers import Logger
 
 from skiplight.config.schema import Config
-from skiplight.config.validate import run_options
+from skiplight.config.validate import check_not_of_script, run_options
 from skiplight.distributed.launcher import GRACE, RankLauncher
 from skiplight.distributed.rank import RankInfo
 from skiplight.distributed.strategy import RankStrategy, lost_connection
@@ -99,6 +99,8 @@ def train(
     if place.rank > 0:
         return resume(run_dir, verify=verify, callbacks=callbacks)
     run.refuse_existing()
+    if place.world > 1 and not place.started:
+        check_not_of_script(config)
     check_logger(config)
     _make_callbacks(config, run, callbacks)  # what is wrong with them is said before a long text is prepared
     parts = build_training(config, run.path, place)
