@@ -1,6 +1,6 @@
 """Compare searches that promote or prune trials with the whole grid, by the tokens that they train and what they find.
 
-    python scripts/benchmarks/search.py [--seeds 10] [--trials 10,20,30] [--only asha-2] [--output FOLDER]
+    python scripts/benchmarks/search.py [--seeds 10] [--trials 15,30] [--only asha-2] [--output FOLDER] [data.wheel=...]
 
 The grid is that of FINDINGS.md: 30 points of noise exponent, negatives and dimension with three seeds each. Each search
 samples the same points, by TPE, with seeds of its own, and is looked at after several numbers of trials. What it has
@@ -32,6 +32,7 @@ SEARCHES = {
     "asha-2": ["study.pruner=asha", "study.rungs=2"],
     "asha-3": ["study.pruner=asha", "study.rungs=3"],
     "asha-2-forks": ["study.pruner=asha", "study.rungs=2", "optim.schedule=wsd"],
+    "asha-3-forks": ["study.pruner=asha", "study.rungs=3", "optim.schedule=wsd"],
     "hyperband": ["study.pruner=hyperband", "study.rungs=2"],
 }
 
@@ -68,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("options", nargs="*", help="options of all runs")
     parser.add_argument("--seeds", type=int, default=10)
-    parser.add_argument("--trials", type=lambda text: sorted(map(int, text.split(","))), default=[10, 20, 30])
+    parser.add_argument("--trials", type=lambda text: sorted(map(int, text.split(","))), default=[15, 30])
     parser.add_argument("--workers", type=int, default=2, help="of the grid; a search has one, as its order matters")
     parser.add_argument("--only", choices=SEARCHES, help="one of the searches")
     parser.add_argument("--output", type=Path, help="keep the studies in this folder")

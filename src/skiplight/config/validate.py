@@ -331,9 +331,8 @@ def from_mapping(mapping: Any) -> Config:
     if not isinstance(mapping, DictConfig):
         mapping = _as_literals(mapping)
     try:
-        merged = OmegaConf.merge(
-            _schema(*map(config_class, CHOSEN.values(), CHOSEN, _chosen_names(mapping))), mapping
-        )  # into a copy
+        kinds = map(config_class, CHOSEN.values(), CHOSEN, _chosen_names(mapping))
+        merged = OmegaConf.merge(_schema(*kinds), mapping)  # into a copy
         config = typing.cast(Config, OmegaConf.to_object(merged))
         if mapping.get("logger", {}) is None:
             config.logger = {}

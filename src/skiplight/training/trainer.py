@@ -14,7 +14,9 @@ from typing import Any
 import lightning
 import torch
 from lightning.pytorch.callbacks import (
+    BatchSizeFinder,
     EarlyStopping,
+    LearningRateFinder,
     RichModelSummary,
     StochasticWeightAveraging,
     Timer,
@@ -56,9 +58,9 @@ PASSED_ON = (
 """Options of `trainer.*` that Lightning's Trainer gets as they are."""
 
 
-REFUSED = {
-    "BatchSizeFinder": "a batch is a block of tokens: give `data.block_tokens`",
-    "LearningRateFinder": "search the rate as in `skiplight sweep optim.lr=0.01,0.025,0.05`",
+REFUSED: dict[type[lightning.Callback], str] = {
+    BatchSizeFinder: "a batch is a block of tokens: give `data.block_tokens`",
+    LearningRateFinder: "search the rate as in `skiplight sweep optim.lr=0.01,0.025,0.05`",
 }
 """Callbacks of Lightning that a run refuses, with the remedy."""
 
@@ -142,8 +144,9 @@ def check_callbacks(callbacks: Sequence[lightning.Callback], config: Config) -> 
         ConfigError: a run refuses one, or weights are to be averaged from a share of epochs whose number is not known.
     """
     for callback in callbacks:
-        if reason := REFUSED.get(name := type(callback).__name__):
-            raise ConfigError(f"{name} is refused: {reason}")
+        for kind, reason in REFUSED.items():
+            if isinstance(callback, kind):
+                raise ConfigError(f"{kind.__name__} is refused: {reason}")
     unknown = config.trainer.max_tokens is not None or config.data.streaming
     for callback in callbacks:
         if unknown and isinstance(getattr(callback, "_swa_epoch_start", None), float):
