@@ -13,6 +13,7 @@ import difflib
 import functools
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import inspect
@@ -387,6 +388,15 @@ def is_ambiguous(name: str) -> bool:
     return name in _AMBIGUOUS
 
 
+def import_file(name: str, path: str) -> None:
+    """Import a Python file, of any ending, as the module of a name; `sys.modules` has it even if it raises."""
+    loader = importlib.machinery.SourceFileLoader(name, path)
+    spec = importlib.util.spec_from_file_location(name, path, loader=loader)
+    assert spec is not None
+    module = sys.modules[name] = importlib.util.module_from_spec(spec)
+    loader.exec_module(module)
+
+
 def _locate(name: str) -> str:
     """The name of a module, or the absolute path of a file."""
     return str(Path(name).absolute()) if name.endswith(".py") else name
@@ -402,12 +412,8 @@ def _import(name: str) -> None:
         module_name = f"{Path(name).stem}_{digest}"
         if module_name in sys.modules:
             return
-        spec = importlib.util.spec_from_file_location(module_name, name)
-        assert spec is not None
-        assert spec.loader is not None
-        module = sys.modules[module_name] = importlib.util.module_from_spec(spec)
         try:
-            spec.loader.exec_module(module)
+            import_file(module_name, name)
         except BaseException:
             del sys.modules[module_name]
             raise

@@ -26,11 +26,10 @@ from concurrent.futures import Future
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from skiplight.process import is_program
-from skiplight.registry import has_registered
+from skiplight.registry import has_registered, import_file
 
 PRELOADED_MODULES = [
     "skiplight.training.fit",
@@ -194,19 +193,17 @@ def _without_script() -> Iterator[None]:
 
 
 def _register_again(script: str) -> None:
-    """Run a script up to its first command, with the name that it has in processes of `multiprocessing`."""
+    """Import a script up to its first command, by the name that it has in processes of `multiprocessing`."""
     global _is_registering
-    module = types.ModuleType("__mp_main__")
-    module.__file__ = script
-    sys.modules["__main__"] = sys.modules[module.__name__] = module
     _is_registering = True
     try:
         with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(_ScriptEndedError):
-            exec(compile(Path(script).read_bytes(), script, "exec"), vars(module))
+            import_file("__mp_main__", script)
     except Exception:  # the runs then say what is not registered
         traceback.print_exc()
     finally:
         _is_registering = False
+        sys.modules["__main__"] = sys.modules["__mp_main__"]
 
 
 def _serve(requests: Connection, parents_end: Connection | None, script: str | None) -> None:
