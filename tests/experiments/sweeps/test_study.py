@@ -314,7 +314,11 @@ def test_a_study_whose_journal_has_no_checksums_goes_on(tmp_path: Path) -> None:
     assert [row[:2] for row in table(tmp_path)[3:]] == [(3, "running"), (4, "running")]
 
 
-def test_a_trial_that_another_process_took_over_is_not_called_failed(tmp_path: Path) -> None:
+def test_a_trial_that_another_process_took_over_is_not_called_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # So that `finish_elsewhere` is surely called before the training has found that it has no text.
+    monkeypatch.setattr("skiplight.experiments.processes.POLL_SECONDS", 0.005)
     options = ["study.metric=loss", "data=files", f"data.path={tmp_path / 'none.txt'}"]
     study, other = create_study(tmp_path, *options), create_study(tmp_path, *options)
     trial = study.claim()
